@@ -1,0 +1,51 @@
+"""What the command-line programs share: a user's mistake ends in one line and exit status 1, not in a stack trace."""
+
+import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
+
+from air_jax.errors import UserError
+
+
+def run(main: Callable[[], None], *, required: str) -> None:
+    """Parses the flags, of which `required` must be given, and runs `main`."""
+
+    def parse(arguments: list[str]) -> list[str]:
+        try:
+            rest = app.parse_flags_with_usage(arguments)
+            if len(rest) > 1:
+                raise UserError(f"unexpected argument {rest[1]!r}; flags are written --name=value")
+            if flags.FLAGS[required].value is None:
+                raise UserError(f"--{required} must be given")
+            # config_flags puts off the error of a config file that cannot be loaded until its value is used.
+            len(flags.FLAGS[required].value)
+        except (AttributeError, KeyError) as error:  # how config_flags reports a key that the config does not have
+            _exit(f"unknown config key: {str(error).strip(chr(34))}; the config file lists all of them")
+        except OSError as error:
+            _exit(
+                f"--{required}={_given(arguments, required)}: cannot be loaded ({str(error).split(chr(10))[-1].strip()})"
+            )
+        except UserError as error:
+            _exit(error)
+        return rest
+
+    def guarded(_: list[str]) -> None:
+        logging.set_verbosity(logging.WARNING)
+        try:
+            main()
+        except UserError as error:
+            _exit(error)
+        except KeyboardInterrupt:
+            _exit("interrupted; the same command goes on from the newest checkpoint")
+
+    app.run(guarded, flags_parser=parse)
+
+
+def _given(arguments: list[str], name: str) -> str:
+    return next((a.split("=", 1)[1] for a in arguments if a.lstrip("-").startswith(f"{name}=")), "")
+
+
+def _exit(message: object) -> None:
+    print(f"air_jax: {message}", file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,135 @@
+"""Configs: checking them, building what they describe, and keeping them beside a run as `config.json`."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+from ml_collections import ConfigDict
+
+from air_jax.errors import UserError
+from air_jax.losses import REGULARIZERS, SIMILARITIES
+from air_jax.models import MODELS
+from air_jax.models.heads import HEADS
+
+FILE_NAME = "config.json"
+_POSITIVE_KEYS = (
+    "num_train_steps",
+    "batch_size",
+    "learning_rate",
+    "log_every",
+    "eval_every",
+    "eval.num_pairs",
+    "eval.batch_size",
+)
+
+
+def check(config: ConfigDict) -> None:
+    """Raises `UserError` with one line that names the key when a config cannot be run."""
+
+    def require(condition: bool, key: str, what: str) -> None:
+        if not condition:
+            raise UserError(f"--config.{key}={_get(config, key)!r}: {what}")
+
+    for key in _POSITIVE_KEYS:
+        require(_get(config, key) > 0, key, "must be positive")
+    require(config.seed >= 0, "seed", "must not be negative")
+    require(
+        config.eval_every % config.log_every == 0, "eval_every", f"must be a multiple of log_every ({config.log_every})"
+    )
+    require(0 < config.dataset.train_fraction < 1, "dataset.train_fraction", "must lie between 0 and 1")
+    require(
+        config.dataset.num_validation >= 2,
+        "dataset.num_validation",
+        "must be at least 2: a pair chooses the checkpoint",
+    )
+    require(config.loss.similarity in SIMILARITIES, "loss.similarity", f"must be one of {', '.join(SIMILARITIES)}")
+    for key in set(config.loss) - {"similarity"}:
+        require(key in REGULARIZERS, f"loss.{key}", f"no such regularizer; there are {', '.join(REGULARIZERS)}")
+        require(config.loss[key] >= 0, f"loss.{key}", "must not be negative")
+    require(config.model.name in MODELS, "model.name", f"must be one of {', '.join(MODELS)}")
+    fields = {field.name for field in dataclasses.fields(MODELS[config.model.name])}
+    for key in set(config.model) - {"name"}:
+        require(key in fields, f"model.{key}", f"the model {config.model.name!r} has no such option")
+    if config.model.name == "air":
+        _check_air(config.model, require)
+
+
+def _check_air(model: ConfigDict, require: Any) -> None:
+    for key in ("patch_size", "width", "num_heads", "encoder_depth", "decoder_depth", "feed_forward"):
+        require(model[key] > 0, f"model.{key}", "must be positive")
+    require(0 <= model.dropout < 1, "model.dropout", "must be at least 0 and less than 1")
+    require(model.head in HEADS, "model.head", f"must be one of {', '.join(HEADS)}")
+    require(model.dtype in ("float32", "bfloat16"), "model.dtype", "must be float32 or bfloat16")
+    if model.head_size is None:
+        whole = model.width % model.num_heads == 0
+        require(
+            whole, "model.width", f"must be a multiple of model.num_heads ({model.num_heads}), or set model.head_size"
+        )
+    else:
+        require(model.head_size > 0, "model.head_size", "must be positive")
+
+
+def build_model(config: ConfigDict) -> nn.Module:
+    """The Flax module that the config's `model` section describes."""
+    options = {key: value for key, value in config.model.items() if key != "name"}
+    return MODELS[config.model.name](**options)
+
+
+def write(config: ConfigDict, image_shape: tuple[int, ...], workdir: Path) -> None:
+    """Writes `config.json`: the config and, under `image_shape`, the `(*S, C)` of the images the model is made for."""
+    content = {**_plain(config), "image_shape": list(image_shape)}
+    partial = workdir / f"{FILE_NAME}.partial"
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(workdir / FILE_NAME)
+
+
+def read(workdir: Path) -> tuple[ConfigDict, tuple[int, ...]]:
+    """Reads `config.json` back: the config and the image shape.
+
+    Raises:
+      UserError: there is none, or it cannot be read.
+    """
+    path = Path(workdir) / FILE_NAME
+    try:
+        content = json.loads(path.read_text())
+        image_shape = tuple(content.pop("image_shape"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: not found; is {workdir} the workdir of a run?") from error
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}); restore it from a copy, or train again in another workdir"
+        ) from error
+    return ConfigDict(content), image_shape
+
+
+def check_same_run(config: ConfigDict, workdir: Path) -> None:
+    """Raises `UserError` when `workdir` holds a run of another config; `num_train_steps` may differ."""
+    if not (workdir / FILE_NAME).exists():
+        return
+    old, new = _flat(_plain(read(workdir)[0])), _flat(_plain(config))
+    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key != "num_train_steps")
+    if keys:
+        differences = ", ".join(f"{key} ({old.get(key)!r} there, {new.get(key)!r} now)" for key in keys)
+        raise UserError(
+            f"{workdir} holds a run of another config: {differences}; choose another --workdir, or the same values"
+        )
+
+
+def _plain(config: ConfigDict) -> dict[str, Any]:
+    """The config as JSON would give it back: plain dicts, lists for tuples."""
+    return json.loads(config.to_json_best_effort())
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat
+
+
+def _get(config: ConfigDict, path: str) -> Any:
+    for key in path.split("."):
+        config = config[key]
+    return config

@@ -1,0 +1,91 @@
+"""Image sets of TensorFlow Datasets, as array_record files: TensorFlow is needed to prepare them, not to read them."""
+
+import importlib.util
+import logging
+
+import numpy as np
+
+from air_jax.data.dataset import Images
+from air_jax.errors import UserError
+
+ADVICE = (
+    "To use a copy prepared elsewhere (file_format array_record), set TFDS_DATA_DIR to its folder; "
+    "--config=configs/digits.py needs no download at all."
+)
+
+
+def load(name: str) -> Images:
+    """Loads all images of a TFDS data set, its `train` split and then its `test` split, each in data-set order.
+
+    The first time, TFDS downloads and prepares the set, for which TensorFlow must be installed. `TFDS_DATA_DIR` says
+    where prepared sets are kept (default: `~/tensorflow_datasets`).
+
+    Args:
+      name: the set's name in TFDS, such as `mnist` or `fashion_mnist`.
+
+    Returns:
+      Images `[n, H, W, C]` uint8, and labels where the set has an integer feature `label`.
+
+    Raises:
+      UserError: no such set, images of differing sizes, or neither prepared nor to be had.
+    """
+    builder = _prepared_builder(name)
+    shape = _image_shape(builder)
+    splits = [split for split in ("train", "test") if split in builder.info.splits]
+    has_labels = builder.info.features.get("label") is not None and builder.info.features["label"].shape == ()
+    images, labels = [], []
+    for split in splits:
+        source = builder.as_data_source(split=split)
+        print(f"data: reading {len(source):,} images of {name}/{split} from {builder.data_path}", flush=True)
+        records = source.__getitems__(range(len(source)))
+        images.append(np.stack([record["image"] for record in records]).reshape(-1, *shape))
+        if has_labels:
+            labels.append(np.asarray([record["label"] for record in records], np.int32))
+    return Images(np.concatenate(images), np.concatenate(labels) if has_labels else None)
+
+
+def _prepared_builder(name: str):
+    """The TFDS builder of a set that is prepared on this machine, preparing it first if need be."""
+    import tensorflow_datasets as tfds  # 1.5 s, and only this source needs it
+
+    try:
+        builder = tfds.builder(name, file_format="array_record")
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        raise UserError(
+            f"dataset.name={name!r}: TensorFlow Datasets has no such set ({_first_line(error)}). {ADVICE}"
+        ) from error
+    if builder.is_prepared():
+        return builder
+    tried = f"dataset.name={name!r}: looked for a prepared copy in {builder.data_path}"
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            f"{tried} and found none; preparing it needs TensorFlow (pip install -r requirements.txt). {ADVICE}"
+        )
+    print(
+        f"data: no {name} in {builder.data_path}; downloading and preparing it (gives up after some minutes)",
+        flush=True,
+    )
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # one line a retry otherwise
+    try:
+        builder.download_and_prepare()
+    except (
+        Exception
+    ) as error:  # whatever stops a download (network, disk, licence, checksum), the user's way out is the same
+        raise UserError(f"{tried} and found none; downloading it failed ({_first_line(error)}). {ADVICE}") from error
+    return builder
+
+
+def _image_shape(builder) -> tuple[int, ...]:
+    """Shape `(H, W, C)` of every image of a set."""
+    feature = builder.info.features.get("image")
+    shape = () if feature is None else tuple(feature.shape)
+    if len(shape) != 3 or None in shape or feature.np_dtype != np.uint8:
+        raise UserError(
+            f"dataset.name={builder.name!r}: its images have shape {shape or 'none'}; "
+            "only sets of equal-sized uint8 images [H, W, C] can be registered without resampling"
+        )
+    return shape
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,45 @@
+"""Deformation features to a displacement field: the STN stage before its sampler (paper section 2.1, Fig. 2 step (b)).
+
+The paper leaves open how one feature vector a patch becomes one displacement a voxel. Two readings:
+
+- `dense`: each token predicts the displacement of every voxel of its own patch;
+- `control_grid`: each token predicts one vector, a control point at the patch's centre, and the grid of control points
+  is upsampled smoothly to the image, as in DLIR (de Vos et al. 2019) and, bicubically as here, in the authors' code.
+"""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from air_jax.models.patches import unpatchify
+
+Head = Callable[[jax.Array, Sequence[int]], jax.Array]
+
+
+def _linear(tokens: jax.Array, features: int) -> jax.Array:
+    # Float32 whatever the tokens' dtype: coordinates in bfloat16 would round pixel 257.5 to 258.
+    return nn.Dense(features, dtype=jnp.float32, name="head")(tokens)
+
+
+def dense(tokens: jax.Array, patch_size: Sequence[int]) -> jax.Array:
+    """Tokens `[B, *G, F]` to a displacement `[B, *(G * patch_size), N]`: a linear layer per patch."""
+    num_axes = len(patch_size)
+    voxels = 1
+    for size in patch_size:
+        voxels *= size
+    return unpatchify(_linear(tokens, voxels * num_axes), patch_size)
+
+
+def control_grid(tokens: jax.Array, patch_size: Sequence[int]) -> jax.Array:
+    """Tokens `[B, *G, F]` to a displacement `[B, *(G * patch_size), N]`: one vector a token, upsampled bicubically.
+
+    The vectors are in image voxels from the start, so upsampling does not scale them.
+    """
+    vectors = _linear(tokens, len(patch_size))
+    shape = [g * p for g, p in zip(tokens.shape[1:-1], patch_size, strict=True)]
+    return jax.image.resize(vectors, (tokens.shape[0], *shape, len(patch_size)), method="cubic")
+
+
+HEADS: dict[str, Head] = {"dense": dense, "control_grid": control_grid}

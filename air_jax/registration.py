@@ -1,0 +1,112 @@
+"""A trained model in the hands of its user: load it, register images with it."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from air_jax.steps import to_unit_range
+from air_jax.transforms import warp
+
+
+class Result(NamedTuple):
+    """What registering gives; leading axes are those of the images given.
+
+    Attributes:
+      displacement: pull-back field `[*S, N]` or `[B, *S, N]`, float32, in voxels, array-index order.
+      warped: the moving image sampled at `grid + displacement`, shape of the moving image, float32 in [0, 1].
+      out: the model's intermediates, such as attention weights, with a batch axis.
+    """
+
+    displacement: jax.Array
+    warped: jax.Array
+    out: dict[str, Any]
+
+
+class Registration:
+    """A model with its parameters.
+
+    Attributes:
+      model: the Flax module.
+      params: its parameters.
+      image_shape: `(*S, C)` of the images it was trained on; other sizes `S` are allowed where the model allows them.
+      step: the training step that the parameters are from.
+    """
+
+    def __init__(self, model: nn.Module, params: Any, image_shape: tuple[int, ...], step: int):
+        self.model = model
+        self.params = params
+        self.image_shape = image_shape
+        self.step = step
+        self._register = jax.jit(self._register_batch)
+
+    def register(self, fixed: np.ndarray | jax.Array, moving: np.ndarray | jax.Array) -> Result:
+        """Registers `moving` to `fixed`, one pair or a batch of pairs.
+
+        Args:
+          fixed: `[*S]`, `[B, *S]` or `[B, *S, C]`: integers over their dtype's whole range, or floats in [0, 1]. How
+            many axes `S` has is known from the model.
+          moving: the same shape.
+
+        Raises:
+          ValueError: shapes or values that do not fit.
+        """
+        fixed, moving = jnp.asarray(fixed), jnp.asarray(moving)
+        if fixed.shape != moving.shape:
+            raise ValueError(
+                f"fixed has shape {fixed.shape} and moving {moving.shape}; resample one onto the other first"
+            )
+        batches = (_to_batch(image, name, self.image_shape) for image, name in ((fixed, "fixed"), (moving, "moving")))
+        displacement, warped, out = self._register(self.params, *batches)
+        if fixed.ndim == len(self.image_shape) - 1:
+            displacement = displacement[0]
+        return Result(displacement, warped.reshape(moving.shape), out)
+
+    def _register_batch(self, params, fixed, moving):
+        displacement, out = self.model.apply({"params": params}, fixed, moving)
+        return displacement, warp(moving, displacement), out
+
+
+def _to_batch(image: jax.Array, name: str, image_shape: tuple[int, ...]) -> jax.Array:
+    """`[*S]`, `[B, *S]` or `[B, *S, C]` to `[B, *S, C]` float32 in [0, 1]."""
+    num_axes, channels = len(image_shape) - 1, image_shape[-1]
+    if (
+        not num_axes <= image.ndim <= num_axes + 2
+        or (channels if image.ndim < num_axes + 2 else image.shape[-1]) != channels
+    ):
+        image_ndim_ok = False
+    else:
+        image_ndim_ok = image.ndim == num_axes + 2 or channels == 1
+    if not image_ndim_ok:
+        axes = ", ".join("DHW"[-num_axes:])
+        allowed = f"[B, {axes}, {channels}]" + (f", [B, {axes}] or [{axes}]" if channels == 1 else "")
+        raise ValueError(f"{name} has shape {image.shape}; this model takes {allowed}")
+    image = to_unit_range(image)
+    low, high = float(image.min()), float(image.max())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"{name} has values from {low:g} to {high:g}; scale floats to [0, 1], or give an integer image"
+        )
+    if image.ndim == num_axes:
+        return image[None, ..., None]
+    return image[..., None] if image.ndim == num_axes + 1 else image
+
+
+def load(workdir: str | Path) -> Registration:
+    """Loads the best checkpoint of a finished or interrupted run; nothing but its workdir is needed.
+
+    Raises:
+      UserError: the folder is not a run's workdir, or nothing in it can be read.
+    """
+    # Both import what only runs need (Orbax, ml_collections); `import air_jax` stays light.
+    from air_jax import config as configs
+    from air_jax.checkpoint import Checkpoints
+
+    workdir = Path(workdir)
+    config, image_shape = configs.read(workdir)
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        step, params = checkpoints.restore_best_params()
+    return Registration(configs.build_model(config), params, image_shape, step)

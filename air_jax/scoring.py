@@ -1,0 +1,105 @@
+"""Scores of a model over lists of pairs, as they go into `metrics.jsonl` and `eval.json`."""
+
+import time
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from air_jax.data import Images
+from air_jax.data.pairs import random_pairs, same_label_pairs
+from air_jax.steps import make_eval_step
+
+Scores = dict[str, dict[str, float]]
+
+# Column heads of the terminal's table, by score.
+COLUMNS = {
+    "dice": "Dice",
+    "mse": "MSE",
+    "folding_percent": "folding %",
+    "any_corner_folding_percent": "any corner %",
+    "sd_log_jacobian": "SD log J",
+}
+
+
+class Scorer:
+    """Scores lists of pairs with one model; compiles once for a batch size."""
+
+    def __init__(self, model: nn.Module, batch_size: int):
+        self._eval_step = jax.jit(make_eval_step(model))
+        self._predict = jax.jit(lambda params, fixed, moving: model.apply({"params": params}, fixed, moving)[0])
+        self._batch_size = batch_size
+
+    def score(self, params: Any, images: np.ndarray, pairs: np.ndarray) -> Scores:
+        """Mean scores of pairs `[n, 2]` (fixed first) of `images` `[m, *S, C]`.
+
+        Returns:
+          `before` and `after` registration, each a dict of means over the pairs for which a score is defined.
+        """
+        collected = [
+            jax.tree.map(lambda score, size=size: np.asarray(score)[:size], self._eval_step(params, fixed, moving))
+            for fixed, moving, size in self._batches(images, pairs)
+        ]
+        return jax.tree.map(lambda *batches: float(np.nanmean(np.concatenate(batches))), *collected)
+
+    def seconds_per_pair(self, params: Any, images: np.ndarray, pairs: np.ndarray, repeats: int = 5) -> float:
+        """Median time of predicting one pair's displacement, in batches, compilation excluded."""
+        fixed, moving, _ = next(self._batches(images, pairs))
+        fixed, moving = (np.float32(image) for image in (fixed, moving))
+        jax.block_until_ready(self._predict(params, fixed, moving))
+        times = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            jax.block_until_ready(self._predict(params, fixed, moving))
+            times.append(time.perf_counter() - start)
+        return float(np.median(times)) / len(fixed)
+
+    def _batches(self, images: np.ndarray, pairs: np.ndarray):
+        """Yields fixed and moving images of equal batches, the last one filled up, and how many pairs count."""
+        size = min(self._batch_size, len(pairs))
+        for start in range(0, len(pairs), size):
+            chunk = pairs[start : start + size]
+            padded = np.resize(chunk, (size, 2))
+            yield images[padded[:, 0]], images[padded[:, 1]], len(chunk)
+
+
+def pair_lists(images: Images, config: ConfigDict) -> dict[str, np.ndarray]:
+    """The fixed lists of pairs `[n, 2]` (fixed first) of one part of a data set, by name, as `config.eval` says."""
+    lists = {"random_pairs": random_pairs(config.eval.pairs_seed, len(images), config.eval.num_pairs)}
+    if images.labels is not None and np.unique(images.labels, return_counts=True)[1].max() > 1:
+        lists["same_label_pairs"] = same_label_pairs(config.eval.pairs_seed, images.labels, config.eval.num_pairs)
+    return lists
+
+
+def evaluate(scorer: Scorer, params: Any, step: int, test: Images, config: ConfigDict) -> dict[str, Any]:
+    """The final scores, on the test part: what `eval.json` holds."""
+    report: dict[str, Any] = {
+        "checkpoint_step": step,
+        "dataset": config.dataset.name,
+        "seed": config.seed,
+        "num_pairs": config.eval.num_pairs,
+        "pairs_seed": config.eval.pairs_seed,
+    }
+    lists = pair_lists(test, config)
+    for name, pairs in lists.items():
+        report[name] = scorer.score(params, test.images, pairs)
+    report["seconds_per_pair"] = scorer.seconds_per_pair(params, test.images, lists["random_pairs"])
+    report["machine"] = f"{jax.local_device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}"
+    return report
+
+
+def table(report: dict[str, Any]) -> str:
+    """The scores of `evaluate` as lines for a terminal."""
+    lines = [f"{'test pairs':<12}{'':<8}" + "".join(f"{title:>14}" for title in COLUMNS.values())]
+    for key, title in (("random_pairs", "random"), ("same_label_pairs", "same label")):
+        for when in ("before", "after"):
+            if key in report:
+                values = "".join(f"{report[key][when][name]:>14.4f}" for name in COLUMNS)
+                lines.append(f"{title:<12}{when:<8}" + values)
+    lines.append(
+        f"{report['num_pairs']:,} pairs each, pairs seed {report['pairs_seed']}, training seed {report['seed']}, "
+        f"best checkpoint: step {report['checkpoint_step']:,}, {1e3 * report['seconds_per_pair']:.3f} ms a pair in batches"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,131 @@
+"""Train and evaluation steps as one device sees them: pure functions, no loops over data, no input or output."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from air_jax import metrics
+from air_jax.data.pairs import draw_pairs
+from air_jax.losses import Objective
+from air_jax.transforms import warp
+
+Params = Any
+
+
+@flax.struct.dataclass
+class TrainState:
+    """What a run carries from step to step, and all that a checkpoint holds.
+
+    Attributes:
+      step: number of steps taken, int32 scalar.
+      params: the model's parameters.
+      opt_state: the optimiser's state.
+    """
+
+    step: jax.Array
+    params: Params
+    opt_state: optax.OptState
+
+
+def init_state(
+    model: nn.Module, optimizer: optax.GradientTransformation, seed: int, image_shape: tuple[int, ...]
+) -> TrainState:
+    """The state before the first step: parameters drawn from `seed`, for images of `image_shape` `(*S, C)`."""
+    image = jnp.zeros((1, *image_shape))
+    # A stream of its own: step numbers, which the draws of pairs are folded with, are never negative.
+    params = model.init(jax.random.fold_in(jax.random.key(seed), 2**32 - 1), image, image)["params"]
+    return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
+
+
+def to_unit_range(images: jax.Array) -> jax.Array:
+    """Integer images to float32 in [0, 1]; float images are taken to be in that range already."""
+    if jnp.issubdtype(images.dtype, jnp.integer):
+        return images.astype(jnp.float32) / jnp.iinfo(images.dtype).max
+    return images.astype(jnp.float32)
+
+
+def make_train_steps(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    objective: Objective,
+    *,
+    seed: int,
+    batch_size: int,
+    num_devices: int,
+    axis_name: str,
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+    """Builds the function that takes many training steps in one dispatch, for one of `num_devices` devices.
+
+    The batch of a step is a function of (seed, step): every device draws the same global list of pairs and works on its
+    own slice, and gradients are averaged over `axis_name`. So the number of devices does not change what is computed
+    (dropout excepted, whose masks differ between devices).
+
+    Args:
+      model: `model.apply({"params": params}, fixed, moving)` returns a displacement and intermediates.
+      optimizer: the gradient transformation.
+      objective: see `air_jax.losses.make_objective`.
+      seed: seed of all draws.
+      batch_size: global, a multiple of `num_devices`.
+      num_devices: devices over which `axis_name` is mapped.
+      axis_name: name of the mapped axis.
+
+    Returns:
+      `train_steps(state, images, device, num_steps)` with `images` `[n, *S, C]` on the device, `device` this device's
+      index and `num_steps` a Python int; it returns the new state and, by name, each step's metrics `[num_steps]`:
+      `loss`, its terms, and `grad_norm`.
+    """
+    local_size = batch_size // num_devices
+
+    def train_step(state: TrainState, images: jax.Array, device: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+        pairs_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
+        indices = draw_pairs(pairs_key, images.shape[0], batch_size)
+        fixed, moving = (
+            to_unit_range(images[jax.lax.dynamic_slice_in_dim(index, device * local_size, local_size)])
+            for index in indices
+        )
+        rngs = {"dropout": jax.random.fold_in(dropout_key, device)}
+
+        def loss_fn(params):
+            displacement, _ = model.apply({"params": params}, fixed, moving, deterministic=False, rngs=rngs)
+            loss, terms = objective(fixed, warp(moving, displacement), displacement)
+            return jnp.mean(loss), jax.tree.map(jnp.mean, terms)
+
+        (loss, terms), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        grads, loss, terms = jax.lax.pmean((grads, loss, terms), axis_name)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, opt_state), {
+            "loss": loss,
+            **terms,
+            "grad_norm": optax.global_norm(grads),
+        }
+
+    def train_steps(state: TrainState, images: jax.Array, device: jax.Array, num_steps: int):
+        return jax.lax.scan(lambda state, _: train_step(state, images, device), state, length=num_steps)
+
+    return train_steps
+
+
+def make_eval_step(model: nn.Module) -> Callable[..., dict[str, dict[str, jax.Array]]]:
+    """Builds the function that scores a batch of pairs.
+
+    Returns:
+      `eval_step(params, fixed, moving)` on images `[B, *S, C]`; it returns `before` and `after` registration, each a
+      dict of scores `[B]` (`air_jax.metrics`).
+    """
+
+    def eval_step(params: Params, fixed: jax.Array, moving: jax.Array) -> dict[str, dict[str, jax.Array]]:
+        fixed, moving = to_unit_range(fixed), to_unit_range(moving)
+        displacement, _ = model.apply({"params": params}, fixed, moving)
+
+        def scores(displacement):
+            return metrics.image_scores(fixed, warp(moving, displacement)) | metrics.displacement_scores(displacement)
+
+        return {"before": scores(jnp.zeros_like(displacement)), "after": scores(displacement)}
+
+    return eval_step

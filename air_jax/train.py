@@ -1,0 +1,252 @@
+"""The story of a run: data, model, steps, checkpoints, scores, figures.
+
+How a run is resumed:
+1. the state is (step, parameters, optimiser's state), and the batch of a step is a function of (seed, step);
+2. a checkpoint is written at every validation, with its scores;
+3. the same command restores the newest readable checkpoint and drops the log lines written after it;
+4. so a run that was killed takes the same steps, in the same dispatches, as one that was not.
+"""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from air_jax import config as configs
+from air_jax import scoring, summary, visualize
+from air_jax.checkpoint import Checkpoints
+from air_jax.data import Dataset, load_dataset
+from air_jax.errors import UserError
+from air_jax.losses import make_objective
+from air_jax.parallel import AXIS_NAME, data_parallel, replicate
+from air_jax.registration import Registration
+from air_jax.registration import load as load_registration
+from air_jax.scoring import Scorer
+from air_jax.steps import TrainState, init_state, make_train_steps
+
+NUM_DRAWN_PAIRS = 6
+
+
+def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
+    """Trains, validates, scores and draws, as the config says; resumes when `workdir` holds a run of the same config.
+
+    Args:
+      config: see `configs/mnist.py` for every key.
+      workdir: folder of the run; afterwards it holds `config.json`, `metrics.jsonl`, `checkpoints/`, `eval.json` and
+        `figures/`.
+
+    Returns:
+      The final scores, as in `eval.json`.
+
+    Raises:
+      UserError: the config, the workdir or the data will not do, or the loss stopped being finite.
+    """
+    workdir = Path(workdir)
+
+    # ---- Config and data ---------------------------------------------------------------------------------------------
+    configs.check(config)
+    devices = jax.local_devices()
+    if config.batch_size % len(devices):
+        raise UserError(f"--config.batch_size={config.batch_size}: must be a multiple of the {len(devices)} devices")
+    configs.check_same_run(config, workdir)
+    dataset = load_dataset(**config.dataset)
+    _make_workdir(workdir)
+    print(
+        f"data: {config.dataset.name}, images {list(dataset.image_shape)}: {len(dataset.train):,} for training, "
+        f"{len(dataset.validation):,} for validation, {len(dataset.test):,} for testing",
+        flush=True,
+    )
+
+    # ---- Model and optimiser -----------------------------------------------------------------------------------------
+    model = configs.build_model(config)
+    optimizer = optax.adam(config.learning_rate)
+    state = init_state(model, optimizer, config.seed, dataset.image_shape)
+    print(summary.table(model, state.params, dataset.image_shape), flush=True)
+    train_steps = make_train_steps(
+        model,
+        optimizer,
+        make_objective(**config.loss),
+        seed=config.seed,
+        batch_size=config.batch_size,
+        num_devices=len(devices),
+        axis_name=AXIS_NAME,
+    )
+
+    # ---- Training ----------------------------------------------------------------------------------------------------
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        state = _resume(state, checkpoints, config, workdir)
+        configs.write(config, dataset.image_shape, workdir)
+        _train_loop(
+            state,
+            data_parallel(train_steps, devices),
+            Scorer(model, config.eval.batch_size),
+            checkpoints,
+            dataset,
+            config,
+            workdir,
+        )
+
+    # ---- Scores and figures, of the best checkpoint ------------------------------------------------------------------
+    return evaluate(workdir, dataset=dataset)
+
+
+def evaluate(workdir: str | Path, *, dataset: Dataset | None = None) -> dict[str, Any]:
+    """Scores the best checkpoint of a run on the test part, writes `eval.json` and the figures, and prints the table.
+
+    Args:
+      workdir: the run's folder.
+      dataset: the run's data set, where it is at hand; loaded as the run's config says otherwise.
+
+    Returns:
+      The scores, as in `eval.json`.
+
+    Raises:
+      UserError: the folder is not a run's workdir, or its data cannot be had.
+    """
+    workdir = Path(workdir)
+    registration = load_registration(workdir)
+    config, _ = configs.read(workdir)
+    dataset = dataset or load_dataset(**config.dataset)
+    report = scoring.evaluate(
+        Scorer(registration.model, config.eval.batch_size), registration.params, registration.step, dataset.test, config
+    )
+    (workdir / "eval.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(scoring.table(report), flush=True)
+    _draw(registration, dataset, config, workdir)
+    return report
+
+
+def _make_workdir(workdir: Path) -> None:
+    try:
+        (workdir / "figures").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={workdir}: cannot be made ({error.strerror}); choose another") from error
+
+
+def _resume(state: TrainState, checkpoints: Checkpoints, config: ConfigDict, workdir: Path) -> TrainState:
+    """The state to go on from: the newest readable checkpoint's, or the initial one; drops later lines from the log."""
+    restored = checkpoints.restore_newest(state.params, state.opt_state)
+    if restored is not None:
+        step, params, opt_state = restored
+        if step > config.num_train_steps:
+            raise UserError(
+                f"--config.num_train_steps={config.num_train_steps}: the run in {workdir} is at step {step} already; "
+                "ask for more steps, or choose another --workdir"
+            )
+        print(f"resuming from step {step:,} of {config.num_train_steps:,} in {workdir}", flush=True)
+        state = TrainState(jnp.asarray(step, jnp.int32), params, opt_state)
+    log = workdir / "metrics.jsonl"
+    if log.exists():
+        kept = [line for line in log.read_text().splitlines() if _step_of(line) <= int(state.step)]
+        log.write_text("".join(f"{line}\n" for line in kept))
+    return state
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # cut short when the run was killed
+
+
+def _train_loop(
+    state: TrainState,
+    run,
+    scorer: Scorer,
+    checkpoints: Checkpoints,
+    dataset: Dataset,
+    config: ConfigDict,
+    workdir: Path,
+) -> None:
+    """Takes steps in dispatches of `log_every`; validates and saves every `eval_every` steps and at the end."""
+    devices = jax.local_devices()
+    images = replicate(dataset.train.images, devices)
+    state = replicate(state, devices)
+    pairs = scoring.pair_lists(dataset.validation, config)["random_pairs"]
+    step, saved_step, total = int(state.step), int(state.step), config.num_train_steps
+    first_step, busy_seconds, compiled = step, 0.0, set()
+    while step < total:
+        num_steps = min(config.log_every - step % config.log_every, total - step)
+        start = time.perf_counter()
+        state, step_metrics = run(state, images, num_steps)
+        step_metrics = jax.tree.map(
+            np.asarray, step_metrics
+        )  # blocks, which also keeps virtual CPU devices from deadlock
+        seconds = time.perf_counter() - start
+        _check_finite(step_metrics["loss"], step, saved_step, workdir)
+        step += num_steps
+
+        # The first dispatch of each length compiles, so it tells nothing of the speed.
+        line = {"step": step, **{name: float(values.mean()) for name, values in step_metrics.items()}}
+        line["pairs_per_second"] = num_steps * config.batch_size / seconds
+        if num_steps in compiled:
+            busy_seconds += seconds
+        else:
+            line["seconds_to_compile_and_run"] = seconds
+            first_step += num_steps
+            compiled.add(num_steps)
+        _log(workdir, line)
+        left = (total - step) * busy_seconds / (step - first_step) if step > first_step else math.nan
+        _print_progress(line, total, left)
+
+        if step % config.eval_every == 0 or step == total:
+            scores = scorer.score(state.params, dataset.validation.images, pairs)["after"]
+            _log(workdir, {"step": step, **{f"validation_{name}": score for name, score in scores.items()}})
+            print(
+                f"  validation: Dice {scores['dice']:.4f}, MSE {scores['mse']:.5f}, "
+                f"folding {scores['folding_percent']:.2f} %",
+                flush=True,
+            )
+            checkpoints.save(step, state.params, state.opt_state, scores)
+            saved_step = step
+
+
+def _check_finite(losses: np.ndarray, step: int, saved_step: int, workdir: Path) -> None:
+    if np.isfinite(losses).all():
+        return
+    bad_step = step + int(np.flatnonzero(~np.isfinite(losses))[0]) + 1
+    left = (
+        f"the checkpoint of step {saved_step} in {workdir} is whole" if saved_step else "no checkpoint had been written"
+    )
+    raise UserError(
+        f"the loss is not finite at step {bad_step}, so the run stops; {left}. Try a lower --config.learning_rate"
+    )
+
+
+def _log(workdir: Path, line: dict[str, Any]) -> None:
+    with (workdir / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps(line) + "\n")
+
+
+def _print_progress(line: dict[str, Any], total: int, seconds_left: float) -> None:
+    if "seconds_to_compile_and_run" in line:
+        speed = f"{line['seconds_to_compile_and_run']:.1f} s with compilation"
+    else:
+        speed = f"{line['pairs_per_second']:,.0f} pairs/s"
+    left = "" if math.isnan(seconds_left) else f"  {int(seconds_left) // 60}:{int(seconds_left) % 60:02d} left"
+    print(f"step {line['step']:,}/{total:,}  loss {line['loss']:.5f}  {speed}{left}", flush=True)
+
+
+def _draw(registration: Registration, dataset: Dataset, config: ConfigDict, workdir: Path) -> None:
+    """Writes the figures of a run; those of images only for 2-D images of one or three channels."""
+    figures = workdir / "figures"
+    figures.mkdir(exist_ok=True)
+    visualize.curves_figure(workdir / "metrics.jsonl").savefig(figures / "curves.png", dpi=150)
+    pairs = scoring.pair_lists(dataset.test, config)["random_pairs"][:NUM_DRAWN_PAIRS]
+    fixed, moving = (dataset.test.images[pairs[:, side]] for side in (0, 1))
+    result = jax.device_get(registration.register(fixed, moving))
+    title = f"{config.dataset.name}: the first {len(pairs)} test pairs, step {registration.step:,}"
+    fixed, moving = (image / np.float32(255) for image in (fixed, moving))
+    figure = visualize.registration_figure(fixed, moving, result.warped, result.displacement, title)
+    figure.savefig(figures / "registration.png", dpi=150)
+    last_block = list(result.out["decoder"].values())[-1]
+    figure = visualize.attention_figure(fixed[0], moving[0], last_block["cross_attention"][0], result.out["token_grid"])
+    figure.savefig(figures / "attention.png", dpi=150)
+    print(f"figures: {', '.join(str(path) for path in sorted(figures.glob('*.png')))}", flush=True)

@@ -1,0 +1,133 @@
+"""Figures of a run: what a person looks at first."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from air_jax import metrics
+from air_jax.transforms import corner_jacobian_determinant, identity_grid, jacobian_determinant
+
+matplotlib.use("Agg", force=False)
+FOLD_COLORS = ListedColormap([(0, 0, 0, 0), "#ffb000", "#d62728"])
+
+
+def registration_figure(
+    fixed: np.ndarray, moving: np.ndarray, warped: np.ndarray, displacement: np.ndarray, title: str
+) -> Figure:
+    """Draws pairs as the paper's Fig. 3 does, one row a pair, and where each displacement folds.
+
+    Args:
+      fixed, moving, warped: 2-D images `[B, H, W, C]` in [0, 1].
+      displacement: `[B, H, W, 2]`.
+      title: of the whole figure.
+    """
+    columns = (
+        "moving",
+        "fixed",
+        "warped",
+        "difference\n(fixed - warped)",
+        "deformed grid\n(where each pixel is read)",
+        "folds",
+    )
+    rows = len(fixed)
+    figure = Figure(figsize=(1.7 * len(columns), 1.7 * rows + 1.1), layout="constrained")
+    axes = figure.subplots(rows, len(columns), squeeze=False)
+    folding = np.asarray(metrics.folding_percent(displacement))
+    dice = np.asarray(metrics.mask_dice(fixed, warped))
+    for row in range(rows):
+        for axis, image in zip(axes[row], (moving, fixed, warped), strict=False):
+            _show(axis, image[row])
+        axes[row, 3].imshow((fixed - warped)[row].mean(axis=-1), cmap="RdBu_r", vmin=-1, vmax=1)
+        _draw_grid(axes[row, 4], moving[row], displacement[row])
+        _draw_folds(axes[row, 5], warped[row], displacement[row : row + 1])
+        axes[row, 2].set_xlabel(f"Dice {dice[row]:.2f}", fontsize=8)
+        axes[row, 5].set_xlabel(f"{folding[row]:.1f} % folded", fontsize=8)
+        for axis in axes[row]:
+            axis.set(xticks=[], yticks=[])
+    for axis, name in zip(axes[0], columns, strict=True):
+        axis.set_title(name, fontsize=9)
+    figure.suptitle(f"{title}\nred: folds by central differences; orange: any corner of a voxel folds", fontsize=9)
+    return figure
+
+
+def _show(axis: Axes, image: np.ndarray) -> None:
+    axis.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1)
+
+
+def _draw_grid(axis: Axes, image: np.ndarray, displacement: np.ndarray) -> None:
+    """The lines of the identity grid after `p -> p + u(p)`, over the moving image that they read from."""
+    height, width, _ = displacement.shape
+    coordinates = np.asarray(identity_grid((height, width))) + displacement
+    lines = coordinates[..., ::-1]  # (row, column) to (x, y)
+    _show(axis, 0.5 * image)
+    axis.add_collection(LineCollection([*lines, *lines.swapaxes(0, 1)], colors="#4fc3f7", linewidths=0.4))
+    axis.set(xlim=(-2, width + 1), ylim=(height + 1, -2))
+
+
+def _draw_folds(axis: Axes, image: np.ndarray, displacement: np.ndarray) -> None:
+    central = np.asarray(jacobian_determinant(displacement))[0] <= 0
+    corner = np.asarray(corner_jacobian_determinant(displacement))[0] <= 0
+    _show(axis, image)
+    axis.imshow(np.pad(np.where(central, 2, np.where(corner, 1, 0)), 1), cmap=FOLD_COLORS, vmin=0, vmax=2, alpha=0.8)
+
+
+def curves_figure(metrics_file: Path) -> Figure:
+    """Draws training loss and validation scores against the step, from a run's `metrics.jsonl`."""
+    lines = [json.loads(line) for line in Path(metrics_file).read_text().splitlines()]
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    loss_axis, dice_axis, folding_axis = figure.subplots(1, 3)
+    _curve(loss_axis, lines, "loss", "training loss")
+    loss_axis.set(yscale="log")
+    _curve(dice_axis, lines, "validation_dice", "validation Dice")
+    _curve(folding_axis, lines, "validation_folding_percent", "validation folding (%)", label="central differences")
+    _curve(folding_axis, lines, "validation_any_corner_folding_percent", "validation folding (%)", label="any corner")
+    folding_axis.legend(fontsize=8, frameon=False)
+    for axis in (loss_axis, dice_axis, folding_axis):
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _curve(axis: Axes, lines: Sequence[dict], key: str, ylabel: str, label: str | None = None) -> None:
+    points = [(line["step"], line[key]) for line in lines if key in line]
+    axis.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 40 else None)
+    axis.set(xlabel="step", ylabel=ylabel)
+
+
+def attention_figure(fixed: np.ndarray, moving: np.ndarray, weights: np.ndarray, token_grid: Sequence[int]) -> Figure:
+    """Draws which patches of the fixed image one patch of the moving image attends to, head by head.
+
+    Args:
+      fixed, moving: one pair `[H, W, C]`.
+      weights: cross-attention weights `[heads, T, T]` of that pair, moving patches first.
+      token_grid: patches along each axis.
+    """
+    height, width = moving.shape[:2]
+    rows, columns = token_grid
+    brightness = moving[: height // rows * rows, : width // columns * columns, :].mean(axis=-1)
+    brightness = brightness.reshape(rows, height // rows, columns, width // columns).mean(axis=(1, 3))
+    query = int(brightness.argmax())  # the patch with the most to tell
+    box = np.array([query // columns, query % columns]) * (height / rows, width / columns) - 0.5
+    figure = Figure(figsize=(1.9 * (len(weights) + 1), 2.6), layout="constrained")
+    axes = figure.subplots(1, len(weights) + 1)
+    _show(axes[0], moving)
+    axes[0].add_patch(
+        matplotlib.patches.Rectangle(box[::-1], width / columns, height / rows, fill=False, color="#ffb000", lw=2)
+    )
+    axes[0].set_title("moving image's patch", fontsize=9)
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    for head, axis in enumerate(axes[1:]):
+        _show(axis, fixed)
+        axis.imshow(weights[head, query].reshape(rows, columns), cmap="magma", vmin=0, alpha=0.6, extent=extent)
+        axis.set_title(f"head {head}: max {weights[head, query].max():.2f}", fontsize=9)
+    for axis in axes:
+        axis.set(xticks=[], yticks=[])
+    figure.suptitle("cross-attention of the last decoder block, over the fixed image", fontsize=9)
+    return figure

@@ -1,0 +1,51 @@
+"""AiR as in the paper (Wang & Delingette 2021, sections 2.1 and 3.1), on MNIST. Every key of a config stands here.
+
+  python -m air_jax.main --config=configs/mnist.py
+
+`--config.model.head=dense` takes the other reading of the deformation head, `--config.model.patch_size=4` the other
+reading of i, `--config.dataset.name=fashion_mnist` another data set. Expected results: experiments/README.md.
+"""
+
+import ml_collections
+from ml_collections import config_dict
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.num_train_steps = 16_000
+    config.batch_size = 128  # pairs a step, over all devices
+    config.learning_rate = 1e-3  # of Adam (section 3.1)
+    config.log_every = 200  # steps in one dispatch, and between lines of metrics.jsonl
+    config.eval_every = 1_000  # steps between validations, each with a checkpoint
+
+    config.dataset = ml_collections.ConfigDict()
+    config.dataset.name = "mnist"  # "digits", or any TFDS set of equal-sized uint8 images
+    config.dataset.train_fraction = 0.8  # the rest is the test part (section 3.1)
+    config.dataset.num_validation = 2_000  # last images of the training part, which choose the checkpoint
+
+    config.model = ml_collections.ConfigDict()
+    config.model.name = "air"
+    config.model.head = "control_grid"  # or "dense"
+    config.model.patch_size = 7  # pixels: i = 4 as 4 x 4 patches of a 28 x 28 image
+    config.model.width = 16  # projection dimension (section 3.1)
+    config.model.num_heads = 4
+    config.model.head_size = config_dict.placeholder(int)  # default: width / num_heads
+    config.model.encoder_depth = 1  # N
+    config.model.decoder_depth = 1  # N
+    config.model.recursive = False  # one set of weights applied N times
+    config.model.feed_forward = 64  # not in the paper; the authors' code used 2048
+    config.model.dropout = 0.0
+    config.model.dtype = "float32"  # of the Transformer; or "bfloat16"
+
+    config.loss = ml_collections.ConfigDict()
+    config.loss.similarity = "mse"
+    config.loss.diffusion = 0.0  # weight of the diffusion regularizer; the paper has none
+
+    config.eval = ml_collections.ConfigDict()
+    config.eval.num_pairs = 1_000  # in each list of pairs
+    config.eval.pairs_seed = (
+        0  # apart from the training seed, so that runs with other seeds are scored on the same pairs
+    )
+    config.eval.batch_size = 250
+    return config
