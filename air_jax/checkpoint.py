@@ -1,10 +1,15 @@
-"""Checkpoints of a run: the only file that knows how they are stored."""
+"""Checkpoints of a run: the only file that knows how they are stored.
 
+A checkpoint is a folder named by its step. It holds the parameters and the optimiser's state, both as host arrays, so
+that it can be restored on any number of devices, and the validation scores. Its commit file is written last: without
+it, the folder was left by a run that was killed, or by a copy that was cut short.
+"""
+
+import json
 import logging
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,39 +17,44 @@ import orbax.checkpoint as ocp
 
 from air_jax.errors import UserError
 
-T = TypeVar("T")
-BEST_METRIC = "dice"
+BEST_SCORE = "dice"
+_COMMIT_FILE = "commit_success.txt"
 _policies = ocp.checkpoint_managers
 
 
 class Checkpoints:
-    """The newest `keep` checkpoints of a run and its best one, by validation Dice.
+    """Writes the checkpoints of a run and resumes from them. Keeps the newest `keep` and the best, by validation Dice.
 
-    A checkpoint holds the parameters and the optimiser's state, both as host arrays, so it can be restored on any number
-    of devices. Saving is asynchronous. A checkpoint counts as written only once its commit file stands in it, so neither
-    a killed run nor a half-copied folder leaves one that looks whole.
+    Saving is asynchronous; leaving the context (or `close`) waits until everything is written. A checkpoint that cannot
+    be read is reported and moved to the folder `damaged` beside the checkpoints.
     """
 
-    def __init__(self, directory: Path, *, keep: int = 2, read_only: bool = False):
-        """Opens (and, unless `read_only`, creates) the folder of checkpoints."""
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every save in a dozen lines
+    def __init__(self, directory: Path, *, keep: int = 2):
+        """Opens the folder, making it if need be."""
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every save in a dozen lines
         self.directory = Path(directory).absolute()
-        if read_only and not self.directory.is_dir():
-            raise UserError(f"{self.directory}: no checkpoints here; is it the workdir of a run?")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for folder in _step_folders(self.directory):  # the manager would not open a folder with damaged scores
+            try:
+                _read_scores(folder)
+            except (OSError, ValueError) as error:
+                self._set_aside(folder, error)
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
-                best_fn=_best_metric,
-                best_mode="max",
                 # max_to_keep together with best_fn would delete the newest checkpoint when it is not among the best.
                 preservation_policy=_policies.AnyPreservationPolicy(
                     [
                         _policies.LatestN(keep),
-                        _policies.BestN(get_metric_fn=_best_metric, n=1, keep_checkpoints_without_metrics=False),
+                        _policies.BestN(
+                            get_metric_fn=lambda scores: scores[BEST_SCORE],
+                            n=1,
+                            keep_checkpoints_without_metrics=False,
+                        ),
                     ]
                 ),
+                best_fn=lambda scores: scores[BEST_SCORE],
                 atomicity_options=ocp.options.AtomicityOptions(mode=ocp.options.AtomicityMode.COMMIT_FILE),
-                read_only=read_only,
             ),
         )
 
@@ -60,36 +70,19 @@ class Checkpoints:
         )
 
     def restore_newest(self, params: Any, opt_state: Any) -> tuple[int, Any, Any] | None:
-        """Restores the newest checkpoint that can be read, shaped like the arguments; None when there is none.
+        """Restores step, parameters and optimiser's state of the newest readable checkpoint; None if there is none.
 
-        A newer one that is damaged is reported and moved to `damaged/` beside the checkpoints.
+        Args:
+          params, opt_state: what the restored trees must look like.
         """
-        target = ocp.args.Composite(
-            params=ocp.args.StandardRestore(jax.tree.map(np.asarray, params)),
-            opt_state=ocp.args.StandardRestore(jax.tree.map(np.asarray, opt_state)),
-        )
-        steps = sorted(self._manager.all_steps(read=True), reverse=True)
-        step, restored, damaged = self._first_readable(steps, lambda step: self._manager.restore(step, args=target))
-        for bad_step in damaged:
-            self._set_aside(bad_step)
-        if step is None:
-            return None
-        return step, restored.params, restored.opt_state
-
-    def restore_best_params(self) -> tuple[int, Any]:
-        """Restores the parameters of the best checkpoint that can be read, and its step.
-
-        Raises:
-          UserError: there is none.
-        """
-        target = ocp.args.Composite(params=ocp.args.StandardRestore())
-        steps = sorted(self._manager.all_steps(read=True), key=self._rank, reverse=True)
-        step, restored, _ = self._first_readable(steps, lambda step: self._manager.restore(step, args=target))
-        if step is None:
-            raise UserError(
-                f"{self.directory}: no checkpoint that can be read; train first, or restore the folder from a copy"
-            )
-        return step, restored.params
+        for folder in reversed(_step_folders(self.directory)):
+            try:
+                restored = _read_item(folder, "params", params), _read_item(folder, "opt_state", opt_state)
+                return int(folder.name), *restored
+            except Exception as error:  # Orbax and TensorStore raise another type for each way a file can be damaged
+                self._set_aside(folder, error)
+                self._manager.reload()
+        return None
 
     def close(self) -> None:
         """Waits until everything is written."""
@@ -102,38 +95,54 @@ class Checkpoints:
     def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def _rank(self, step: int) -> tuple[float, int]:
-        try:
-            return _best_metric(self._manager.metrics(step)), step
-        except Exception:  # damaged metrics: the parameters may still be whole, but come last
-            return -1.0, step
-
-    def _first_readable(self, steps: list[int], restore: Callable[[int], T]) -> tuple[int | None, T | None, list[int]]:
-        """The first step that `restore` can read, what it read, and the steps that it could not read before."""
-        damaged = []
-        for step in steps:
-            try:
-                return step, restore(step), damaged
-            except (
-                Exception
-            ) as error:  # Orbax and TensorStore raise a different type for each way a file can be damaged
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-                print(
-                    f"checkpoints: step {step} is damaged and cannot be read ({reason}); trying the one before",
-                    flush=True,
-                )
-                damaged.append(step)
-        return None, None, damaged
-
-    def _set_aside(self, step: int) -> None:
-        """Moves a damaged checkpoint out of the way, so that its step can be saved again."""
-        aside = self.directory.parent / "damaged" / str(step)
+    def _set_aside(self, folder: Path, error: Exception) -> None:
+        aside = self.directory.parent / "damaged" / folder.name
         shutil.rmtree(aside, ignore_errors=True)
         aside.parent.mkdir(exist_ok=True)
-        shutil.move(self.directory / str(step), aside)
-        self._manager.reload()
-        print(f"checkpoints: moved {self.directory / str(step)} to {aside}", flush=True)
+        shutil.move(folder, aside)
+        print(f"checkpoints: step {folder.name} is damaged ({_first_line(error)}); moved it to {aside}", flush=True)
 
 
-def _best_metric(scores: dict[str, float]) -> float:
-    return scores[BEST_METRIC]
+def restore_best_params(directory: Path) -> tuple[int, Any]:
+    """Restores the parameters of the best checkpoint that can be read, and its step; changes nothing in the folder.
+
+    Raises:
+      UserError: there is none.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    ranked = []
+    for folder in _step_folders(Path(directory).absolute()):
+        try:
+            ranked.append((_read_scores(folder)[BEST_SCORE], int(folder.name), folder))
+        except (OSError, ValueError, KeyError) as error:
+            print(f"checkpoints: {folder} is damaged ({_first_line(error)}); passing it over", flush=True)
+    for _, step, folder in sorted(ranked, reverse=True):
+        try:
+            return step, _read_item(folder, "params")
+        except Exception as error:  # see restore_newest
+            print(f"checkpoints: {folder} is damaged ({_first_line(error)}); passing it over", flush=True)
+    raise UserError(
+        f"{directory}: no checkpoint that can be read; is it a run's, and did the run reach its first validation?"
+    )
+
+
+def _step_folders(directory: Path) -> list[Path]:
+    """The folders of a run's checkpoints, whole or not, oldest step first."""
+    if not directory.is_dir():
+        return []
+    return sorted((path for path in directory.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+def _read_scores(folder: Path) -> dict[str, float]:
+    if not (folder / _COMMIT_FILE).exists():
+        raise ValueError("not completely written")
+    return json.loads((folder / "metrics" / "metrics").read_text())
+
+
+def _read_item(folder: Path, name: str, target: Any = None) -> Any:
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(folder / name, None if target is None else jax.tree.map(np.asarray, target))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]

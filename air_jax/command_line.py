@@ -19,13 +19,12 @@ def run(main: Callable[[], None], *, required: str) -> None:
             if flags.FLAGS[required].value is None:
                 raise UserError(f"--{required} must be given")
             # config_flags puts off the error of a config file that cannot be loaded until its value is used.
-            len(flags.FLAGS[required].value)
+            hasattr(flags.FLAGS[required].value, "__len__")
         except (AttributeError, KeyError) as error:  # how config_flags reports a key that the config does not have
             _exit(f"unknown config key: {str(error).strip(chr(34))}; the config file lists all of them")
         except OSError as error:
-            _exit(
-                f"--{required}={_given(arguments, required)}: cannot be loaded ({str(error).split(chr(10))[-1].strip()})"
-            )
+            reason = str(error).splitlines()[-1].strip()
+            _exit(f"--{required}={_given(arguments, required)}: cannot be loaded ({reason})")
         except UserError as error:
             _exit(error)
         return rest

@@ -103,10 +103,9 @@ def load(workdir: str | Path) -> Registration:
     """
     # Both import what only runs need (Orbax, ml_collections); `import air_jax` stays light.
     from air_jax import config as configs
-    from air_jax.checkpoint import Checkpoints
+    from air_jax.checkpoint import restore_best_params
 
     workdir = Path(workdir)
     config, image_shape = configs.read(workdir)
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        step, params = checkpoints.restore_best_params()
+    step, params = restore_best_params(workdir / "checkpoints")
     return Registration(configs.build_model(config), params, image_shape, step)

@@ -100,6 +100,7 @@ def table(report: dict[str, Any]) -> str:
                 lines.append(f"{title:<12}{when:<8}" + values)
     lines.append(
         f"{report['num_pairs']:,} pairs each, pairs seed {report['pairs_seed']}, training seed {report['seed']}, "
-        f"best checkpoint: step {report['checkpoint_step']:,}, {1e3 * report['seconds_per_pair']:.3f} ms a pair in batches"
+        f"best checkpoint: step {report['checkpoint_step']:,}, "
+        f"{1e3 * report['seconds_per_pair']:.3f} ms a pair in batches"
     )
     return "\n".join(lines)

@@ -102,7 +102,7 @@ def make_train_steps(
         return TrainState(state.step + 1, params, opt_state), {
             "loss": loss,
             **terms,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
         }
 
     def train_steps(state: TrainState, images: jax.Array, device: jax.Array, num_steps: int):

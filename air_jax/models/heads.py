@@ -7,6 +7,7 @@ The paper leaves open how one feature vector a patch becomes one displacement a 
   is upsampled smoothly to the image, as in DLIR (de Vos et al. 2019) and, bicubically as here, in the authors' code.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -18,18 +19,25 @@ from air_jax.models.patches import unpatchify
 Head = Callable[[jax.Array, Sequence[int]], jax.Array]
 
 
-def _linear(tokens: jax.Array, features: int) -> jax.Array:
+def _vectors(tokens: jax.Array, num_vectors: int, patch_size: Sequence[int]) -> jax.Array:
+    """Linear layer from tokens `[..., F]` to vectors `[..., num_vectors, N]` in voxels.
+
+    It starts at zero, so that training starts from the identity, and counts in half patches, so that a step of Adam
+    moves a voxel by an amount that suits the distance between tokens.
+    """
     # Float32 whatever the tokens' dtype: coordinates in bfloat16 would round pixel 257.5 to 258.
-    return nn.Dense(features, dtype=jnp.float32, name="head")(tokens)
+    linear = nn.Dense(
+        num_vectors * len(patch_size), dtype=jnp.float32, kernel_init=nn.initializers.zeros_init(), name="head"
+    )
+    half_patches = linear(tokens).reshape(*tokens.shape[:-1], num_vectors, len(patch_size))
+    unit = jnp.asarray(patch_size, jnp.float32) / 2
+    return half_patches * unit.reshape((1,) * (half_patches.ndim - 1) + unit.shape)
 
 
 def dense(tokens: jax.Array, patch_size: Sequence[int]) -> jax.Array:
     """Tokens `[B, *G, F]` to a displacement `[B, *(G * patch_size), N]`: a linear layer per patch."""
-    num_axes = len(patch_size)
-    voxels = 1
-    for size in patch_size:
-        voxels *= size
-    return unpatchify(_linear(tokens, voxels * num_axes), patch_size)
+    vectors = _vectors(tokens, math.prod(patch_size), patch_size)
+    return unpatchify(vectors.reshape(*tokens.shape[:-1], -1), patch_size)
 
 
 def control_grid(tokens: jax.Array, patch_size: Sequence[int]) -> jax.Array:
@@ -37,7 +45,7 @@ def control_grid(tokens: jax.Array, patch_size: Sequence[int]) -> jax.Array:
 
     The vectors are in image voxels from the start, so upsampling does not scale them.
     """
-    vectors = _linear(tokens, len(patch_size))
+    vectors = _vectors(tokens, 1, patch_size)[..., 0, :]
     shape = [g * p for g, p in zip(tokens.shape[1:-1], patch_size, strict=True)]
     return jax.image.resize(vectors, (tokens.shape[0], *shape, len(patch_size)), method="cubic")
 

@@ -33,7 +33,7 @@ def warp(image: jax.Array, displacement: jax.Array, order: int = 1, mode: str = 
       ValueError: shapes do not fit each other, or `order` or `mode` is unknown.
     """
     check_warp(image, displacement, order, mode)
-    coordinates = identity_grid(displacement.shape[1:-1]) + displacement.astype(jnp.float32)
+    coordinates = identity_grid(displacement.shape[1:-1])[None] + displacement.astype(jnp.float32)
     coordinates = jnp.moveaxis(coordinates, -1, 1)  # [B, N, *S], as map_coordinates wants it
 
     def sample(volume, coordinates):

@@ -1,0 +1,29 @@
+"""Four virtual CPU devices for every test; they must be asked for before JAX starts."""
+
+import os
+from pathlib import Path
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def digits_config():
+    """configs/digits.py, shrunk to a few small steps."""
+    from configs import digits
+
+    config = digits.get_config()
+    config.num_train_steps = 4
+    config.batch_size = 8
+    config.log_every = 2
+    config.eval_every = 2
+    config.eval.num_pairs = 12
+    config.eval.batch_size = 8
+    return config

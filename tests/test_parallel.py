@@ -1,0 +1,106 @@
+"""The same global batch on 1, 2 and 4 devices: the same training."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from air_jax import AiR
+from air_jax.losses import make_objective
+from air_jax.parallel import AXIS_NAME, data_parallel, replicate
+from air_jax.steps import init_state, make_train_steps
+
+IMAGE_SHAPE = (14, 14, 1)
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, *IMAGE_SHAPE), dtype=np.uint8)
+MODEL = AiR()
+
+
+def run(num_devices, num_steps, optimizer, batch_size=8):
+    devices = jax.local_devices()[:num_devices]
+    steps = make_train_steps(
+        MODEL,
+        optimizer,
+        make_objective("mse", diffusion=0.01),
+        seed=5,
+        batch_size=batch_size,
+        num_devices=num_devices,
+        axis_name=AXIS_NAME,
+    )
+    state = replicate(init_state(MODEL, optimizer, 5, IMAGE_SHAPE), devices)
+    images = replicate(IMAGES, devices)
+    trained, metrics = data_parallel(steps, devices)(state, images, num_steps)
+    return jax.device_get(trained), jax.device_get(metrics)
+
+
+def test_there_are_several_devices():
+    assert len(jax.local_devices()) == 4
+
+
+@pytest.mark.parametrize("num_devices", [2, 4])
+def test_gradients_of_one_step_agree(num_devices):
+    # With gradient descent of rate 1 the update is the gradient.
+    one, one_metrics = run(1, 1, optax.sgd(1.0))
+    many, many_metrics = run(num_devices, 1, optax.sgd(1.0))
+    start = init_state(MODEL, optax.sgd(1.0), 5, IMAGE_SHAPE).params
+    gradients = jax.tree.map(lambda a, b: np.asarray(a) - b, start, one.params)
+    assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradients)) > 1e-3
+    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(many.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    for name, value in one_metrics.items():
+        np.testing.assert_allclose(value, many_metrics[name], rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_devices", [2, 4])
+def test_displacements_after_ten_steps_agree(num_devices):
+    # Parameters whose true gradient is zero (key biases) may differ: Adam amplifies their rounding noise.
+    fixed, moving = IMAGES[:2, None] / np.float32(255)
+    one, many = (run(n, 10, optax.adam(1e-3))[0] for n in (1, num_devices))
+    displacements = [np.asarray(MODEL.apply({"params": state.params}, fixed, moving)[0]) for state in (one, many)]
+    start = MODEL.apply({"params": init_state(MODEL, optax.adam(1e-3), 5, IMAGE_SHAPE).params}, fixed, moving)[0]
+    assert np.abs(displacements[0] - np.asarray(start)).max() > 1e-3
+    np.testing.assert_allclose(displacements[0], displacements[1], atol=1e-5)
+
+
+def test_the_batch_is_a_function_of_seed_and_step():
+    """Two dispatches of three steps are six steps, to the last bit."""
+    devices = jax.local_devices()[:2]
+    optimizer = optax.adam(1e-3)
+    steps = make_train_steps(
+        MODEL, optimizer, make_objective("mse"), seed=5, batch_size=8, num_devices=2, axis_name=AXIS_NAME
+    )
+    run_steps = data_parallel(steps, devices)
+    images = replicate(IMAGES, devices)
+    initial = jax.device_get(init_state(MODEL, optimizer, 5, IMAGE_SHAPE))
+    state = replicate(initial, devices)
+    losses = []
+    for _ in range(2):
+        state, metrics = run_steps(state, images, 3)
+        losses.append(np.asarray(metrics["loss"]))
+    again, metrics = run_steps(replicate(initial, devices), images, 6)
+    assert int(again.step) == int(state.step) == 6
+    np.testing.assert_allclose(np.concatenate(losses), metrics["loss"], rtol=1e-5)
+    assert len(np.unique(metrics["loss"])) == 6
+
+
+def test_no_host_traffic_during_training():
+    devices = jax.local_devices()[:2]
+    optimizer = optax.adam(1e-3)
+    steps = make_train_steps(
+        MODEL, optimizer, make_objective("mse"), seed=0, batch_size=4, num_devices=2, axis_name=AXIS_NAME
+    )
+    run_steps = data_parallel(steps, devices)
+    state, images = replicate((init_state(MODEL, optimizer, 0, IMAGE_SHAPE), IMAGES), devices)
+    state, _ = run_steps(state, images, 3)  # compiles, which may transfer constants
+    with jax.transfer_guard("disallow"):
+        before = state
+        state, _ = run_steps(state, images, 3)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before)), "the state was not donated"
+    assert not images.is_deleted()
+
+
+def test_replicated_arrays_stand_on_every_device():
+    devices = jax.local_devices()[:3]
+    array = replicate(jnp.arange(4), devices)
+    assert array.sharding.device_set == set(devices)
+    assert array.sharding.is_fully_replicated

@@ -1,0 +1,75 @@
+import jax
+import numpy as np
+import pytest
+
+import air_jax
+from air_jax.registration import Registration
+
+
+def registration(shape=(28, 28), channels=1):
+    model = air_jax.AiR(patch_size=7 if len(shape) == 2 else 4)
+    image = np.zeros((1, *shape, channels), np.float32)
+    params = model.init(jax.random.key(0), image, image)["params"]
+    kernel = params["head"]["kernel"]  # zero at first
+    params["head"]["kernel"] = jax.random.normal(jax.random.key(1), kernel.shape)
+    return Registration(model, params, (*shape, channels), step=0)
+
+
+def images(*shape):
+    return np.random.default_rng(0).random((2, *shape), dtype=np.float32)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (8, 8, 12)])
+def test_leading_axes_are_kept_as_given(shape):
+    register = registration(shape).register
+    fixed, moving = images(3, *shape, 1)
+    whole = register(fixed, moving)
+    assert whole.displacement.shape == (3, *shape, len(shape))
+    assert whole.warped.shape == fixed.shape
+    np.testing.assert_allclose(whole.warped, air_jax.warp(moving, whole.displacement), atol=1e-6)
+    batch = register(fixed[..., 0], moving[..., 0])
+    np.testing.assert_array_equal(batch.displacement, whole.displacement)
+    np.testing.assert_array_equal(batch.warped, whole.warped[..., 0])
+    one = register(fixed[0, ..., 0], moving[0, ..., 0])
+    assert one.displacement.shape == (*shape, len(shape))
+    np.testing.assert_allclose(one.displacement, whole.displacement[0], atol=1e-5)
+    assert one.warped.shape == shape
+
+
+def test_integers_are_scaled_by_their_range():
+    register = registration().register
+    fixed, moving = (np.random.default_rng(0).random((2, 28, 28)) * 255).astype(np.uint8)
+    a, b = register(fixed, moving), register(fixed / np.float32(255), moving / np.float32(255))
+    np.testing.assert_allclose(a.displacement, b.displacement, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "moving", "message"),
+    [
+        (images(28, 28)[0], images(28, 27)[0], "fixed has shape .* and moving"),
+        (images(28)[0], images(28)[0], r"this model takes \[B, H, W, 1\], \[B, H, W\] or \[H, W\]"),
+        (images(2, 28, 28, 3)[0], images(2, 28, 28, 3)[1], "this model takes"),
+        (images(28, 28)[0] * 300, images(28, 28)[0], "fixed has values from"),
+        (images(28, 28)[0], images(28, 28)[0] - 1, "moving has values from"),
+        (images(28, 28)[0] * np.nan, images(28, 28)[0], "fixed has values from nan"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(fixed, moving, message):
+    with pytest.raises(ValueError, match=message) as error:
+        registration().register(fixed, moving)
+    assert "\n" not in str(error.value)
+
+
+def test_colour_models_need_the_channel_axis():
+    register = registration(channels=3).register
+    assert register(*images(2, 28, 28, 3)).displacement.shape == (2, 28, 28, 2)
+    with pytest.raises(ValueError, match=r"this model takes \[B, H, W, 3\]$"):
+        register(*images(28, 28))
+
+
+def test_loading_what_is_no_workdir(tmp_path):
+    with pytest.raises(air_jax.UserError, match=r"config\.json: not found; is .* the workdir of a run"):
+        air_jax.load(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(air_jax.UserError, match="cannot be read"):
+        air_jax.load(tmp_path)
