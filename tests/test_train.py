@@ -163,10 +163,10 @@ def test_the_batch_must_divide_over_the_devices(digits_config, tmp_path):
 # ---- Real processes ------------------------------------------------------------------------------------------------
 
 SMALL = [
-    "--config.num_train_steps=60",
+    "--config.num_train_steps=30",
     "--config.batch_size=8",
     "--config.log_every=2",
-    "--config.eval_every=4",
+    "--config.eval_every=6",
     "--config.eval.num_pairs=12",
 ]
 
@@ -177,7 +177,7 @@ def command(workdir):
 
 def final_state(workdir):
     with ocp.StandardCheckpointer() as checkpointer:
-        return [checkpointer.restore(workdir / "checkpoints" / "60" / item) for item in ("params", "opt_state")]
+        return [checkpointer.restore(workdir / "checkpoints" / "30" / item) for item in ("params", "opt_state")]
 
 
 def test_a_killed_and_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does(tmp_path):
@@ -189,12 +189,12 @@ def test_a_killed_and_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_do
         command(tmp_path / "killed"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, **options
     ) as run:
         for line in run.stdout:
-            if line.startswith("step 22/60"):
+            if line.startswith("step 14/30"):
                 break
         run.send_signal(signal.SIGKILL)
     steps = {int(path.name) for path in (tmp_path / "killed" / "checkpoints").iterdir() if path.name.isdigit()}
     assert steps, "no checkpoint was written before the kill"
-    assert max(steps) < 60, "the run was over before it was killed"
+    assert max(steps) < 30, "the run was over before it was killed"
     result = subprocess.run(command(tmp_path / "killed"), check=True, capture_output=True, **options)
     assert "resuming from step" in result.stdout
 

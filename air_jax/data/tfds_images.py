@@ -32,7 +32,8 @@ def load(name: str) -> Images:
     builder = _prepared_builder(name)
     shape = _image_shape(builder)
     splits = [split for split in ("train", "test") if split in builder.info.splits]
-    has_labels = builder.info.features.get("label") is not None and builder.info.features["label"].shape == ()
+    features = dict(builder.info.features.items())
+    has_labels = "label" in features and features["label"].shape == ()
     images, labels = [], []
     for split in splits:
         source = builder.as_data_source(split=split)
@@ -77,7 +78,7 @@ def _prepared_builder(name: str):
 
 def _image_shape(builder) -> tuple[int, ...]:
     """Shape `(H, W, C)` of every image of a set."""
-    feature = builder.info.features.get("image")
+    feature = dict(builder.info.features.items()).get("image")
     shape = () if feature is None else tuple(feature.shape)
     if len(shape) != 3 or None in shape or feature.np_dtype != np.uint8:
         raise UserError(
