@@ -9,6 +9,7 @@ import flax.linen as nn
 from ml_collections import ConfigDict
 
 from air_jax.errors import UserError
+from air_jax.files import replace_text
 from air_jax.losses import REGULARIZERS, SIMILARITIES
 from air_jax.models import MODELS
 from air_jax.models.heads import HEADS
@@ -80,9 +81,7 @@ def build_model(config: ConfigDict) -> nn.Module:
 def write(config: ConfigDict, image_shape: tuple[int, ...], workdir: Path) -> None:
     """Writes `config.json`: the config and, under `image_shape`, the `(*S, C)` of the images the model is made for."""
     content = {**_plain(config), "image_shape": list(image_shape)}
-    partial = workdir / f"{FILE_NAME}.partial"
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(workdir / FILE_NAME)
+    replace_text(workdir / FILE_NAME, json.dumps(content, indent=2) + "\n")
 
 
 def read(workdir: Path) -> tuple[ConfigDict, tuple[int, ...]]:

@@ -73,14 +73,9 @@ class Registration:
 def _to_batch(image: jax.Array, name: str, image_shape: tuple[int, ...]) -> jax.Array:
     """`[*S]`, `[B, *S]` or `[B, *S, C]` to `[B, *S, C]` float32 in [0, 1]."""
     num_axes, channels = len(image_shape) - 1, image_shape[-1]
-    if (
-        not num_axes <= image.ndim <= num_axes + 2
-        or (channels if image.ndim < num_axes + 2 else image.shape[-1]) != channels
-    ):
-        image_ndim_ok = False
-    else:
-        image_ndim_ok = image.ndim == num_axes + 2 or channels == 1
-    if not image_ndim_ok:
+    has_channels = image.ndim == num_axes + 2 and image.shape[-1] == channels
+    may_lack_channels = image.ndim in (num_axes, num_axes + 1) and channels == 1
+    if not (has_channels or may_lack_channels):
         axes = ", ".join("DHW"[-num_axes:])
         allowed = f"[B, {axes}, {channels}]" + (f", [B, {axes}] or [{axes}]" if channels == 1 else "")
         raise ValueError(f"{name} has shape {image.shape}; this model takes {allowed}")

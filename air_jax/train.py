@@ -10,6 +10,7 @@ How a run is resumed:
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,13 @@ from air_jax import scoring, summary, visualize
 from air_jax.checkpoint import Checkpoints
 from air_jax.data import Dataset, load_dataset
 from air_jax.errors import UserError
+from air_jax.files import replace_text
 from air_jax.losses import make_objective
 from air_jax.parallel import AXIS_NAME, data_parallel, replicate
 from air_jax.registration import Registration
 from air_jax.registration import load as load_registration
 from air_jax.scoring import Scorer
-from air_jax.steps import TrainState, init_state, make_train_steps
+from air_jax.steps import TrainState, init_state, make_train_steps, to_unit_range
 
 NUM_DRAWN_PAIRS = 6
 
@@ -117,7 +119,7 @@ def evaluate(workdir: str | Path, *, dataset: Dataset | None = None) -> dict[str
     report = scoring.evaluate(
         Scorer(registration.model, config.eval.batch_size), registration.params, registration.step, dataset.test, config
     )
-    (workdir / "eval.json").write_text(json.dumps(report, indent=2) + "\n")
+    replace_text(workdir / "eval.json", json.dumps(report, indent=2) + "\n")
     print(scoring.table(report), flush=True)
     _draw(registration, dataset, config, workdir)
     return report
@@ -145,7 +147,7 @@ def _resume(state: TrainState, checkpoints: Checkpoints, config: ConfigDict, wor
     log = workdir / "metrics.jsonl"
     if log.exists():
         kept = [line for line in log.read_text().splitlines() if _step_of(line) <= int(state.step)]
-        log.write_text("".join(f"{line}\n" for line in kept))
+        replace_text(log, "".join(f"{line}\n" for line in kept))
     return state
 
 
@@ -158,7 +160,7 @@ def _step_of(line: str) -> float:
 
 def _train_loop(
     state: TrainState,
-    run,
+    run: Callable[..., tuple[TrainState, dict[str, jax.Array]]],
     scorer: Scorer,
     checkpoints: Checkpoints,
     dataset: Dataset,
@@ -176,9 +178,8 @@ def _train_loop(
         num_steps = min(config.log_every - step % config.log_every, total - step)
         start = time.perf_counter()
         state, step_metrics = run(state, images, num_steps)
-        step_metrics = jax.tree.map(
-            np.asarray, step_metrics
-        )  # blocks, which also keeps virtual CPU devices from deadlock
+        # Fetching the metrics blocks, which also keeps several virtual CPU devices from a deadlock (jax <= 0.11.2).
+        step_metrics = jax.tree.map(np.asarray, step_metrics)
         seconds = time.perf_counter() - start
         _check_finite(step_metrics["loss"], step, saved_step, workdir)
         step += num_steps
@@ -235,18 +236,20 @@ def _print_progress(line: dict[str, Any], total: int, seconds_left: float) -> No
 
 
 def _draw(registration: Registration, dataset: Dataset, config: ConfigDict, workdir: Path) -> None:
-    """Writes the figures of a run; those of images only for 2-D images of one or three channels."""
-    figures = workdir / "figures"
-    figures.mkdir(exist_ok=True)
-    visualize.curves_figure(workdir / "metrics.jsonl").savefig(figures / "curves.png", dpi=150)
-    pairs = scoring.pair_lists(dataset.test, config)["random_pairs"][:NUM_DRAWN_PAIRS]
-    fixed, moving = (dataset.test.images[pairs[:, side]] for side in (0, 1))
-    result = jax.device_get(registration.register(fixed, moving))
-    title = f"{config.dataset.name}: the first {len(pairs)} test pairs, step {registration.step:,}"
-    fixed, moving = (image / np.float32(255) for image in (fixed, moving))
-    figure = visualize.registration_figure(fixed, moving, result.warped, result.displacement, title)
-    figure.savefig(figures / "registration.png", dpi=150)
-    last_block = list(result.out["decoder"].values())[-1]
-    figure = visualize.attention_figure(fixed[0], moving[0], last_block["cross_attention"][0], result.out["token_grid"])
-    figure.savefig(figures / "attention.png", dpi=150)
-    print(f"figures: {', '.join(str(path) for path in sorted(figures.glob('*.png')))}", flush=True)
+    """Writes the figures of a run; those that show images only where a page can show them: 2-D, grey or RGB."""
+    figures = {"curves": visualize.curves_figure(workdir / "metrics.jsonl")}
+    if len(dataset.image_shape) == 3 and dataset.image_shape[-1] in (1, 3):
+        pairs = scoring.pair_lists(dataset.test, config)["random_pairs"][:NUM_DRAWN_PAIRS]
+        fixed, moving = (np.asarray(to_unit_range(jnp.asarray(dataset.test.images[pairs[:, side]]))) for side in (0, 1))
+        result = jax.device_get(registration.register(fixed, moving))
+        title = f"{config.dataset.name}: the first {len(pairs)} test pairs, step {registration.step:,}"
+        figures["registration"] = visualize.registration_figure(
+            fixed, moving, result.warped, result.displacement, title
+        )
+        weights = list(result.out["decoder"].values())[-1]["cross_attention"][0]
+        figures["attention"] = visualize.attention_figure(fixed[0], moving[0], weights, result.out["token_grid"])
+    paths = []
+    for name, figure in figures.items():
+        paths.append(workdir / "figures" / f"{name}.png")
+        figure.savefig(paths[-1], dpi=150)
+    print(f"figures: {', '.join(map(str, paths))}", flush=True)

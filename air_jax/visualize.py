@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from air_jax import metrics
 from air_jax.transforms import corner_jacobian_determinant, identity_grid, jacobian_determinant
@@ -84,13 +85,13 @@ def curves_figure(metrics_file: Path) -> Figure:
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     loss_axis, dice_axis, folding_axis = figure.subplots(1, 3)
     _curve(loss_axis, lines, "loss", "training loss")
-    loss_axis.set(yscale="log")
     _curve(dice_axis, lines, "validation_dice", "validation Dice")
     _curve(folding_axis, lines, "validation_folding_percent", "validation folding (%)", label="central differences")
     _curve(folding_axis, lines, "validation_any_corner_folding_percent", "validation folding (%)", label="any corner")
     folding_axis.legend(fontsize=8, frameon=False)
     for axis in (loss_axis, dice_axis, folding_axis):
         axis.grid(alpha=0.3)
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.spines[["top", "right"]].set_visible(False)
     return figure
 

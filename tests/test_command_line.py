@@ -63,7 +63,9 @@ def test_a_workdir_that_cannot_be_made(tmp_path):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is not None, reason="with TensorFlow it would try to download")
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is not None, reason="with TensorFlow it would try to download"
+)
 def test_mnist_that_cannot_be_had_never_becomes_another_set(tmp_path):
     result = run("--config=configs/mnist.py", f"--workdir={tmp_path / 'run'}", TFDS_DATA_DIR=str(tmp_path))
     assert result.returncode == 1
