@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from air_jax.models.heads import HEADS
 from air_jax.models.patches import pad_to_patches, patchify
-from air_jax.models.transformer import LINEAR_INIT, Stack
+from air_jax.models.transformer import KERNEL_INIT, Stack
 
 
 class AiR(nn.Module):
@@ -67,7 +67,7 @@ class AiR(nn.Module):
           ValueError: the images' shapes differ or do not suit the model.
         """
         patch_size = self._check(fixed, moving)
-        embed = nn.Dense(self.width, dtype=self.dtype, kernel_init=LINEAR_INIT, name="patch_embedding")
+        embed = nn.Dense(self.width, dtype=self.dtype, kernel_init=KERNEL_INIT, name="patch_embedding")
         patches = [patchify(pad_to_patches(image, patch_size), patch_size) for image in (fixed, moving)]
         batch, *token_grid, _ = patches[0].shape
         position = self._position_table(token_grid)
@@ -97,7 +97,7 @@ class AiR(nn.Module):
     def _position_table(self, token_grid: Sequence[int]) -> jax.Array:
         """The learned position embedding `[1, *G, width]`, interpolated when the trained grid was another."""
         if not self.has_variable("params", "position"):
-            init = nn.initializers.normal(stddev=0.02)
+            init = nn.initializers.normal(stddev=0.1)
             return self.param("position", init, (*token_grid, self.width), jnp.float32)[None]
         table = self.get_variable("params", "position")
         if table.ndim != len(token_grid) + 1:

@@ -19,25 +19,15 @@ from air_jax.models.patches import unpatchify
 Head = Callable[[jax.Array, Sequence[int]], jax.Array]
 
 
-def _vectors(tokens: jax.Array, num_vectors: int, patch_size: Sequence[int]) -> jax.Array:
-    """Linear layer from tokens `[..., F]` to vectors `[..., num_vectors, N]` in voxels.
-
-    It starts at zero, so that training starts from the identity, and counts in half patches, so that a step of Adam
-    moves a voxel by an amount that suits the distance between tokens.
-    """
+def _linear(tokens: jax.Array, features: int) -> jax.Array:
+    """The linear layer of the paper; it starts at zero, so that training starts from the identity."""
     # Float32 whatever the tokens' dtype: coordinates in bfloat16 would round pixel 257.5 to 258.
-    linear = nn.Dense(
-        num_vectors * len(patch_size), dtype=jnp.float32, kernel_init=nn.initializers.zeros_init(), name="head"
-    )
-    half_patches = linear(tokens).reshape(*tokens.shape[:-1], num_vectors, len(patch_size))
-    unit = jnp.asarray(patch_size, jnp.float32) / 2
-    return half_patches * unit.reshape((1,) * (half_patches.ndim - 1) + unit.shape)
+    return nn.Dense(features, dtype=jnp.float32, kernel_init=nn.initializers.zeros_init(), name="head")(tokens)
 
 
 def dense(tokens: jax.Array, patch_size: Sequence[int]) -> jax.Array:
-    """Tokens `[B, *G, F]` to a displacement `[B, *(G * patch_size), N]`: a linear layer per patch."""
-    vectors = _vectors(tokens, math.prod(patch_size), patch_size)
-    return unpatchify(vectors.reshape(*tokens.shape[:-1], -1), patch_size)
+    """Tokens `[B, *G, F]` to a displacement `[B, *(G * patch_size), N]` in voxels: a linear layer per patch."""
+    return unpatchify(_linear(tokens, math.prod(patch_size) * len(patch_size)), patch_size)
 
 
 def control_grid(tokens: jax.Array, patch_size: Sequence[int]) -> jax.Array:
@@ -45,9 +35,10 @@ def control_grid(tokens: jax.Array, patch_size: Sequence[int]) -> jax.Array:
 
     The vectors are in image voxels from the start, so upsampling does not scale them.
     """
-    vectors = _vectors(tokens, 1, patch_size)[..., 0, :]
+    num_axes = len(patch_size)
+    vectors = _linear(tokens, num_axes)
     shape = [g * p for g, p in zip(tokens.shape[1:-1], patch_size, strict=True)]
-    return jax.image.resize(vectors, (tokens.shape[0], *shape, len(patch_size)), method="cubic")
+    return jax.image.resize(vectors, (tokens.shape[0], *shape, num_axes), method="cubic")
 
 
 HEADS: dict[str, Head] = {"dense": dense, "control_grid": control_grid}
