@@ -37,7 +37,7 @@ class Checkpoints:
         for folder in _step_folders(self.directory):  # the manager would not open a folder with damaged scores
             try:
                 _read_scores(folder)
-            except (OSError, ValueError) as error:
+            except (FileNotFoundError, NotADirectoryError, ValueError) as error:
                 self._set_aside(folder, error)
         self._manager = ocp.CheckpointManager(
             self.directory,
@@ -74,14 +74,27 @@ class Checkpoints:
 
         Args:
           params, opt_state: what the restored trees must look like.
+
+        Raises:
+          UserError: there are checkpoints, but none can be read.
         """
+        damaged = []
         for folder in reversed(_step_folders(self.directory)):
             try:
                 restored = _read_item(folder, "params", params), _read_item(folder, "opt_state", opt_state)
-                return int(folder.name), *restored
             except Exception as error:  # Orbax and TensorStore raise another type for each way a file can be damaged
-                self._set_aside(folder, error)
-                self._manager.reload()
+                damaged.append((folder, error))
+                continue
+            for bad_folder, error in damaged:
+                self._set_aside(bad_folder, error)
+            self._manager.reload()
+            return int(folder.name), *restored
+        if damaged:
+            folder, error = damaged[0]
+            raise UserError(
+                f"{self.directory}: none of the {len(damaged)} checkpoints can be read (step {folder.name}: "
+                f"{_first_line(error)}); restore them from a copy, or choose another --workdir"
+            )
         return None
 
     def close(self) -> None:

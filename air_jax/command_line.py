@@ -1,5 +1,6 @@
 """What the command-line programs share: a user's mistake ends in one line and exit status 1, not in a stack trace."""
 
+import itertools
 import sys
 from collections.abc import Callable
 
@@ -35,14 +36,24 @@ def run(main: Callable[[], None], *, required: str) -> None:
             main()
         except UserError as error:
             _exit(error)
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("air_jax"):
+                raise
+            _exit(f"{error.name} is not installed; pip install -r requirements.txt")
         except KeyboardInterrupt:
-            _exit("interrupted; the same command goes on from the newest checkpoint")
+            _exit("interrupted; the same command goes on where it can")
 
     app.run(guarded, flags_parser=parse)
 
 
 def _given(arguments: list[str], name: str) -> str:
-    return next((a.split("=", 1)[1] for a in arguments if a.lstrip("-").startswith(f"{name}=")), "")
+    """The value of a flag as the user wrote it, `--name=value` or `--name value`."""
+    for argument, following in itertools.pairwise([*arguments, ""]):
+        if argument.lstrip("-") == name:
+            return following
+        if argument.lstrip("-").startswith(f"{name}="):
+            return argument.split("=", 1)[1]
+    return ""
 
 
 def _exit(message: object) -> None:

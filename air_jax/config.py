@@ -15,7 +15,7 @@ from air_jax.models import MODELS
 from air_jax.models.heads import HEADS
 
 FILE_NAME = "config.json"
-_POSITIVE_KEYS = (
+_POSITIVE_KEYS = {
     "num_train_steps",
     "batch_size",
     "learning_rate",
@@ -23,7 +23,16 @@ _POSITIVE_KEYS = (
     "eval_every",
     "eval.num_pairs",
     "eval.batch_size",
-)
+}
+_REQUIRED_KEYS = _POSITIVE_KEYS | {
+    "seed",
+    "eval.pairs_seed",
+    "dataset.name",
+    "dataset.train_fraction",
+    "dataset.num_validation",
+    "model.name",
+    "loss.similarity",
+}
 
 
 def check(config: ConfigDict) -> None:
@@ -33,9 +42,13 @@ def check(config: ConfigDict) -> None:
         if not condition:
             raise UserError(f"--config.{key}={_get(config, key)!r}: {what}")
 
-    for key in _POSITIVE_KEYS:
+    missing = sorted(_REQUIRED_KEYS - _flat(_plain(config)).keys())
+    if missing:
+        raise UserError(f"the config lacks {', '.join(missing)}; configs/mnist.py has every key")
+    for key in sorted(_POSITIVE_KEYS):
         require(_get(config, key) > 0, key, "must be positive")
-    require(config.seed >= 0, "seed", "must not be negative")
+    for key in ("seed", "eval.pairs_seed"):
+        require(_get(config, key) >= 0, key, "must not be negative")
     require(
         config.eval_every % config.log_every == 0, "eval_every", f"must be a multiple of log_every ({config.log_every})"
     )
@@ -58,7 +71,9 @@ def check(config: ConfigDict) -> None:
 
 
 def _check_air(model: ConfigDict, require: Any) -> None:
-    for key in ("patch_size", "width", "num_heads", "encoder_depth", "decoder_depth", "feed_forward"):
+    patch_size = model.patch_size if isinstance(model.patch_size, (tuple, list)) else [model.patch_size]
+    require(all(size > 0 for size in patch_size), "model.patch_size", "must be positive")
+    for key in ("width", "num_heads", "encoder_depth", "decoder_depth", "feed_forward"):
         require(model[key] > 0, f"model.{key}", "must be positive")
     require(0 <= model.dropout < 1, "model.dropout", "must be at least 0 and less than 1")
     require(model.head in HEADS, "model.head", f"must be one of {', '.join(HEADS)}")
@@ -113,6 +128,14 @@ def check_same_run(config: ConfigDict, workdir: Path) -> None:
         differences = ", ".join(f"{key} ({old.get(key)!r} there, {new.get(key)!r} now)" for key in keys)
         raise UserError(
             f"{workdir} holds a run of another config: {differences}; choose another --workdir, or the same values"
+        )
+
+
+def check_same_images(image_shape: tuple[int, ...], workdir: Path) -> None:
+    """Raises `UserError` when `workdir` holds a run on images of another shape `(*S, C)`."""
+    if (workdir / FILE_NAME).exists() and (old := read(workdir)[1]) != image_shape:
+        raise UserError(
+            f"{workdir} holds a run on images {list(old)}, not {list(image_shape)}; choose another --workdir"
         )
 
 

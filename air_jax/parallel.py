@@ -1,4 +1,4 @@
-"""Data parallelism: the only file that knows how many devices there are."""
+"""Data parallelism: the only file that says how a step is spread over devices."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from air_jax.steps import to_unit_range
+from air_jax.preprocess import to_unit_range
 from air_jax.transforms import warp
 
 
@@ -18,7 +18,7 @@ class Result(NamedTuple):
     Attributes:
       displacement: pull-back field `[*S, N]` or `[B, *S, N]`, float32, in voxels, array-index order.
       warped: the moving image sampled at `grid + displacement`, shape of the moving image, float32 in [0, 1].
-      out: the model's intermediates, such as attention weights, with a batch axis.
+      out: the model's intermediates, such as attention weights, always with their batch axis.
     """
 
     displacement: jax.Array
@@ -38,7 +38,7 @@ class Registration:
 
     def __init__(self, model: nn.Module, params: Any, image_shape: tuple[int, ...], step: int):
         self.model = model
-        self.params = params
+        self.params = jax.device_put(params)
         self.image_shape = image_shape
         self.step = step
         self._register = jax.jit(self._register_batch)
@@ -47,7 +47,7 @@ class Registration:
         """Registers `moving` to `fixed`, one pair or a batch of pairs.
 
         Args:
-          fixed: `[*S]`, `[B, *S]` or `[B, *S, C]`: integers over their dtype's whole range, or floats in [0, 1]. How
+          fixed: `[*S]`, `[B, *S]` or `[B, *S, C]`, uint8 or uint16 over the whole range, or floats in [0, 1]. How
             many axes `S` has is known from the model.
           moving: the same shape.
 
@@ -74,11 +74,16 @@ def _to_batch(image: jax.Array, name: str, image_shape: tuple[int, ...]) -> jax.
     """`[*S]`, `[B, *S]` or `[B, *S, C]` to `[B, *S, C]` float32 in [0, 1]."""
     num_axes, channels = len(image_shape) - 1, image_shape[-1]
     has_channels = image.ndim == num_axes + 2 and image.shape[-1] == channels
-    may_lack_channels = image.ndim in (num_axes, num_axes + 1) and channels == 1
-    if not (has_channels or may_lack_channels):
+    # [*S, 1] would pass for a batch of images one voxel wide.
+    lacks_channels = channels == 1 and (image.ndim == num_axes or (image.ndim == num_axes + 1 and image.shape[-1] != 1))
+    if not (has_channels or lacks_channels):
         axes = ", ".join("DHW"[-num_axes:])
         allowed = f"[B, {axes}, {channels}]" + (f", [B, {axes}] or [{axes}]" if channels == 1 else "")
         raise ValueError(f"{name} has shape {image.shape}; this model takes {allowed}")
+    if jnp.issubdtype(image.dtype, jnp.integer) and image.dtype not in (jnp.uint8, jnp.uint16):
+        raise ValueError(
+            f"{name} has dtype {image.dtype}, whose range tells nothing; give uint8, uint16, or floats in [0, 1]"
+        )
     image = to_unit_range(image)
     low, high = float(image.min()), float(image.max())
     if not (low >= 0 and high <= 1):
@@ -96,9 +101,11 @@ def load(workdir: str | Path) -> Registration:
     Raises:
       UserError: the folder is not a run's workdir, or nothing in it can be read.
     """
-    # Both import what only runs need (Orbax, ml_collections); `import air_jax` stays light.
-    from air_jax import config as configs
-    from air_jax.checkpoint import restore_best_params
+    try:  # here, so that `import air_jax` stays light
+        from air_jax import config as configs
+        from air_jax.checkpoint import restore_best_params
+    except ModuleNotFoundError as error:
+        raise ImportError(f"air_jax.load needs {error.name}; install air_jax with its extra 'train'") from error
 
     workdir = Path(workdir)
     config, image_shape = configs.read(workdir)

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from air_jax.data import Images
 from air_jax.data.pairs import random_pairs, same_label_pairs
+from air_jax.preprocess import to_unit_range
 from air_jax.steps import make_eval_step
 
 Scores = dict[str, dict[str, float]]
@@ -36,18 +37,19 @@ class Scorer:
         """Mean scores of pairs `[n, 2]` (fixed first) of `images` `[m, *S, C]`.
 
         Returns:
-          `before` and `after` registration, each a dict of means over the pairs for which a score is defined.
+          `before` and `after` registration, each a dict of means over the pairs (see `_mean` for undefined Dice).
         """
         collected = [
             jax.tree.map(lambda score, size=size: np.asarray(score)[:size], self._eval_step(params, fixed, moving))
             for fixed, moving, size in self._batches(images, pairs)
         ]
-        return jax.tree.map(lambda *batches: float(np.nanmean(np.concatenate(batches))), *collected)
+        scores = jax.tree.map(lambda *batches: np.concatenate(batches), *collected)
+        return {when: {name: _mean(name, values) for name, values in scores[when].items()} for when in scores}
 
     def seconds_per_pair(self, params: Any, images: np.ndarray, pairs: np.ndarray, repeats: int = 5) -> float:
         """Median time of predicting one pair's displacement, in batches, compilation excluded."""
         fixed, moving, _ = next(self._batches(images, pairs))
-        fixed, moving = (np.float32(image) for image in (fixed, moving))
+        fixed, moving = (to_unit_range(jax.device_put(image)) for image in (fixed, moving))
         jax.block_until_ready(self._predict(params, fixed, moving))
         times = []
         for _ in range(repeats):
@@ -63,6 +65,13 @@ class Scorer:
             chunk = pairs[start : start + size]
             padded = np.resize(chunk, (size, 2))
             yield images[padded[:, 0]], images[padded[:, 1]], len(chunk)
+
+
+def _mean(name: str, values: np.ndarray) -> float:
+    """Mean over pairs. Dice is undefined (NaN) for a pair without any foreground, which is left out; 0 if all are."""
+    if name == "dice":
+        values = values[~np.isnan(values)]
+    return float(values.mean()) if values.size else 0.0
 
 
 def pair_lists(images: Images, config: ConfigDict) -> dict[str, np.ndarray]:

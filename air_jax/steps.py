@@ -12,6 +12,7 @@ import optax
 from air_jax import metrics
 from air_jax.data.pairs import draw_pairs
 from air_jax.losses import Objective
+from air_jax.preprocess import to_unit_range
 from air_jax.transforms import warp
 
 Params = Any
@@ -40,13 +41,6 @@ def init_state(
     # A stream of its own: step numbers, which the draws of pairs are folded with, are never negative.
     params = model.init(jax.random.fold_in(jax.random.key(seed), 2**32 - 1), image, image)["params"]
     return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
-
-
-def to_unit_range(images: jax.Array) -> jax.Array:
-    """Integer images to float32 in [0, 1]; float images are taken to be in that range already."""
-    if jnp.issubdtype(images.dtype, jnp.integer):
-        return images.astype(jnp.float32) / jnp.iinfo(images.dtype).max
-    return images.astype(jnp.float32)
 
 
 def make_train_steps(

@@ -10,7 +10,7 @@ How a run is resumed:
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,13 @@ from air_jax.errors import UserError
 from air_jax.files import replace_text
 from air_jax.losses import make_objective
 from air_jax.parallel import AXIS_NAME, data_parallel, replicate
+from air_jax.preprocess import to_unit_range
 from air_jax.registration import Registration
 from air_jax.registration import load as load_registration
 from air_jax.scoring import Scorer
-from air_jax.steps import TrainState, init_state, make_train_steps, to_unit_range
+from air_jax.steps import TrainState, init_state, make_train_steps
 
+LOG_NAME = "metrics.jsonl"
 NUM_DRAWN_PAIRS = 6
 
 
@@ -50,7 +52,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     Raises:
       UserError: the config, the workdir or the data will not do, or the loss stopped being finite.
     """
-    workdir = Path(workdir)
+    workdir = Path(workdir).expanduser()
 
     # ---- Config and data ---------------------------------------------------------------------------------------------
     configs.check(config)
@@ -59,6 +61,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         raise UserError(f"--config.batch_size={config.batch_size}: must be a multiple of the {len(devices)} devices")
     configs.check_same_run(config, workdir)
     dataset = load_dataset(**config.dataset)
+    configs.check_same_images(dataset.image_shape, workdir)
     _make_workdir(workdir)
     print(
         f"data: {config.dataset.name}, images {list(dataset.image_shape)}: {len(dataset.train):,} for training, "
@@ -93,6 +96,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
             dataset,
             config,
             workdir,
+            devices,
         )
 
     # ---- Scores and figures, of the best checkpoint ------------------------------------------------------------------
@@ -112,7 +116,7 @@ def evaluate(workdir: str | Path, *, dataset: Dataset | None = None) -> dict[str
     Raises:
       UserError: the folder is not a run's workdir, or its data cannot be had.
     """
-    workdir = Path(workdir)
+    workdir = Path(workdir).expanduser()
     registration = load_registration(workdir)
     config, _ = configs.read(workdir)
     dataset = dataset or load_dataset(**config.dataset)
@@ -144,18 +148,21 @@ def _resume(state: TrainState, checkpoints: Checkpoints, config: ConfigDict, wor
             )
         print(f"resuming from step {step:,} of {config.num_train_steps:,} in {workdir}", flush=True)
         state = TrainState(jnp.asarray(step, jnp.int32), params, opt_state)
-    log = workdir / "metrics.jsonl"
-    if log.exists():
-        kept = [line for line in log.read_text().splitlines() if _step_of(line) <= int(state.step)]
-        replace_text(log, "".join(f"{line}\n" for line in kept))
+    kept = [line for line in _read_log(workdir) if line["step"] <= int(state.step)]
+    replace_text(workdir / LOG_NAME, "".join(json.dumps(line) + "\n" for line in kept))
     return state
 
 
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return math.inf  # cut short when the run was killed
+def _read_log(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`, but for those cut short when a run was killed; none where there is no log."""
+    lines = []
+    if (workdir / LOG_NAME).exists():
+        for text in (workdir / LOG_NAME).read_text().splitlines():
+            try:
+                lines.append(json.loads(text))
+            except ValueError:
+                continue
+    return lines
 
 
 def _train_loop(
@@ -166,11 +173,10 @@ def _train_loop(
     dataset: Dataset,
     config: ConfigDict,
     workdir: Path,
+    devices: Sequence[jax.Device],
 ) -> None:
     """Takes steps in dispatches of `log_every`; validates and saves every `eval_every` steps and at the end."""
-    devices = jax.local_devices()
-    images = replicate(dataset.train.images, devices)
-    state = replicate(state, devices)
+    state, images = replicate((state, dataset.train.images), devices)
     pairs = scoring.pair_lists(dataset.validation, config)["random_pairs"]
     step, saved_step, total = int(state.step), int(state.step), config.num_train_steps
     first_step, busy_seconds, compiled = step, 0.0, set()
@@ -181,7 +187,7 @@ def _train_loop(
         # Fetching the metrics blocks, which also keeps several virtual CPU devices from a deadlock (jax <= 0.11.2).
         step_metrics = jax.tree.map(np.asarray, step_metrics)
         seconds = time.perf_counter() - start
-        _check_finite(step_metrics["loss"], step, saved_step, workdir)
+        _check_finite(step_metrics, step, saved_step, workdir)
         step += num_steps
 
         # The first dispatch of each length compiles, so it tells nothing of the speed.
@@ -209,20 +215,23 @@ def _train_loop(
             saved_step = step
 
 
-def _check_finite(losses: np.ndarray, step: int, saved_step: int, workdir: Path) -> None:
-    if np.isfinite(losses).all():
+def _check_finite(step_metrics: dict[str, np.ndarray], step: int, saved_step: int, workdir: Path) -> None:
+    # The gradient as well: a bad one spoils the parameters one step before it shows in the loss.
+    finite = np.isfinite(step_metrics["loss"]) & np.isfinite(step_metrics["grad_norm"])
+    if finite.all():
         return
-    bad_step = step + int(np.flatnonzero(~np.isfinite(losses))[0]) + 1
+    bad_step = step + int(np.flatnonzero(~finite)[0]) + 1
     left = (
         f"the checkpoint of step {saved_step} in {workdir} is whole" if saved_step else "no checkpoint had been written"
     )
     raise UserError(
-        f"the loss is not finite at step {bad_step}, so the run stops; {left}. Try a lower --config.learning_rate"
+        f"loss or gradient is not finite at step {bad_step}, so the run stops; {left}; "
+        "try a lower --config.learning_rate"
     )
 
 
 def _log(workdir: Path, line: dict[str, Any]) -> None:
-    with (workdir / "metrics.jsonl").open("a") as log:
+    with (workdir / LOG_NAME).open("a") as log:
         log.write(json.dumps(line) + "\n")
 
 
@@ -237,7 +246,9 @@ def _print_progress(line: dict[str, Any], total: int, seconds_left: float) -> No
 
 def _draw(registration: Registration, dataset: Dataset, config: ConfigDict, workdir: Path) -> None:
     """Writes the figures of a run; those that show images only where a page can show them: 2-D, grey or RGB."""
-    figures = {"curves": visualize.curves_figure(workdir / "metrics.jsonl")}
+    figures = {}
+    if lines := _read_log(workdir):
+        figures["curves"] = visualize.curves_figure(lines)
     if len(dataset.image_shape) == 3 and dataset.image_shape[-1] in (1, 3):
         pairs = scoring.pair_lists(dataset.test, config)["random_pairs"][:NUM_DRAWN_PAIRS]
         fixed, moving = (np.asarray(to_unit_range(jnp.asarray(dataset.test.images[pairs[:, side]]))) for side in (0, 1))
@@ -246,8 +257,16 @@ def _draw(registration: Registration, dataset: Dataset, config: ConfigDict, work
         figures["registration"] = visualize.registration_figure(
             fixed, moving, result.warped, result.displacement, title
         )
-        weights = list(result.out["decoder"].values())[-1]["cross_attention"][0]
-        figures["attention"] = visualize.attention_figure(fixed[0], moving[0], weights, result.out["token_grid"])
+        if "decoder" in result.out:
+            blocks = result.out["decoder"]
+            figures["attention"] = visualize.attention_figure(
+                fixed[0],
+                moving[0],
+                blocks[f"block_{len(blocks) - 1}"]["cross_attention"][0],
+                token_grid=result.out["token_grid"],
+                patch_size=result.out["patch_size"],
+            )
+    (workdir / "figures").mkdir(exist_ok=True)
     paths = []
     for name, figure in figures.items():
         paths.append(workdir / "figures" / f"{name}.png")

@@ -1,21 +1,18 @@
 """Figures of a run: what a person looks at first."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from air_jax import metrics
 from air_jax.transforms import corner_jacobian_determinant, identity_grid, jacobian_determinant
 
-matplotlib.use("Agg", force=False)
 FOLD_COLORS = ListedColormap([(0, 0, 0, 0), "#ffb000", "#d62728"])
 
 
@@ -79,9 +76,8 @@ def _draw_folds(axis: Axes, image: np.ndarray, displacement: np.ndarray) -> None
     axis.imshow(np.pad(np.where(central, 2, np.where(corner, 1, 0)), 1), cmap=FOLD_COLORS, vmin=0, vmax=2, alpha=0.8)
 
 
-def curves_figure(metrics_file: Path) -> Figure:
-    """Draws training loss and validation scores against the step, from a run's `metrics.jsonl`."""
-    lines = [json.loads(line) for line in Path(metrics_file).read_text().splitlines()]
+def curves_figure(lines: Sequence[dict[str, float]]) -> Figure:
+    """Draws training loss and validation scores against the step, from the lines of a run's `metrics.jsonl`."""
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     loss_axis, dice_axis, folding_axis = figure.subplots(1, 3)
     _curve(loss_axis, lines, "loss", "training loss")
@@ -102,28 +98,29 @@ def _curve(axis: Axes, lines: Sequence[dict], key: str, ylabel: str, label: str 
     axis.set(xlabel="step", ylabel=ylabel)
 
 
-def attention_figure(fixed: np.ndarray, moving: np.ndarray, weights: np.ndarray, token_grid: Sequence[int]) -> Figure:
+def attention_figure(
+    fixed: np.ndarray, moving: np.ndarray, weights: np.ndarray, *, token_grid: Sequence[int], patch_size: Sequence[int]
+) -> Figure:
     """Draws which patches of the fixed image one patch of the moving image attends to, head by head.
 
     Args:
       fixed, moving: one pair `[H, W, C]`.
       weights: cross-attention weights `[heads, T, T]` of that pair, moving patches first.
-      token_grid: patches along each axis.
+      token_grid: patches along each axis, those that padding completes included.
+      patch_size: pixels of a patch along each axis.
     """
-    height, width = moving.shape[:2]
-    rows, columns = token_grid
-    brightness = moving[: height // rows * rows, : width // columns * columns, :].mean(axis=-1)
-    brightness = brightness.reshape(rows, height // rows, columns, width // columns).mean(axis=(1, 3))
+    (rows, columns), (height, width) = np.asarray(token_grid), np.asarray(patch_size)
+    padded = np.zeros((rows * height, columns * width))
+    padded[: moving.shape[0], : moving.shape[1]] = moving.mean(axis=-1)
+    brightness = padded.reshape(rows, height, columns, width).mean(axis=(1, 3))
     query = int(brightness.argmax())  # the patch with the most to tell
-    box = np.array([query // columns, query % columns]) * (height / rows, width / columns) - 0.5
+    corner = (query % columns * width - 0.5, query // columns * height - 0.5)
     figure = Figure(figsize=(1.9 * (len(weights) + 1), 2.6), layout="constrained")
     axes = figure.subplots(1, len(weights) + 1)
     _show(axes[0], moving)
-    axes[0].add_patch(
-        matplotlib.patches.Rectangle(box[::-1], width / columns, height / rows, fill=False, color="#ffb000", lw=2)
-    )
+    axes[0].add_patch(Rectangle(corner, width, height, fill=False, color="#ffb000", lw=2))
     axes[0].set_title("moving image's patch", fontsize=9)
-    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    extent = (-0.5, columns * width - 0.5, rows * height - 0.5, -0.5)
     for head, axis in enumerate(axes[1:]):
         _show(axis, fixed)
         axis.imshow(weights[head, query].reshape(rows, columns), cmap="magma", vmin=0, alpha=0.6, extent=extent)

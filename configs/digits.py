@@ -5,13 +5,14 @@
 The model and all other settings are those of configs/mnist.py. Expected results: experiments/README.md.
 """
 
-import ml_collections
+import runpy
+from pathlib import Path
 
-from configs import mnist
+import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = mnist.get_config()
+    config = runpy.run_path(str(Path(__file__).with_name("mnist.py")))["get_config"]()
     config.num_train_steps = 2_000
     config.log_every = 100
     config.eval_every = 500

@@ -48,4 +48,4 @@ def get_config() -> ml_collections.ConfigDict:
         0  # apart from the training seed, so that runs with other seeds are scored on the same pairs
     )
     config.eval.batch_size = 250
-    return config
+    return config.lock()

@@ -106,6 +106,16 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, caps
     assert_equal(params, params_of(3))
 
 
+def test_when_none_can_be_read_the_run_stops_instead_of_starting_again(tmp_path):
+    folder = tmp_path / "c"
+    write(folder, {1: 0.5, 2: 0.6})
+    for step in "12":
+        lose_the_parameters(folder / step)
+    with Checkpoints(folder) as checkpoints, pytest.raises(UserError, match="none of the 2 checkpoints can be read"):
+        checkpoints.restore_newest(PARAMS, OPT_STATE)
+    assert steps_in(folder) == {1, 2}
+
+
 @pytest.mark.parametrize("damage", [cut_every_file_short, lose_the_parameters, lose_the_commit_file])
 def test_reading_a_damaged_best_checkpoint_takes_the_next_best_and_changes_nothing(tmp_path, damage):
     folder = tmp_path / "c"

@@ -143,6 +143,29 @@ def test_sets_of_unequal_images_are_refused(tmp_path, monkeypatch, shape):
         tfds_images.load("mnist")
 
 
+def test_labels_that_are_no_integers_are_left_out(tmp_path, monkeypatch):
+    fake_tfds(monkeypatch, FakeBuilder(tmp_path, label_dtype=np.object_, prepared=True))
+    assert tfds_images.load("mnist").labels is None
+
+
+def test_a_set_without_the_usual_splits_is_refused(tmp_path, monkeypatch):
+    fake_tfds(monkeypatch, FakeBuilder(tmp_path, splits={"all": range(3)}, prepared=True))
+    with pytest.raises(UserError, match=r"has splits all, but neither train nor test"):
+        tfds_images.load("mnist")
+
+
+@needs_mnist
+def test_a_copy_in_another_format_is_told_apart_from_an_unknown_set(tmp_path, monkeypatch):
+    folder = tmp_path / "mnist" / "3.0.1"
+    folder.mkdir(parents=True)
+    for path in (Path(TFDS_FOLDER) / "mnist" / "3.0.1").glob("*.json"):
+        text = path.read_text().replace("array_record", "tfrecord").replace("ARRAY_RECORD", "TFRECORD")
+        (folder / path.name).write_text(text)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    with pytest.raises(UserError, match=r"cannot be read as array_record .*set TFDS_DATA_DIR to another folder"):
+        tfds_images.load("mnist")
+
+
 class FakeSource(list):
     def __getitems__(self, indices):
         return [self[i] for i in indices]
@@ -151,12 +174,12 @@ class FakeSource(list):
 class FakeBuilder:
     """What `tfds_images` uses of a TFDS builder, with three small splits."""
 
-    def __init__(self, folder, *, error=None, shape=(2, 2, 1), prepared=False):
+    def __init__(self, folder, *, error=None, shape=(2, 2, 1), prepared=False, label_dtype=np.int64, splits=None):
         self.name, self.data_path = "mnist", folder / "mnist"
         self._error, self._prepared = error, prepared
         image = types.SimpleNamespace(shape=shape, np_dtype=np.uint8)
-        label = types.SimpleNamespace(shape=())
-        splits = {"test": range(100, 102), "train": range(3), "unlabelled": range(9)}
+        label = types.SimpleNamespace(shape=(), np_dtype=label_dtype)
+        splits = splits or {"test": range(100, 102), "train": range(3), "unlabelled": range(9)}
         self.info = types.SimpleNamespace(splits=splits, features={"image": image, "label": label})
 
     def is_prepared(self):

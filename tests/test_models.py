@@ -46,6 +46,10 @@ def test_golden_parameter_count(head):
     assert count(init(AiR(head=head), (28, 28))[0]) == GOLDEN_PARAMETERS[head]
 
 
+def test_every_model_has_a_golden_parameter_count():
+    assert set(MODELS) == {"air"}, "a new model needs its golden parameter count in this file"
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_keeps_the_contract(name):
     variables, fixed, moving = init(MODELS[name](), (28, 28))

@@ -49,6 +49,8 @@ def test_integers_are_scaled_by_their_range():
         (images(28, 28)[0], images(28, 27)[0], "fixed has shape .* and moving"),
         (images(28)[0], images(28)[0], r"this model takes \[B, H, W, 1\], \[B, H, W\] or \[H, W\]"),
         (images(2, 28, 28, 3)[0], images(2, 28, 28, 3)[1], "this model takes"),
+        (images(28, 28, 1)[0], images(28, 28, 1)[1], r"fixed has shape \(28, 28, 1\); this model takes"),
+        (np.full((28, 28), 200), np.full((28, 28), 100), "fixed has dtype int32, whose range tells nothing"),
         (images(28, 28)[0] * 300, images(28, 28)[0], "fixed has values from"),
         (images(28, 28)[0], images(28, 28)[0] - 1, "moving has values from"),
         (images(28, 28)[0] * np.nan, images(28, 28)[0], "fixed has values from nan"),

@@ -1,11 +1,13 @@
 """A set of equal-sized images and how it is split."""
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 
 
-class Images(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Images:
     """Images and their labels.
 
     Attributes:

@@ -32,8 +32,12 @@ def load(name: str) -> Images:
     builder = _prepared_builder(name)
     shape = _image_shape(builder)
     splits = [split for split in ("train", "test") if split in builder.info.splits]
-    features = dict(builder.info.features.items())
-    has_labels = "label" in features and features["label"].shape == ()
+    if not splits:
+        raise UserError(
+            f"dataset.name={name!r}: has splits {', '.join(builder.info.splits)}, but neither train nor test"
+        )
+    label = dict(builder.info.features.items()).get("label")
+    has_labels = label is not None and label.shape == () and np.issubdtype(label.np_dtype, np.integer)
     images, labels = [], []
     for split in splits:
         source = builder.as_data_source(split=split)
@@ -51,9 +55,12 @@ def _prepared_builder(name: str):
 
     try:
         builder = tfds.builder(name, file_format="array_record")
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+    except tfds.core.DatasetNotFoundError as error:
+        raise UserError(f"dataset.name={name!r}: TensorFlow Datasets has no such set. {ADVICE}") from error
+    except ValueError as error:  # what a set that was prepared in another format, such as TFDS's default, raises
         raise UserError(
-            f"dataset.name={name!r}: TensorFlow Datasets has no such set ({_first_line(error)}). {ADVICE}"
+            f"dataset.name={name!r}: the prepared copy cannot be read as array_record ({_first_line(error)}); "
+            f"set TFDS_DATA_DIR to another folder, where a copy can be prepared. {ADVICE}"
         ) from error
     if builder.is_prepared():
         return builder

@@ -61,7 +61,7 @@ class AiR(nn.Module):
         Returns:
           The pull-back displacement `[B, *S, N]`, float32, in voxels; and `out`, the intermediate results: `memory`
           and `tokens` `[B, T, width]` (encoder's and decoder's output), `encoder` and `decoder` (attention weights
-          `[B, heads, T, T]` by block and kind), `token_grid` (tokens along each spatial axis).
+          `[B, heads, T, T]` by block and kind), `token_grid` (tokens along each spatial axis) and `patch_size`.
 
         Raises:
           ValueError: the images' shapes differ or do not suit the model.
@@ -91,7 +91,8 @@ class AiR(nn.Module):
 
         displacement = HEADS[self.head](tokens.reshape(batch, *token_grid, self.width), patch_size)
         displacement = displacement[(slice(None), *(slice(size) for size in fixed.shape[1:-1]))]
-        out = dict(memory=memory, tokens=tokens, encoder=encoder_out, decoder=decoder_out, token_grid=tuple(token_grid))
+        out = dict(memory=memory, tokens=tokens, encoder=encoder_out, decoder=decoder_out)
+        out |= dict(token_grid=tuple(token_grid), patch_size=patch_size)
         return displacement, out
 
     def _position_table(self, token_grid: Sequence[int]) -> jax.Array:

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 Dtype = Any
 
-# The paper does not name its initialisation. At AiR's small width, kernels of a tenth of LeCun's variance train markedly
-# faster than Flax's default and than PyTorch's (a third), see experiments/README.md.
+# The paper does not name its initialisation. At AiR's small width, kernels of a tenth of LeCun's variance train faster
+# than Flax's default and than PyTorch's (a third), see experiments/README.md.
 KERNEL_INIT = nn.initializers.variance_scaling(0.1, "fan_in", "uniform")
 
 
