@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 
 from air_jax.data import Images, load_dataset, split, tfds_images
 from air_jax.data.pairs import draw_pairs, random_pairs, same_label_pairs
@@ -106,7 +107,6 @@ def test_an_unknown_set_is_refused_in_one_line():
 
 
 def test_without_tensorflow_an_unprepared_set_is_refused_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     fake_tfds(monkeypatch, FakeBuilder(tmp_path))
     with pytest.raises(
@@ -155,15 +155,23 @@ def test_a_set_without_the_usual_splits_is_refused(tmp_path, monkeypatch):
 
 
 @needs_mnist
-def test_a_copy_in_another_format_is_told_apart_from_an_unknown_set(tmp_path, monkeypatch):
+def test_a_copy_in_another_format_is_told_apart_from_an_unknown_set(tmp_path):
     folder = tmp_path / "mnist" / "3.0.1"
     folder.mkdir(parents=True)
     for path in (Path(TFDS_FOLDER) / "mnist" / "3.0.1").glob("*.json"):
         text = path.read_text().replace("array_record", "tfrecord").replace("ARRAY_RECORD", "TFRECORD")
         (folder / path.name).write_text(text)
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    with pytest.raises(UserError, match=r"cannot be read as array_record .*set TFDS_DATA_DIR to another folder"):
-        tfds_images.load("mnist")
+    result = subprocess.run(  # TFDS reads the variable once, when it is imported
+        [sys.executable, "-m", "air_jax.main", "--config=configs/mnist.py", f"--workdir={tmp_path / 'run'}"],
+        cwd=REPOSITORY,
+        env={**os.environ, "TFDS_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert "cannot be read as array_record" in result.stderr
+    assert "set TFDS_DATA_DIR to another folder" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 class FakeSource(list):
