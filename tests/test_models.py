@@ -124,7 +124,10 @@ def test_attention_agrees_with_numpy():
     output, weights = module.apply(variables, x, memory)
 
     p = jax.tree.map(np.asarray, variables["params"])
-    project = lambda name, y: np.einsum("btf,fhd->bhtd", y, p[name]["kernel"]) + p[name]["bias"][:, None]  # noqa: E731
+
+    def project(name, y):
+        return np.einsum("btf,fhd->bhtd", y, p[name]["kernel"]) + p[name]["bias"][:, None]
+
     q, k, v = project("query", x), project("key", memory), project("value", memory)
     scores = np.exp(q @ k.swapaxes(-1, -2) / np.sqrt(3))
     expected_weights = scores / scores.sum(axis=-1, keepdims=True)
@@ -150,7 +153,10 @@ def test_the_encoder_reads_the_fixed_image_and_the_decoder_the_moving_one():
     _, other_fixed = AiR().apply(variables, other, moving)
     np.testing.assert_array_equal(out["memory"], other_moving["memory"])
     assert not np.allclose(out["memory"], other_fixed["memory"])
-    first = lambda out: np.asarray(out["decoder"]["block_0"]["self_attention"])  # noqa: E731
+
+    def first(out):
+        return np.asarray(out["decoder"]["block_0"]["self_attention"])
+
     np.testing.assert_array_equal(first(out), first(other_fixed))
     assert not np.allclose(first(out), first(other_moving))
 
@@ -242,9 +248,11 @@ def test_another_number_of_channels_is_refused():
 
 def test_dropout_needs_a_stream_and_changes_the_output():
     variables, fixed, moving = init(AiR(dropout=0.5), (28, 28))
-    apply = lambda seed: AiR(dropout=0.5).apply(  # noqa: E731
-        variables, fixed, moving, deterministic=False, rngs={"dropout": jax.random.key(seed)}
-    )[0]
+
+    def apply(seed):
+        rngs = {"dropout": jax.random.key(seed)}
+        return AiR(dropout=0.5).apply(variables, fixed, moving, deterministic=False, rngs=rngs)[0]
+
     assert not np.allclose(apply(0), apply(1))
     np.testing.assert_array_equal(apply(0), apply(0))
 

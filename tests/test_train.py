@@ -247,7 +247,10 @@ def test_a_killed_and_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_do
     whole, resumed = final_state(tmp_path / "whole"), final_state(tmp_path / "killed")
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
-    keep = lambda line: {key: value for key, value in line.items() if "second" not in key}  # noqa: E731
+
+    def keep(line):
+        return {key: value for key, value in line.items() if "second" not in key}
+
     assert [keep(line) for line in lines_of(tmp_path / "whole")] == [
         keep(line) for line in lines_of(tmp_path / "killed")
     ]
