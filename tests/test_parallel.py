@@ -23,21 +23,25 @@ def with_random_head(state):
     return state.replace(params={**state.params, "head": head})
 
 
-def run(num_devices, num_steps, optimizer, initial, batch_size=8):
+def training(num_devices, optimizer):
+    """The first devices, and the function that trains on them."""
     devices = jax.local_devices()[:num_devices]
     steps = make_train_steps(
         MODEL,
         optimizer,
         make_objective("mse", diffusion=0.01),
         seed=5,
-        batch_size=batch_size,
+        batch_size=8,
         num_devices=num_devices,
         axis_name=AXIS_NAME,
     )
-    state = replicate(initial, devices)
-    images = replicate(IMAGES, devices)
-    trained, metrics = data_parallel(steps, devices)(state, images, num_steps)
-    return jax.device_get(trained), jax.device_get(metrics)
+    return devices, data_parallel(steps, devices)
+
+
+def run(num_devices, num_steps, optimizer, initial):
+    devices, run_steps = training(num_devices, optimizer)
+    state, images = replicate((initial, IMAGES), devices)
+    return jax.device_get(run_steps(state, images, num_steps))
 
 
 def test_there_are_several_devices():
@@ -71,12 +75,8 @@ def test_displacements_after_ten_steps_agree(num_devices):
 
 def test_the_batch_is_a_function_of_seed_and_step():
     """Two dispatches of three steps are six steps."""
-    devices = jax.local_devices()[:2]
     optimizer = optax.adam(1e-3)
-    steps = make_train_steps(
-        MODEL, optimizer, make_objective("mse"), seed=5, batch_size=8, num_devices=2, axis_name=AXIS_NAME
-    )
-    run_steps = data_parallel(steps, devices)
+    devices, run_steps = training(2, optimizer)
     images = replicate(IMAGES, devices)
     initial = jax.device_get(init_state(MODEL, optimizer, 5, IMAGE_SHAPE))
     state = replicate(initial, devices)
@@ -91,12 +91,8 @@ def test_the_batch_is_a_function_of_seed_and_step():
 
 
 def test_no_host_traffic_during_training():
-    devices = jax.local_devices()[:2]
     optimizer = optax.adam(1e-3)
-    steps = make_train_steps(
-        MODEL, optimizer, make_objective("mse"), seed=0, batch_size=4, num_devices=2, axis_name=AXIS_NAME
-    )
-    run_steps = data_parallel(steps, devices)
+    devices, run_steps = training(2, optimizer)
     state, images = replicate((init_state(MODEL, optimizer, 0, IMAGE_SHAPE), IMAGES), devices)
     state, _ = jax.block_until_ready(run_steps(state, images, 3))  # compiles, which may transfer constants
     with jax.transfer_guard("disallow"):
