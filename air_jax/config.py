@@ -8,11 +8,13 @@ from typing import Any
 import flax.linen as nn
 from ml_collections import ConfigDict
 
+from air_jax.data.deformation import Deformation
 from air_jax.errors import UserError
 from air_jax.files import replace_text
 from air_jax.losses import REGULARIZERS, SIMILARITIES
 from air_jax.models import MODELS
 from air_jax.models.heads import HEADS
+from air_jax.optimizer import SCHEDULES
 
 FILE_NAME = "config.json"
 _POSITIVE_KEYS = {
@@ -26,10 +28,14 @@ _POSITIVE_KEYS = {
 }
 _REQUIRED_KEYS = _POSITIVE_KEYS | {
     "seed",
+    "schedule",
+    "warmup_steps",
     "eval.pairs_seed",
     "dataset.name",
     "dataset.train_fraction",
     "dataset.num_validation",
+    "deformation.amplitude",
+    "deformation.spacing",
     "model.name",
     "loss.similarity",
 }
@@ -47,17 +53,20 @@ def check(config: ConfigDict) -> None:
         raise UserError(f"the config lacks {', '.join(missing)}; configs/mnist.py has every key")
     for key in sorted(_POSITIVE_KEYS):
         require(_get(config, key) > 0, key, "must be positive")
-    for key in ("seed", "eval.pairs_seed"):
+    for key in ("seed", "eval.pairs_seed", "warmup_steps"):
         require(_get(config, key) >= 0, key, "must not be negative")
     require(
         config.eval_every % config.log_every == 0, "eval_every", f"must be a multiple of log_every ({config.log_every})"
     )
+    require(config.schedule in SCHEDULES, "schedule", f"must be one of {', '.join(SCHEDULES)}")
     require(0 < config.dataset.train_fraction < 1, "dataset.train_fraction", "must lie between 0 and 1")
     require(
         config.dataset.num_validation >= 2,
         "dataset.num_validation",
         "must be at least 2: a pair chooses the checkpoint",
     )
+    require(config.deformation.amplitude >= 0, "deformation.amplitude", "must not be negative")
+    require(config.deformation.spacing > 0, "deformation.spacing", "must be positive")
     require(config.loss.similarity in SIMILARITIES, "loss.similarity", f"must be one of {', '.join(SIMILARITIES)}")
     for key in set(config.loss) - {"similarity"}:
         require(key in REGULARIZERS, f"loss.{key}", f"no such regularizer; there are {', '.join(REGULARIZERS)}")
@@ -66,31 +75,47 @@ def check(config: ConfigDict) -> None:
     fields = {field.name for field in dataclasses.fields(MODELS[config.model.name])}
     for key in set(config.model) - {"name"}:
         require(key in fields, f"model.{key}", f"the model {config.model.name!r} has no such option")
-    if config.model.name == "air":
-        _check_air(config.model, require)
+    _check_model(config.model, require)
 
 
-def _check_air(model: ConfigDict, require: Any) -> None:
-    patch_size = model.patch_size if isinstance(model.patch_size, (tuple, list)) else [model.patch_size]
-    require(all(size > 0 for size in patch_size), "model.patch_size", "must be positive")
-    for key in ("width", "num_heads", "encoder_depth", "decoder_depth", "feed_forward"):
-        require(model[key] > 0, f"model.{key}", "must be positive")
-    require(0 <= model.dropout < 1, "model.dropout", "must be at least 0 and less than 1")
-    require(model.head in HEADS, "model.head", f"must be one of {', '.join(HEADS)}")
-    require(model.dtype in ("float32", "bfloat16"), "model.dtype", "must be float32 or bfloat16")
-    if model.head_size is None:
+def _check_model(model: ConfigDict, require: Any) -> None:
+    """Checks the options that models share under the same names, and what ties them together."""
+    for key, value in model.items():
+        numbers = value if isinstance(value, (tuple, list)) else [value]
+        if key == "dropout":
+            require(0 <= value < 1, "model.dropout", "must be at least 0 and less than 1")
+        elif key == "num_squarings":
+            require(value >= 0, "model.num_squarings", "must not be negative")
+        elif all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
+            require(len(numbers) > 0 and min(numbers) > 0, f"model.{key}", "must be positive")
+    if "head" in model:
+        require(model.head in HEADS, "model.head", f"must be one of {', '.join(HEADS)}")
+    if "dtype" in model:
+        require(model.dtype in ("float32", "bfloat16"), "model.dtype", "must be float32 or bfloat16")
+    if "num_heads" in model and model.get("head_size") is None:
         whole = model.width % model.num_heads == 0
-        require(
-            whole, "model.width", f"must be a multiple of model.num_heads ({model.num_heads}), or set model.head_size"
-        )
-    else:
-        require(model.head_size > 0, "model.head_size", "must be positive")
+        also = ", or set model.head_size" if "head_size" in model else ""
+        require(whole, "model.width", f"must be a multiple of model.num_heads ({model.num_heads}){also}")
+    if "stride" in model:
+        for key in ("patch_size", "spacing", "num_steps"):
+            require(
+                len(model[key]) == len(model.stride), f"model.{key}", "must have one number a level, as model.stride"
+            )
+        for stride, patch_size, spacing in zip(model.stride, model.patch_size, model.spacing, strict=True):
+            odd = patch_size % stride == 0 and patch_size // stride % 2 == 1
+            require(odd, "model.patch_size", f"must be odd multiples of model.stride {tuple(model.stride)}")
+            require(stride % spacing == 0, "model.spacing", f"must be divisors of model.stride {tuple(model.stride)}")
 
 
 def build_model(config: ConfigDict) -> nn.Module:
     """The Flax module that the config's `model` section describes."""
     options = {key: value for key, value in config.model.items() if key != "name"}
     return MODELS[config.model.name](**options)
+
+
+def deformation(config: ConfigDict) -> Deformation | None:
+    """The artificial deformation that the config's `deformation` section describes; None for an amplitude of 0."""
+    return Deformation(**config.deformation) if config.deformation.amplitude else None
 
 
 def write(config: ConfigDict, image_shape: tuple[int, ...], workdir: Path) -> None:

@@ -37,6 +37,23 @@ def sd_log_jacobian(displacement: jax.Array) -> jax.Array:
     return jnp.std(log_jacobian, axis=tuple(range(1, log_jacobian.ndim)))
 
 
+def endpoint_errors(
+    displacement: jax.Array, truth: jax.Array, fixed: jax.Array, threshold: float = 0.5
+) -> dict[str, jax.Array]:
+    """Mean length of `displacement - truth`, `[B, *S, N]`, in voxels, by name; each `[B]`.
+
+    `endpoint_error` is over all voxels; `foreground_endpoint_error` over those where `fixed` `[B, *S, C]` is `>
+    threshold` in any channel, as nothing in an image tells where its flat background went. NaN without foreground.
+    """
+    length = jnp.linalg.norm(displacement - truth, axis=-1)
+    foreground = jnp.any(fixed > threshold, axis=-1)
+    axes = tuple(range(1, length.ndim))
+    return {
+        "endpoint_error": jnp.mean(length, axis=axes),
+        "foreground_endpoint_error": jnp.sum(length * foreground, axis=axes) / jnp.sum(foreground, axis=axes),
+    }
+
+
 def image_scores(fixed: jax.Array, warped: jax.Array) -> dict[str, jax.Array]:
     """Scores that compare two images `[B, *S, C]`, by name; each `[B]`."""
     return {"mse": mse(fixed, warped), "dice": mask_dice(fixed, warped)}

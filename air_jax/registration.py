@@ -8,8 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from air_jax.losses import Objective, make_objective
+from air_jax.optimize import refine
 from air_jax.preprocess import to_unit_range
 from air_jax.transforms import warp
+
+
+FOLDING_WEIGHT = 5.0  # of the penalty in refinement, where the training had none
 
 
 class Result(NamedTuple):
@@ -34,22 +39,36 @@ class Registration:
       params: its parameters.
       image_shape: `(*S, C)` of the images it was trained on; other sizes `S` are allowed where the model allows them.
       step: the training step that the parameters are from.
+      objective: what `register(..., refine_steps=n)` minimises, see `air_jax.losses.make_objective`: that of the
+        training, with a penalty on folding where the training had none.
     """
 
-    def __init__(self, model: nn.Module, params: Any, image_shape: tuple[int, ...], step: int):
+    def __init__(
+        self,
+        model: nn.Module,
+        params: Any,
+        image_shape: tuple[int, ...],
+        step: int,
+        objective: Objective | None = None,
+    ):
         self.model = model
         self.params = jax.device_put(params)
         self.image_shape = image_shape
         self.step = step
+        self.objective = objective or make_objective("mse", folding=FOLDING_WEIGHT)
         self._register = jax.jit(self._register_batch)
 
-    def register(self, fixed: np.ndarray | jax.Array, moving: np.ndarray | jax.Array) -> Result:
+    def register(
+        self, fixed: np.ndarray | jax.Array, moving: np.ndarray | jax.Array, *, refine_steps: int = 0
+    ) -> Result:
         """Registers `moving` to `fixed`, one pair or a batch of pairs.
 
         Args:
           fixed: `[*S]`, `[B, *S]` or `[B, *S, C]`, uint8 or uint16 over the whole range, or floats in [0, 1]. How
             many axes `S` has is known from the model.
           moving: the same shape.
+          refine_steps: steps of optimisation on these very pairs, from the network's displacement on, see
+            `air_jax.optimize.refine`.
 
         Raises:
           ValueError: shapes or values that do not fit.
@@ -59,8 +78,13 @@ class Registration:
             raise ValueError(
                 f"fixed has shape {fixed.shape} and moving {moving.shape}; resample one onto the other first"
             )
-        batches = (_to_batch(image, name, self.image_shape) for image, name in ((fixed, "fixed"), (moving, "moving")))
+        if refine_steps < 0:
+            raise ValueError(f"refine_steps is {refine_steps}; it must not be negative")
+        batches = [_to_batch(image, name, self.image_shape) for image, name in ((fixed, "fixed"), (moving, "moving"))]
         displacement, warped, out = self._register(self.params, *batches)
+        if refine_steps:
+            displacement = refine(self.objective, *batches, displacement, num_steps=refine_steps)
+            warped = warp(batches[1], displacement)
         if fixed.ndim == len(self.image_shape) - 1:
             displacement = displacement[0]
         return Result(displacement, warped.reshape(moving.shape), out)
@@ -110,4 +134,7 @@ def load(workdir: str | Path) -> Registration:
     workdir = Path(workdir)
     config, image_shape = configs.read(workdir)
     step, params = restore_best_params(workdir / "checkpoints")
-    return Registration(configs.build_model(config), params, image_shape, step)
+    loss = {**config.loss}
+    if not loss.get("folding"):
+        loss["folding"] = FOLDING_WEIGHT
+    return Registration(configs.build_model(config), params, image_shape, step, make_objective(**loss))

@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from air_jax.data import Images
+from air_jax.data.deformation import Deformation
 from air_jax.data.pairs import random_pairs, same_label_pairs
 from air_jax.preprocess import to_unit_range
 from air_jax.steps import make_eval_step
@@ -22,14 +23,17 @@ COLUMNS = {
     "folding_percent": "folding %",
     "any_corner_folding_percent": "any corner %",
     "sd_log_jacobian": "SD log J",
+    "endpoint_error": "EPE",
+    "foreground_endpoint_error": "EPE (fg)",
 }
 
 
 class Scorer:
     """Scores lists of pairs with one model; compiles once for a batch size."""
 
-    def __init__(self, model: nn.Module, batch_size: int):
-        self._eval_step = jax.jit(make_eval_step(model))
+    def __init__(self, model: nn.Module, batch_size: int, deformation: Deformation | None = None, seed: int = 0):
+        self._eval_step = jax.jit(make_eval_step(model, deformation))
+        self._key = jax.random.key(seed)
         self._predict = jax.jit(lambda params, fixed, moving: model.apply({"params": params}, fixed, moving)[0])
         self._batch_size = batch_size
 
@@ -39,10 +43,11 @@ class Scorer:
         Returns:
           `before` and `after` registration, each a dict of means over the pairs (see `_mean` for undefined Dice).
         """
-        collected = [
-            jax.tree.map(lambda score, size=size: np.asarray(score)[:size], self._eval_step(params, fixed, moving))
-            for fixed, moving, size in self._batches(images, pairs)
-        ]
+        collected = []
+        for number, (fixed, moving, size) in enumerate(self._batches(images, pairs)):
+            keys = jax.random.split(jax.random.fold_in(self._key, number), len(fixed))
+            scores = self._eval_step(params, fixed, moving, keys)
+            collected.append(jax.tree.map(lambda score, size=size: np.asarray(score)[:size], scores))
         scores = jax.tree.map(lambda *batches: np.concatenate(batches), *collected)
         return {when: {name: _mean(name, values) for name, values in scores[when].items()} for when in scores}
 
@@ -68,8 +73,8 @@ class Scorer:
 
 
 def _mean(name: str, values: np.ndarray) -> float:
-    """Mean over pairs. Dice is undefined (NaN) for a pair without any foreground, which is left out; 0 if all are."""
-    if name == "dice":
+    """Mean over pairs. What is undefined (NaN) for a pair without any foreground leaves it out; 0 if all are."""
+    if name in ("dice", "foreground_endpoint_error"):
         values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else 0.0
 
@@ -101,11 +106,12 @@ def evaluate(scorer: Scorer, params: Any, step: int, test: Images, config: Confi
 
 def table(report: dict[str, Any]) -> str:
     """The scores of `evaluate` as lines for a terminal."""
-    lines = [f"{'test pairs':<12}{'':<8}" + "".join(f"{title:>14}" for title in COLUMNS.values())]
+    names = [name for name in COLUMNS if name in report["random_pairs"]["after"]]
+    lines = [f"{'test pairs':<12}{'':<8}" + "".join(f"{COLUMNS[name]:>14}" for name in names)]
     for key, title in (("random_pairs", "random"), ("same_label_pairs", "same label")):
         for when in ("before", "after"):
             if key in report:
-                values = "".join(f"{report[key][when][name]:>14.4f}" for name in COLUMNS)
+                values = "".join(f"{report[key][when][name]:>14.4f}" for name in names)
                 lines.append(f"{title:<12}{when:<8}" + values)
     lines.append(
         f"{report['num_pairs']:,} pairs each, pairs seed {report['pairs_seed']}, training seed {report['seed']}, "

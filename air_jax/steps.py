@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from air_jax import metrics
+from air_jax.data.deformation import Deformation, deform, draw_displacements
 from air_jax.data.pairs import draw_pairs
 from air_jax.losses import Objective
 from air_jax.preprocess import to_unit_range
@@ -52,6 +53,7 @@ def make_train_steps(
     batch_size: int,
     num_devices: int,
     axis_name: str,
+    deformation: Deformation | None = None,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Builds the function that takes many training steps in one dispatch, for one of `num_devices` devices.
 
@@ -67,6 +69,7 @@ def make_train_steps(
       batch_size: global, a multiple of `num_devices`.
       num_devices: devices over which `axis_name` is mapped.
       axis_name: name of the mapped axis.
+      deformation: when given, the fixed image of a pair is the moving one, artificially deformed.
 
     Returns:
       `train_steps(state, images, device, num_steps)` with `images` `[n, *S, C]` on the device, `device` this device's
@@ -76,12 +79,17 @@ def make_train_steps(
     local_size = batch_size // num_devices
 
     def train_step(state: TrainState, images: jax.Array, device: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-        pairs_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        pairs_key, dropout_key = jax.random.split(key)
         indices = draw_pairs(pairs_key, images.shape[0], batch_size)
-        fixed, moving = (
-            to_unit_range(images[jax.lax.dynamic_slice_in_dim(index, device * local_size, local_size)])
-            for index in indices
-        )
+
+        def local(array):
+            return jax.lax.dynamic_slice_in_dim(array, device * local_size, local_size)
+
+        fixed, moving = (to_unit_range(images[local(index)]) for index in indices)
+        if deformation is not None:
+            keys = local(jax.random.split(jax.random.fold_in(key, 2), batch_size))
+            fixed = deform(moving, draw_displacements(keys, moving.shape[1:-1], deformation))
         rngs = {"dropout": jax.random.fold_in(dropout_key, device)}
 
         def loss_fn(params):
@@ -105,20 +113,34 @@ def make_train_steps(
     return train_steps
 
 
-def make_eval_step(model: nn.Module) -> Callable[..., dict[str, dict[str, jax.Array]]]:
+def make_eval_step(
+    model: nn.Module, deformation: Deformation | None = None
+) -> Callable[..., dict[str, dict[str, jax.Array]]]:
     """Builds the function that scores a batch of pairs.
 
+    Args:
+      model: see `make_train_steps`.
+      deformation: when given, fixed images are moving ones artificially deformed, and endpoint errors are scored too.
+
     Returns:
-      `eval_step(params, fixed, moving)` on images `[B, *S, C]`; it returns `before` and `after` registration, each a
-      dict of scores `[B]` (`air_jax.metrics`).
+      `eval_step(params, fixed, moving, keys)` on images `[B, *S, C]`, with the keys `[B]` of the deformations (not used
+      without); it returns `before` and `after` registration, each a dict of scores `[B]` (`air_jax.metrics`).
     """
 
-    def eval_step(params: Params, fixed: jax.Array, moving: jax.Array) -> dict[str, dict[str, jax.Array]]:
+    def eval_step(
+        params: Params, fixed: jax.Array, moving: jax.Array, keys: jax.Array
+    ) -> dict[str, dict[str, jax.Array]]:
         fixed, moving = to_unit_range(fixed), to_unit_range(moving)
+        if deformation is not None:
+            truth = draw_displacements(keys, moving.shape[1:-1], deformation)
+            fixed = deform(moving, truth)
         displacement, _ = model.apply({"params": params}, fixed, moving)
 
         def scores(displacement):
-            return metrics.image_scores(fixed, warp(moving, displacement)) | metrics.displacement_scores(displacement)
+            result = metrics.image_scores(fixed, warp(moving, displacement)) | metrics.displacement_scores(displacement)
+            if deformation is not None:
+                result |= metrics.endpoint_errors(displacement, truth, fixed)
+            return result
 
         return {"before": scores(jnp.zeros_like(displacement)), "after": scores(displacement)}
 

@@ -19,6 +19,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_train_steps = 16_000
     config.batch_size = 128  # pairs a step, over all devices
     config.learning_rate = 1e-3  # of Adam (section 3.1)
+    config.schedule = "constant"  # or "cosine": down to 1 % at the last step
+    config.warmup_steps = 0  # steps over which the learning rate rises from 0
     config.log_every = 200  # steps in one dispatch, and between lines of metrics.jsonl
     config.eval_every = 1_000  # steps between validations, each with a checkpoint
 
@@ -27,9 +29,14 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.train_fraction = 0.8  # the rest is the test part (section 3.1)
     config.dataset.num_validation = 2_000  # last images of the training part, which choose the checkpoint
 
+    config.deformation = ml_collections.ConfigDict()
+    config.deformation.amplitude = 0.0  # pixels; more: each image is registered to itself, artificially deformed
+    config.deformation.spacing = 7  # pixels between control points of the artificial deformation; larger is smoother
+
     config.model = ml_collections.ConfigDict()
     config.model.name = "air"
-    config.model.head = "control_grid"  # or "dense"
+    config.model.head = "control_grid"  # or "dense", "bspline"
+    config.model.num_squarings = 0  # more: the head predicts a velocity, integrated by scaling and squaring
     config.model.patch_size = 7  # pixels: i = 4 as 4 x 4 patches of a 28 x 28 image
     config.model.width = 16  # projection dimension (section 3.1)
     config.model.num_heads = 4
@@ -44,6 +51,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss = ml_collections.ConfigDict()
     config.loss.similarity = "mse"
     config.loss.diffusion = 0.0  # weight of the diffusion regularizer; the paper has none
+    config.loss.folding = 0.0  # weight of the folding penalty
 
     config.eval = ml_collections.ConfigDict()
     config.eval.num_pairs = 1_000  # in each list of pairs

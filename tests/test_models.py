@@ -7,7 +7,9 @@ import pytest
 from air_jax import AiR, warp
 from air_jax.models import MODELS
 from air_jax.models.heads import HEADS
-from air_jax.models.patches import pad_to_patches, patchify, unpatchify
+from air_jax.models.inputs import pad_to_multiple
+from air_jax.models.patches import overlapping_patches, patchify, unpatchify
+from air_jax.models.positions import position_table
 from air_jax.models.transformer import Block, MultiHeadAttention
 
 # Parameters of each head of the paper's model on 28 x 28 images (sixteen 7 x 7 patches, feed-forward 64), counted by
@@ -85,7 +87,7 @@ def test_patches_hold_the_pixels_they_should_and_go_back(shape, patch_size):
 
 def test_padding_repeats_the_border_only_where_needed():
     image = np.arange(6, dtype=np.float32).reshape(1, 2, 3, 1)
-    padded = np.asarray(pad_to_patches(jnp.asarray(image), (2, 2)))
+    padded = np.asarray(pad_to_multiple(jnp.asarray(image), (2, 2)))
     np.testing.assert_array_equal(padded[0, ..., 0], [[0, 1, 2, 2], [3, 4, 5, 5]])
 
 

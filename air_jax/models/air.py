@@ -8,8 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.models.heads import HEADS
-from air_jax.models.patches import pad_to_patches, patchify
+from air_jax.models.inputs import check_pair, crop, pad_to_multiple
+from air_jax.models.patches import patchify
+from air_jax.models.positions import position_table
 from air_jax.models.transformer import KERNEL_INIT, Stack
+from air_jax.transforms import exponential
 
 
 class AiR(nn.Module):
@@ -31,7 +34,9 @@ class AiR(nn.Module):
       recursive: one set of weights applied N times ("N recursive blocks"), instead of N sets.
       feed_forward: hidden width of the feed-forward networks.
       dropout: dropout rate.
-      head: `dense` or `control_grid`, see `air_jax.models.heads`.
+      head: `dense`, `control_grid` or `bspline`, see `air_jax.models.heads`.
+      num_squarings: 0 reads the head as a displacement, as the paper does; more, as a stationary velocity, which is
+        integrated by scaling and squaring, so that the displacement hardly folds.
       dtype: dtype of the Transformer's computation. Parameters and displacement are float32.
     """
 
@@ -45,6 +50,7 @@ class AiR(nn.Module):
     feed_forward: int = 64
     dropout: float = 0.0
     head: str = "control_grid"
+    num_squarings: int = 0
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -61,16 +67,17 @@ class AiR(nn.Module):
         Returns:
           The pull-back displacement `[B, *S, N]`, float32, in voxels; and `out`, the intermediate results: `memory`
           and `tokens` `[B, T, width]` (encoder's and decoder's output), `encoder` and `decoder` (attention weights
-          `[B, heads, T, T]` by block and kind), `token_grid` (tokens along each spatial axis) and `patch_size`.
+          `[B, heads, T, T]` by block and kind), `token_grid` (tokens along each spatial axis) and `patch_size`; with
+          `num_squarings`, the `velocity` `[B, *S, N]` as well.
 
         Raises:
           ValueError: the images' shapes differ or do not suit the model.
         """
         patch_size = self._check(fixed, moving)
         embed = nn.Dense(self.width, dtype=self.dtype, kernel_init=KERNEL_INIT, name="patch_embedding")
-        patches = [patchify(pad_to_patches(image, patch_size), patch_size) for image in (fixed, moving)]
+        patches = [patchify(pad_to_multiple(image, patch_size), patch_size) for image in (fixed, moving)]
         batch, *token_grid, _ = patches[0].shape
-        position = self._position_table(token_grid)
+        position = position_table(self, token_grid, self.width)
         fixed_tokens, moving_tokens = (
             (embed(p) + position.astype(self.dtype)).reshape(batch, -1, self.width) for p in patches
         )
@@ -90,30 +97,16 @@ class AiR(nn.Module):
         )
 
         displacement = HEADS[self.head](tokens.reshape(batch, *token_grid, self.width), patch_size)
-        displacement = displacement[(slice(None), *(slice(size) for size in fixed.shape[1:-1]))]
+        displacement = crop(displacement, fixed.shape[1:-1])
         out = dict(memory=memory, tokens=tokens, encoder=encoder_out, decoder=decoder_out)
         out |= dict(token_grid=tuple(token_grid), patch_size=patch_size)
+        if self.num_squarings:
+            return exponential(displacement, self.num_squarings), out | dict(velocity=displacement)
         return displacement, out
-
-    def _position_table(self, token_grid: Sequence[int]) -> jax.Array:
-        """The learned position embedding `[1, *G, width]`, interpolated when the trained grid was another."""
-        if not self.has_variable("params", "position"):
-            init = nn.initializers.normal(stddev=0.1)
-            return self.param("position", init, (*token_grid, self.width), jnp.float32)[None]
-        table = self.get_variable("params", "position")
-        if table.ndim != len(token_grid) + 1:
-            raise ValueError(f"AiR: trained on {table.ndim - 1}-D images, given {len(token_grid)}-D images")
-        if table.shape[:-1] != tuple(token_grid):
-            table = jax.image.resize(table, (*token_grid, self.width), method="linear")
-        return table[None]
 
     def _check(self, fixed: jax.Array, moving: jax.Array) -> tuple[int, ...]:
         """Raises `ValueError` for what the model cannot take; returns the patch size along each axis."""
-        if fixed.shape != moving.shape:
-            raise ValueError(f"AiR: fixed has shape {fixed.shape} and moving {moving.shape}; they must be the same")
-        num_axes = fixed.ndim - 2
-        if num_axes not in (2, 3):
-            raise ValueError(f"AiR: images have shape {fixed.shape}; they must be [B, H, W, C] or [B, D, H, W, C]")
+        num_axes = check_pair("AiR", fixed, moving)
         patch_size = (self.patch_size,) * num_axes if isinstance(self.patch_size, int) else tuple(self.patch_size)
         if len(patch_size) != num_axes:
             raise ValueError(f"AiR: patch_size {patch_size} does not fit images with {num_axes} spatial axes")

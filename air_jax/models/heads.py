@@ -5,6 +5,8 @@ The paper leaves open how one feature vector a patch becomes one displacement a 
 - `dense`: each token predicts the displacement of every voxel of its own patch;
 - `control_grid`: each token predicts one vector, a control point at the patch's centre, and the grid of control points
   is upsampled smoothly to the image, as in DLIR (de Vos et al. 2019) and, bicubically as here, in the authors' code.
+
+And one beyond the paper: `bspline`, control points that a cubic B-spline smooths.
 """
 
 import math
@@ -15,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.models.patches import unpatchify
+from air_jax.transforms import bspline
 
 Head = Callable[[jax.Array, Sequence[int]], jax.Array]
 
@@ -41,4 +44,10 @@ def control_grid(tokens: jax.Array, patch_size: Sequence[int]) -> jax.Array:
     return jax.image.resize(vectors, (tokens.shape[0], *shape, num_axes), method="cubic")
 
 
-HEADS: dict[str, Head] = {"dense": dense, "control_grid": control_grid}
+def bspline_grid(tokens: jax.Array, patch_size: Sequence[int]) -> jax.Array:
+    """Tokens `[B, *G, F]` to a displacement `[B, *(G * patch_size), N]`: one control point of a cubic B-spline each."""
+    shape = [g * p for g, p in zip(tokens.shape[1:-1], patch_size, strict=True)]
+    return bspline(_linear(tokens, len(patch_size)), patch_size, shape)
+
+
+HEADS: dict[str, Head] = {"dense": dense, "control_grid": control_grid, "bspline": bspline_grid}

@@ -1,15 +1,10 @@
 """Images to patches and back (paper section 2.1, Fig. 1 step (a)), for any number of spatial axes and any size."""
 
+import itertools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-
-
-def pad_to_patches(image: jax.Array, patch_size: Sequence[int]) -> jax.Array:
-    """Repeats the last voxels of `[B, *S, C]` along each axis until patches of `patch_size` tile the image."""
-    widths = [(0, -size % patch) for size, patch in zip(image.shape[1:-1], patch_size, strict=True)]
-    return jnp.pad(image, [(0, 0), *widths, (0, 0)], mode="edge")
 
 
 def patchify(image: jax.Array, patch_size: Sequence[int]) -> jax.Array:
@@ -40,3 +35,31 @@ def unpatchify(patches: jax.Array, patch_size: Sequence[int]) -> jax.Array:
     order = [axis for n in range(num_axes) for axis in (1 + n, 1 + num_axes + n)]
     blocks = blocks.transpose(0, *order, 2 * num_axes + 1)
     return blocks.reshape(batch, *(g * p for g, p in zip(grid, patch_size, strict=True)), -1)
+
+
+def overlapping_patches(image: jax.Array, stride: Sequence[int], size: Sequence[int]) -> jax.Array:
+    """Cuts an image into patches that overlap: each is larger than the grid's cell that it is centred on.
+
+    Args:
+      image: `[B, *S, C]`, each spatial size a multiple of its stride; the last voxels are repeated beyond the border.
+      stride: voxels from patch to patch along each spatial axis.
+      size: patch size along each spatial axis, an odd multiple of the stride.
+
+    Returns:
+      `[B, *G, P]` with `G = S / stride` and `P = prod(size) * C`. With `size == stride`, the same as `patchify`.
+
+    Raises:
+      ValueError: a size is not an odd multiple of its stride.
+    """
+    counts = [s // step for s, step in zip(size, stride, strict=True)]
+    if any(s != step * count or count % 2 == 0 for s, step, count in zip(size, stride, counts, strict=True)):
+        raise ValueError(f"patches of size {tuple(size)} must be odd multiples of their stride {tuple(stride)}")
+    margins = [(step * (count // 2),) * 2 for step, count in zip(stride, counts, strict=True)]
+    cells = patchify(jnp.pad(image, [(0, 0), *margins, (0, 0)], mode="edge"), stride)
+    grid = [n - count + 1 for n, count in zip(cells.shape[1:-1], counts, strict=True)]
+    offsets = itertools.product(*(range(count) for count in counts))
+    shifted = [
+        cells[(slice(None), *(slice(start, start + n) for start, n in zip(offset, grid, strict=True)))]
+        for offset in offsets
+    ]
+    return jnp.concatenate(shifted, axis=-1)

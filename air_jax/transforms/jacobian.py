@@ -79,3 +79,37 @@ def corner_jacobian_determinant(displacement: jax.Array) -> jax.Array:
     forward = _differences(displacement, num_axes, low=1, high=2)
     corners = [_determinant(list(columns)) for columns in itertools.product(*zip(backward, forward, strict=True))]
     return jnp.stack(corners).min(axis=0)
+
+
+def cell_jacobian_determinants(displacement: jax.Array) -> jax.Array:
+    """The determinant of `id + u` at every corner of every cell, a cell being the square or cube between voxels.
+
+    Each corner's determinant is that of the cell's edges that meet there. In 2-D the bilinear map of a cell folds
+    exactly where one of its four is not positive; those at an interior voxel are what `corner_jacobian_determinant`
+    takes the smallest of.
+
+    Args:
+      displacement: `[B, *S, N]` in voxel units, 2-D or 3-D, at least 3 voxels along each axis.
+
+    Returns:
+      `[2^N, B, *(S - 1)]`.
+
+    Raises:
+      ValueError: the shape is not that of a 2-D or 3-D displacement.
+    """
+    num_axes = _check(displacement)
+    edges = []
+    for axis in range(num_axes):
+        unit = jnp.zeros(num_axes, displacement.dtype).at[axis].set(1)
+        difference = jnp.diff(displacement, axis=axis + 1)
+        edges.append(difference + jnp.broadcast_to(unit, difference.shape))
+
+    def at_corner(edge, axis, corner):
+        """The edges along `axis` that leave the given corner of each cell."""
+        spatial = [slice(None) if other == axis else slice(side, side - 1 or None) for other, side in enumerate(corner)]
+        return edge[(slice(None), *spatial)]
+
+    corners = itertools.product((0, 1), repeat=num_axes)
+    return jnp.stack(
+        [_determinant([at_corner(edge, axis, corner) for axis, edge in enumerate(edges)]) for corner in corners]
+    )

@@ -1,0 +1,49 @@
+"""Artificial deformations: random smooth diffeomorphisms, which give pairs whose true displacement is known."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+
+from air_jax.transforms import bspline, exponential, warp
+
+NUM_SQUARINGS = 6
+
+
+class Deformation(NamedTuple):
+    """How strong and how smooth artificial deformations are.
+
+    Attributes:
+      amplitude: root mean square, over the image and over draws, of each component of the velocity, in voxels.
+      spacing: voxels between the control points of its cubic B-spline; the larger, the smoother.
+    """
+
+    amplitude: float
+    spacing: int
+
+
+def draw_displacements(keys: jax.Array, shape: Sequence[int], deformation: Deformation) -> jax.Array:
+    """Draws displacements: exponentials of velocities that are cubic B-splines with independent normal coefficients.
+
+    Args:
+      keys: random keys `[B]`, one a field.
+      shape: the images' spatial shape `S`.
+      deformation: amplitude and smoothness. Where the amplitude is well below the spacing, none folds.
+
+    Returns:
+      `[B, *S, N]` in voxels.
+    """
+    spacing = (deformation.spacing,) * len(shape)
+    # One cell more than the image needs on each side, so that the repeated control points stay outside.
+    cells = [-(-size // deformation.spacing) + 2 for size in shape]
+    control = jax.vmap(lambda key: jax.random.normal(key, (*cells, len(shape))))(keys)
+    velocity = bspline(control, spacing, [count * deformation.spacing for count in cells])
+    inside = tuple(slice(deformation.spacing, deformation.spacing + size) for size in shape)
+    velocity = velocity[(slice(None), *inside)]
+    # The squares of a cubic B-spline's weights, averaged over a cell, sum to 151 / 315.
+    return exponential(velocity * deformation.amplitude * (315 / 151) ** (len(shape) / 2), NUM_SQUARINGS)
+
+
+def deform(moving: jax.Array, displacement: jax.Array) -> jax.Array:
+    """The fixed image `[B, *S, C]` of which `displacement` is the true one for `moving` `[B, *S, C]`."""
+    return warp(moving, displacement, mode="nearest")

@@ -1,0 +1,62 @@
+"""DLIR's convolutional network with a B-spline control grid (de Vos et al. 2017, 2019; the paper's reference [7])."""
+
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from air_jax.models.inputs import check_pair, pad_to_multiple
+from air_jax.transforms import bspline
+
+
+class DLIR(nn.Module):
+    """Predicts the control points of a cubic B-spline from both images, with convolutions. A baseline for AiR.
+
+    Convolutions and average pooling bring the pair of images down to the control grid; two more convolutions and a
+    layer on each control point's features predict its vector (de Vos et al. 2019, section 3.1 and Fig. 2, which has
+    ELU activations, as here; its batch normalisation is left out, as pairs are independent here).
+
+    Attributes:
+      num_poolings: poolings; control points are `2 ** num_poolings` voxels apart.
+      width: features of each convolution.
+      dtype: dtype of the convolutions. Parameters and displacement are float32.
+    """
+
+    num_poolings: int = 2
+    width: int = 32
+    dtype: Any = jnp.float32
+    has_convolutions: ClassVar[bool] = True
+
+    @nn.compact
+    def __call__(
+        self, fixed: jax.Array, moving: jax.Array, *, deterministic: bool = True
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        """Predicts a displacement.
+
+        Args:
+          fixed: `[B, *S, C]` in [0, 1], 2-D or 3-D, any size.
+          moving: the same shape.
+          deterministic: for the interface's sake; nothing here is random.
+
+        Returns:
+          The pull-back displacement `[B, *S, N]`, float32, in voxels; and `out`, with `control` `[B, *K, N]`.
+
+        Raises:
+          ValueError: the images' shapes differ or are not 2-D or 3-D.
+        """
+        del deterministic
+        num_axes = check_pair("DLIR", fixed, moving)
+        spacing = (2**self.num_poolings,) * num_axes
+
+        def convolve(x, size):
+            return nn.elu(nn.Conv(self.width, (size,) * num_axes, dtype=self.dtype)(x))
+
+        x = pad_to_multiple(jnp.concatenate([fixed, moving], axis=-1), spacing)
+        for _ in range(self.num_poolings):
+            x = nn.avg_pool(convolve(x, 3), (2,) * num_axes, (2,) * num_axes)
+        for size in (3, 3, 1, 1):
+            x = convolve(x, size)
+        # Zero, so that training starts from the identity; float32, for coordinates.
+        control = nn.Dense(num_axes, dtype=jnp.float32, kernel_init=nn.initializers.zeros_init(), name="head")(x)
+        return bspline(control, spacing, fixed.shape[1:-1]), {"control": control}

@@ -1,0 +1,160 @@
+"""AiR from coarse to fine: attention between patches, step by step, with the moving image warped between the steps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from air_jax.models.inputs import check_pair, crop, pad_to_multiple
+from air_jax.models.patches import overlapping_patches, unpatchify
+from air_jax.models.positions import position_table
+from air_jax.models.transformer import PRE_NORM_KERNEL_INIT, Stack
+from air_jax.transforms import bspline, compose, control_shape, warp
+
+# A cubic B-spline displacement whose control vectors have components below this many control spacings is one-to-one
+# (Choi & Lee 2000, section 4: 1 / 2.046 in 2-D and 1 / 2.479 in 3-D).
+INJECTIVITY_BOUND = {2: 0.48, 3: 0.40}
+
+
+class Level(nn.Module):
+    """One patch size: an encoder that reads the fixed image once, a decoder that refines a displacement step by step.
+
+    Each step warps the moving image with what is known so far, lets the decoder compare its patches with the memory of
+    the fixed image, and composes the displacement with the small one-to-one B-spline displacement that it predicts.
+
+    Attributes:
+      stride: voxels between patches, along every axis.
+      patch_size: patch size in voxels, an odd multiple of `stride`; patches overlap where it is larger.
+      spacing: voxels between control points, a divisor of `stride`.
+      num_steps: steps, all with the same weights.
+      width: token width.
+      encoder_depth, decoder_depth, block: number of blocks and what they are made of, see `Block`.
+    """
+
+    stride: int
+    patch_size: int
+    spacing: int
+    num_steps: int
+    width: int
+    encoder_depth: int
+    decoder_depth: int
+    block: dict[str, Any]
+
+    @nn.compact
+    def __call__(
+        self, fixed: jax.Array, moving: jax.Array, displacement: jax.Array, *, deterministic: bool
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        """Refines `displacement` `[B, *S, N]`; returns it and the intermediates, see `PyramidAiR`."""
+        num_axes, dtype = displacement.shape[-1], self.block["dtype"]
+        stride = (self.stride,) * num_axes
+        embed = nn.Dense(self.width, dtype=dtype, kernel_init=PRE_NORM_KERNEL_INIT, name="patch_embedding")
+        encoder = Stack(self.encoder_depth, False, self.block, name="encoder")
+        decoder = Stack(self.decoder_depth, False, self.block, name="decoder")
+        # Zero, so that training starts from the identity; float32, for coordinates.
+        points = self.stride // self.spacing
+        features = points**num_axes * num_axes
+        head = nn.Dense(features, dtype=jnp.float32, kernel_init=nn.initializers.zeros_init(), name="head")
+
+        def embedded_patches(image):
+            return embed(overlapping_patches(pad_to_multiple(image, stride), stride, (self.patch_size,) * num_axes))
+
+        fixed_patches = embedded_patches(fixed)
+        batch, *token_grid, _ = fixed_patches.shape
+        position = position_table(self, token_grid, self.width).astype(dtype)
+
+        def tokens(patches):
+            return (patches + position).reshape(batch, -1, self.width)
+
+        memory, encoder_out = encoder(tokens(fixed_patches), token_grid=token_grid, deterministic=deterministic)
+        spacing = (self.spacing,) * num_axes
+        needed = control_shape(fixed.shape[1:-1], spacing)
+        bound = INJECTIVITY_BOUND[num_axes] * self.spacing
+        for _ in range(self.num_steps):
+            read = tokens(embedded_patches(warp(moving, displacement)))
+            read, decoder_out = decoder(read, memory, token_grid=token_grid, deterministic=deterministic)
+            # Padding to whole patches may add control points that no voxel of the image needs.
+            control = unpatchify(head(read).reshape(batch, *token_grid, features), (points,) * num_axes)
+            control = bound * jnp.tanh(crop(control, needed) / bound)
+            displacement = compose(displacement, bspline(control, spacing, fixed.shape[1:-1]))
+        out = dict(encoder=encoder_out, decoder=decoder_out, token_grid=tuple(token_grid), patch_size=stride)
+        return displacement, out
+
+
+class PyramidAiR(nn.Module):
+    """AiR with several patch sizes, from coarse to fine, and iteration: close and, all but, without folds.
+
+    As in AiR, an encoder reads the fixed image's patches, a decoder reads the moving image's and attends to the
+    encoder's memory, and a linear head turns its tokens into deformation features; there are no convolutions. New are
+    the levels, the warping between steps, the overlap of patches, the relative position bias, and that displacements
+    are composed from small one-to-one B-splines instead of predicted whole. 2-D and 3-D, any size.
+
+    Attributes:
+      stride, patch_size, spacing, num_steps: one number a level, coarse to fine, see `Level`.
+      width: token width.
+      num_heads: heads of each attention layer.
+      encoder_depth, decoder_depth: blocks of each level.
+      feed_forward: hidden width of the feed-forward networks.
+      relative_radius: patches at which the relative position bias stops distinguishing offsets; None for no bias.
+      self_attention: False leaves only the attention between the images, of each moving patch to the fixed ones.
+      dropout: dropout rate.
+      dtype: dtype of the Transformers' computation. Parameters and displacement are float32.
+    """
+
+    stride: Sequence[int] = (7, 4, 4)
+    patch_size: Sequence[int] = (7, 12, 12)
+    spacing: Sequence[int] = (7, 4, 2)
+    num_steps: Sequence[int] = (1, 2, 3)
+    width: int = 64
+    num_heads: int = 4
+    encoder_depth: int = 1
+    decoder_depth: int = 1
+    feed_forward: int = 128
+    relative_radius: int | None = 6
+    self_attention: bool = False
+    dropout: float = 0.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, fixed: jax.Array, moving: jax.Array, *, deterministic: bool = True
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        """Predicts a displacement.
+
+        Args:
+          fixed: `[B, *S, C]` in [0, 1], 2-D or 3-D.
+          moving: the same shape.
+          deterministic: False applies dropout and needs a `dropout` random stream.
+
+        Returns:
+          The pull-back displacement `[B, *S, N]`, float32, in voxels; and `out`: `displacements`, that
+          after each level; and of the last step of the last level, `encoder` and `decoder` (attention weights
+          `[B, heads, T, T]` by block and kind), `token_grid` (tokens along each spatial axis) and `patch_size` (voxels
+          between tokens).
+
+        Raises:
+          ValueError: the images' shapes differ or do not suit the model.
+        """
+        num_axes = check_pair("PyramidAiR", fixed, moving)
+        levels = list(zip(self.stride, self.patch_size, self.spacing, self.num_steps, strict=True))
+        if any(stride % spacing for stride, _, spacing, _ in levels):
+            raise ValueError(f"PyramidAiR: each spacing of {self.spacing} must divide its stride of {self.stride}")
+        block = dict(
+            num_heads=self.num_heads,
+            head_size=self.width // self.num_heads,
+            feed_forward=self.feed_forward,
+            dropout=self.dropout,
+            self_attention=self.self_attention,
+            pre_norm=True,
+            relative_radius=self.relative_radius,
+            dtype=self.dtype,
+        )
+        displacement = jnp.zeros((*fixed.shape[:-1], num_axes), jnp.float32)
+        displacements = []
+        for index, level in enumerate(levels):
+            displacement, out = Level(
+                *level, self.width, self.encoder_depth, self.decoder_depth, block, name=f"level_{index}"
+            )(fixed, moving, displacement, deterministic=deterministic)
+            displacements.append(displacement)
+        return displacement, out | dict(displacements=displacements)

@@ -1,0 +1,56 @@
+"""Cubic B-spline control grids (free-form deformations; Rueckert et al. 1999, section II-B)."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def bspline(control: jax.Array, spacing: Sequence[int], shape: Sequence[int]) -> jax.Array:
+    """The cubic B-spline of a control grid, at every voxel.
+
+    A control point is the centre of a cell of `spacing` voxels, and the cells cover the image from its first voxel
+    on. Beyond the border the
+    control points are repeated, so that a constant grid gives a constant field. The spline is twice continuously
+    differentiable; it smooths, and does not pass through its control points.
+
+    Args:
+      control: `[B, *K, F]`, coefficients.
+      spacing: voxels between control points along each axis; no less than 1.
+      shape: the image's spatial shape `S`, at most `K * spacing` and more than `(K - 1) * spacing`.
+
+    Returns:
+      `[B, *S, F]`.
+
+    Raises:
+      ValueError: the control grid does not fit the image.
+    """
+    needed = control_shape(shape, spacing)
+    if control.shape[1:-1] != needed:
+        raise ValueError(
+            f"bspline: an image of {tuple(shape)} voxels with control points {tuple(spacing)} voxels apart has a "
+            f"control grid of {needed}, not {control.shape[1:-1]}"
+        )
+    field = control
+    for axis, (size, step) in enumerate(zip(shape, spacing, strict=True), start=1):
+        matrix = _matrix(control.shape[axis], step)[:size]
+        field = jnp.moveaxis(jnp.tensordot(field, matrix, axes=(axis, 1)), -1, axis)
+    return field
+
+
+def control_shape(shape: Sequence[int], spacing: Sequence[int]) -> tuple[int, ...]:
+    """The shape `K` of the control grid of an image of shape `S`: cells of `spacing` voxels that cover it."""
+    return tuple(-(-size // step) for size, step in zip(shape, spacing, strict=True))
+
+
+def _matrix(num_points: int, spacing: int) -> np.ndarray:
+    """`[num_points * spacing, num_points]`: the weight of each control point at each voxel; rows sum to 1."""
+    position = (np.arange(num_points * spacing) + 0.5) / spacing - 0.5  # in control points
+    cell = np.floor(position).astype(int)
+    t = position - cell
+    weights = ((1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6)
+    matrix = np.zeros((len(position), num_points), np.float32)
+    for offset, weight in enumerate(weights, start=-1):
+        np.add.at(matrix, (np.arange(len(position)), np.clip(cell + offset, 0, num_points - 1)), weight)
+    return matrix

@@ -1,0 +1,116 @@
+"""Displacement algebra: composing, exponentiating, inverting and resizing fields `[B, *S, N]` in voxel units.
+
+A field is known inside the image alone; outside it is taken to go on with its edge values, so that a translation
+composes and inverts exactly. (Zeros, the other habit, leak inward from the border.)
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from air_jax.transforms.sampler import warp
+
+
+def compose(first: jax.Array, second: jax.Array) -> jax.Array:
+    """The one displacement that does the work of two warps: `warp(warp(image, first), second)` without the second blur.
+
+    As pull-back maps, `id + compose(first, second) = (id + first) o (id + second)`.
+
+    Args:
+      first: `[B, *S, N]`, applied to the image first.
+      second: the same shape; where it points, `first` is sampled linearly.
+
+    Returns:
+      `[B, *S, N]`: `second(p) + first(p + second(p))`.
+
+    Raises:
+      ValueError: the shapes differ.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"compose: displacements have shapes {first.shape} and {second.shape}; they must be the same")
+    return second + warp(first, second, mode="nearest")
+
+
+def exponential(velocity: jax.Array, num_squarings: int = 7) -> jax.Array:
+    """Displacement at time 1 of the flow of a stationary velocity, by scaling and squaring (Arsigny et al. 2006).
+
+    Args:
+      velocity: `[B, *S, N]`, voxels a unit of time.
+      num_squarings: the velocity is halved this often, and the small displacement composed with itself as often.
+        Enough of them keep a smooth field from folding; the discretised exponential still can, so measure it.
+
+    Returns:
+      `[B, *S, N]`: `u` with `id + u = exp(velocity)`.
+
+    Raises:
+      ValueError: `num_squarings` is negative.
+    """
+    if num_squarings < 0:
+        raise ValueError(f"exponential: num_squarings is {num_squarings}; it must not be negative")
+    displacement = velocity / 2**num_squarings
+    for _ in range(num_squarings):
+        displacement = compose(displacement, displacement)
+    return displacement
+
+
+def inverse(displacement: jax.Array, num_iterations: int = 30) -> tuple[jax.Array, jax.Array]:
+    """Inverts a displacement by fixed-point iteration on `v(p) = -u(p + v(p))` (Chen et al. 2008).
+
+    Where the map stretches by more than 2, the plain iteration diverges; so a step that does not bring a pair's mean
+    residual down is taken back and halved.
+
+    Args:
+      displacement: `u` `[B, *S, N]`; a field that folds has no inverse, and then the residual stays large.
+      num_iterations: evaluations of the residual.
+
+    Returns:
+      `v` `[B, *S, N]` with `compose(v, u)` and `compose(u, v)` about 0; and the residual `[B, *S]` in voxels, the
+      length of `compose(u, v)`: how far each voxel misses itself.
+    """
+
+    def length(field):
+        return jnp.linalg.norm(field, axis=-1)
+
+    spatial = tuple(range(1, displacement.ndim - 1))
+
+    def iterate(_, carry):
+        best, error, best_residual, step = carry
+        candidate = best - step[..., None] * error
+        candidate_error = compose(displacement, candidate)
+        residual = jnp.mean(length(candidate_error), axis=spatial, keepdims=True)
+        better = residual < best_residual
+        return (
+            jnp.where(better[..., None], candidate, best),
+            jnp.where(better[..., None], candidate_error, error),
+            jnp.where(better, residual, best_residual),
+            jnp.where(better, step, step / 2),
+        )
+
+    start = jnp.zeros_like(displacement)
+    residual = jnp.mean(length(displacement), axis=spatial, keepdims=True)
+    best, error, *_ = jax.lax.fori_loop(
+        0, num_iterations, iterate, (start, displacement, residual, jnp.ones_like(residual))
+    )
+    return best, length(error)
+
+
+def resize(displacement: jax.Array, shape: Sequence[int]) -> jax.Array:
+    """Resamples a field to another grid over the same extent, and scales its vectors to the new voxels.
+
+    Args:
+      displacement: `[B, *S, N]` in voxels of the grid `S`.
+      shape: the new spatial shape `S'`. Voxels are cells: the first edge stays the first edge, the last the last.
+
+    Returns:
+      `[B, *S', N]` in voxels of the grid `S'`, interpolated linearly (averaged where the grid becomes coarser).
+
+    Raises:
+      ValueError: `shape` has not as many axes as the field.
+    """
+    batch, *old_shape, num_axes = displacement.shape
+    if len(shape) != len(old_shape):
+        raise ValueError(f"resize: shape {tuple(shape)} does not fit a displacement of shape {displacement.shape}")
+    scale = jnp.asarray([new / old for new, old in zip(shape, old_shape, strict=True)], displacement.dtype)
+    resized = jax.image.resize(displacement, (batch, *shape, num_axes), method="linear")
+    return resized * scale.reshape((1,) * (displacement.ndim - 1) + (num_axes,))

@@ -1,0 +1,245 @@
+"""Compares registration methods on the same pairs of MNIST digits: a table, and a figure with one row of pairs each.
+
+  python experiments/compare_mnist.py --output_dir=experiments/compare_mnist \
+      --run "U-Net, 0.01=runs/unet" --run "AiR, best=runs/mnist_best"
+
+Protocol: the test part is the last 20 % of TFDS's MNIST (train, then test) in its order; the pairs are the first of
+`random_pairs(seed 0)` and `same_label_pairs(seed 0)`, fixed first; scores are those of `air_jax.metrics`. Each `--run`
+is a finished run's workdir. SimpleITK and ANTs (`pip install SimpleITK antspyx`) are run where they are installed.
+"""
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+import air_jax
+from air_jax import config as configs
+from air_jax import metrics
+from air_jax.data import load_dataset
+from air_jax.data.pairs import random_pairs, same_label_pairs
+from air_jax.losses import make_objective
+from air_jax.optimize import refine
+from air_jax.preprocess import to_unit_range
+from air_jax.transforms import corner_jacobian_determinant, jacobian_determinant
+
+COLUMNS = {
+    "dice": "Dice",
+    "mse": "MSE",
+    "folding_percent": "folding %",
+    "any_corner_folding_percent": "any corner %",
+    "sd_log_jacobian": "SD log J",
+}
+NUM_DRAWN_PAIRS = 10
+
+
+class Method(NamedTuple):
+    """A way to register.
+
+    Attributes:
+      displacements: takes fixed and moving images `[n, 28, 28, 1]`, returns the displacements `[n, 28, 28, 2]`.
+      batch_size: pairs a call; None for all.
+      training_seconds: what was spent before, on training pairs.
+    """
+
+    displacements: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    batch_size: int | None = None
+    training_seconds: float = 0.0
+
+
+def identity(fixed: np.ndarray, _: np.ndarray) -> np.ndarray:
+    return np.zeros((*fixed.shape[:-1], 2), np.float32)
+
+
+def demons(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """Diffeomorphic demons, half and full resolution, 100 iterations each, smoothed with 0.5 pixels."""
+    import SimpleITK as sitk  # noqa: N813 (its own documentation's name)
+
+    def register(fixed, moving):
+        fixed, moving = sitk.GetImageFromArray(fixed), sitk.GetImageFromArray(moving)
+        demons = sitk.DiffeomorphicDemonsRegistrationFilter()
+        demons.SetNumberOfIterations(100)
+        demons.SetStandardDeviations(0.5)
+        coarse = [sitk.Shrink(sitk.SmoothingRecursiveGaussian(image, 1.0), [2, 2]) for image in (fixed, moving)]
+        field = sitk.Resample(demons.Execute(*coarse), fixed, sitk.Transform(), sitk.sitkLinear)
+        return sitk.GetArrayFromImage(demons.Execute(fixed, moving, field))[..., ::-1]  # (x, y) to (row, column)
+
+    pairs = zip(fixed[..., 0], moving[..., 0], strict=True)
+    return np.stack([register(*pair) for pair in pairs]).astype(np.float32)
+
+
+def syn(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """SyN on mean squares, 200 iterations at half and 200 at full resolution."""
+    import ants
+
+    def register(fixed, moving):
+        result = ants.registration(
+            ants.from_numpy(fixed),
+            ants.from_numpy(moving),
+            "SyNOnly",
+            initial_transform="identity",
+            syn_metric="meansquares",
+            reg_iterations=(200, 200),
+            flow_sigma=1,
+            total_sigma=0,
+        )
+        (path,) = (path for path in result["fwdtransforms"] if path.endswith("Warp.nii.gz"))
+        field = ants.image_read(path).numpy()
+        for path in {*result["fwdtransforms"], *result["invtransforms"]}:
+            Path(path).unlink(missing_ok=True)
+        return field
+
+    pairs = zip(fixed[..., 0], moving[..., 0], strict=True)
+    return np.stack([register(*pair) for pair in pairs]).astype(np.float32)
+
+
+def optimization(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """`air_jax.optimize.refine` from zero, without any model."""
+    return np.asarray(refine(OBJECTIVE, fixed, moving, jnp.zeros((*fixed.shape[:-1], 2)), num_steps=300))
+
+
+OBJECTIVE = make_objective("mse", folding=5.0)
+
+
+def of_run(workdir: Path, refine_steps: int = 0) -> Method:
+    """A trained model; it is timed without drawing its attention, so the displacement alone is compiled."""
+    registration = air_jax.load(workdir)
+    predict = jax.jit(lambda params, *images: registration.model.apply({"params": params}, *images)[0])
+
+    def displacements(fixed, moving):
+        displacement = predict(registration.params, fixed, moving)
+        if refine_steps:
+            displacement = refine(registration.objective, fixed, moving, displacement, num_steps=refine_steps)
+        return np.asarray(displacement)
+
+    config, _ = configs.read(workdir)
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    seconds, previous = 0.0, 0
+    for line in lines:
+        if "pairs_per_second" in line:
+            seconds += (line["step"] - previous) * config.batch_size / line["pairs_per_second"]
+            previous = line["step"]
+    return Method(displacements, batch_size=250, training_seconds=seconds)
+
+
+def measure(method: Method, fixed: np.ndarray, moving: np.ndarray) -> tuple[np.ndarray, float]:
+    """Displacements of all pairs, and the seconds a pair took, compilation excluded."""
+    size = method.batch_size or len(fixed)
+    if method.batch_size:
+        method.displacements(fixed[:size], moving[:size])
+    start = time.perf_counter()
+    batches = [method.displacements(fixed[i : i + size], moving[i : i + size]) for i in range(0, len(fixed), size)]
+    return np.concatenate(batches), (time.perf_counter() - start) / len(fixed)
+
+
+def scores(fixed: np.ndarray, moving: np.ndarray, displacement: np.ndarray) -> dict[str, float]:
+    """Mean scores over pairs; a pair without any foreground has no Dice and is left out of it."""
+    warped = air_jax.warp(moving, displacement)
+    values = metrics.image_scores(fixed, warped) | metrics.displacement_scores(jnp.asarray(displacement))
+    return {name: float(np.nanmean(value)) for name, value in values.items()}
+
+
+def figure_of(fixed: np.ndarray, moving: np.ndarray, displacements: dict[str, np.ndarray]) -> Figure:
+    """Moving and fixed images, then each method's warped images; red where it folds, orange where any corner does."""
+    rows = {"moving": moving, "fixed": fixed}
+    rows |= {name: np.asarray(air_jax.warp(moving, field)) for name, field in displacements.items()}
+    figure = Figure(figsize=(1.0 * len(fixed) + 2.6, 1.03 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), len(fixed))
+    for row, (name, images) in enumerate(rows.items()):
+        axes[row, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        for column, axis in enumerate(axes[row]):
+            axis.imshow(images[column, ..., 0], cmap="gray", vmin=0, vmax=1)
+            axis.set(xticks=[], yticks=[])
+            if name in displacements:
+                field = jnp.asarray(displacements[name][column : column + 1])
+                corner, central = corner_jacobian_determinant(field)[0] <= 0, jacobian_determinant(field)[0] <= 0
+                colors = np.zeros((*fixed.shape[1:3], 4))
+                colors[1:-1, 1:-1][np.asarray(corner)] = (1.0, 0.69, 0.0, 0.8)
+                colors[1:-1, 1:-1][np.asarray(central)] = (0.84, 0.15, 0.16, 0.9)
+                axis.imshow(colors)
+    return figure
+
+
+def table(rows: dict[str, dict]) -> str:
+    """The scores as a Markdown table."""
+    head = ["method", *COLUMNS.values(), "same-digit Dice", "ms a pair", "training"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name, row in rows.items():
+        values = [f"{row['random_pairs'][key]:.{4 if key == 'mse' else 3}f}" for key in COLUMNS]
+        values.append(f"{row['same_label_pairs']['dice']:.3f}")
+        values.append(f"{1e3 * row['seconds_per_pair']:.3g}" if row["seconds_per_pair"] else "")
+        values.append(f"{row['training_seconds'] / 60:.1f} min" if row["training_seconds"] else "")
+        lines.append("| " + " | ".join([name, *values]) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", action="append", default=[], metavar="NAME=WORKDIR", help="a finished run; repeatable")
+    parser.add_argument("--refine", default=None, metavar="NAME", help="the run that is refined on each pair as well")
+    parser.add_argument("--refine_steps", type=int, default=150)
+    parser.add_argument("--num_pairs", type=int, default=1_000)
+    parser.add_argument("--seed", type=int, default=0, help="of the pairs")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    arguments = parser.parse_args()
+
+    methods = {"unregistered": Method(identity)}
+    for name, package, function in (("demons", "SimpleITK", demons), ("SyN", "ants", syn)):
+        try:
+            __import__(package)
+            methods[f"{name} ({package})"] = Method(function)
+        except ModuleNotFoundError:
+            print(f"{name}: {package} is not installed, so it is left out", flush=True)
+    methods["optimisation from zero, 300 steps"] = Method(optimization, batch_size=250)
+    for run in arguments.run:
+        name, workdir = run.rsplit("=", 1)
+        methods[name] = of_run(Path(workdir))
+        if name == arguments.refine:
+            refined = f"{name} + {arguments.refine_steps} steps of refinement"
+            methods[refined] = of_run(Path(workdir), arguments.refine_steps)
+
+    test = load_dataset("mnist", train_fraction=0.8, num_validation=2_000).test
+    pairs = {
+        "random_pairs": random_pairs(arguments.seed, len(test), arguments.num_pairs),
+        "same_label_pairs": same_label_pairs(arguments.seed, test.labels, arguments.num_pairs),
+    }
+    images = {
+        key: [np.asarray(to_unit_range(jnp.asarray(test.images[indices[:, side]]))) for side in (0, 1)]
+        for key, indices in pairs.items()
+    }
+    rows, drawn = {}, {}
+    for name, method in methods.items():
+        row = {"training_seconds": method.training_seconds}
+        for key, (fixed, moving) in images.items():
+            displacement, seconds = measure(method, fixed, moving)
+            row[key] = scores(fixed, moving, displacement)
+            if key == "random_pairs":
+                row["seconds_per_pair"] = 0.0 if name == "unregistered" else seconds
+                drawn[name] = displacement[:NUM_DRAWN_PAIRS]
+        rows[name] = row
+        print(table({name: row}).splitlines()[-1], flush=True)
+
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    report = {
+        "num_pairs": arguments.num_pairs,
+        "pairs_seed": arguments.seed,
+        "machine": f"{platform.machine()}, jax {jax.__version__}, {jax.devices()[0].device_kind}",
+        "methods": rows,
+    }
+    (arguments.output_dir / "scores.json").write_text(json.dumps(report, indent=2) + "\n")
+    (arguments.output_dir / "table.md").write_text(table(rows) + "\n")
+    fixed, moving = (image[:NUM_DRAWN_PAIRS] for image in images["random_pairs"])
+    figure_of(fixed, moving, drawn).savefig(arguments.output_dir / "pairs.png", dpi=130)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
