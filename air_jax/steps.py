@@ -108,6 +108,9 @@ def make_train_steps(
         }
 
     def train_steps(state: TrainState, images: jax.Array, device: jax.Array, num_steps: int):
+        if num_steps == 1:  # without the loop, in which XLA's CPU compiler makes convolutions slow
+            state, step_metrics = train_step(state, images, device)
+            return state, jax.tree.map(lambda value: value[None], step_metrics)
         return jax.lax.scan(lambda state, _: train_step(state, images, device), state, length=num_steps)
 
     return train_steps

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from air_jax.transforms.grid import identity_grid
+from air_jax.transforms.jacobian import determinant
 from air_jax.transforms.sampler import warp
 
 
@@ -55,43 +57,55 @@ def exponential(velocity: jax.Array, num_squarings: int = 7) -> jax.Array:
 
 
 def inverse(displacement: jax.Array, num_iterations: int = 30) -> tuple[jax.Array, jax.Array]:
-    """Inverts a displacement by fixed-point iteration on `v(p) = -u(p + v(p))` (Chen et al. 2008).
+    """Inverts a displacement: finds the fixed point of `v(p) = -u(p + v(p))` (Chen et al. 2008), voxel by voxel.
 
-    Where the map stretches by more than 2, the plain iteration diverges; so a step that does not bring a pair's mean
-    residual down is taken back and halved.
+    The plain iteration diverges where the map stretches by more than 2 or turns far. So each step is Newton's, with the
+    derivative of `u` sampled where `p + v(p)` lies, and a voxel takes back and halves a step that does not bring its
+    residual down.
 
     Args:
-      displacement: `u` `[B, *S, N]`; a field that folds has no inverse, and then the residual stays large.
+      displacement: `u` `[B, *S, N]`, 2-D or 3-D; where a field folds it has no inverse, and the residual stays large.
       num_iterations: evaluations of the residual.
 
     Returns:
       `v` `[B, *S, N]` with `compose(v, u)` and `compose(u, v)` about 0; and the residual `[B, *S]` in voxels, the
       length of `compose(u, v)`: how far each voxel misses itself.
     """
+    num_axes = displacement.shape[-1]
+    spatial = tuple(range(1, num_axes + 1))
+    gradients = jnp.gradient(displacement, axis=spatial)
+    derivative = jnp.concatenate(gradients, axis=-1)
 
     def length(field):
         return jnp.linalg.norm(field, axis=-1)
 
-    spatial = tuple(range(1, displacement.ndim - 1))
+    def newton(candidate, error):
+        """Solves `(1 + du) x = error` by Cramer's rule; falls back on `error` where the map all but folds."""
+        columns = jnp.split(warp(derivative, candidate, mode="nearest"), num_axes, axis=-1)
+        position = identity_grid(displacement.shape[1:-1])[None] + candidate
+        last = jnp.asarray(displacement.shape[1:-1], jnp.float32) - 1
+        within = (position >= 0) & (position <= last.reshape((1,) * (num_axes + 1) + (num_axes,)))
+        for axis, unit in enumerate(jnp.eye(num_axes)):  # beyond the border the field is constant
+            column = jnp.where(within[..., axis, None], columns[axis], 0.0)
+            columns[axis] = column + jnp.broadcast_to(unit, column.shape)
+        det = determinant(columns)
+        solved = [determinant([*columns[:axis], error, *columns[axis + 1 :]]) for axis in range(num_axes)]
+        sound = det > 0.05
+        return jnp.where(sound[..., None], jnp.stack(solved, axis=-1) / jnp.where(sound, det, 1.0)[..., None], error)
 
     def iterate(_, carry):
-        best, error, best_residual, step = carry
-        candidate = best - step[..., None] * error
+        best, error, step = carry
+        candidate = best - step[..., None] * newton(best, error)
         candidate_error = compose(displacement, candidate)
-        residual = jnp.mean(length(candidate_error), axis=spatial, keepdims=True)
-        better = residual < best_residual
+        better = length(candidate_error) < length(error)
         return (
             jnp.where(better[..., None], candidate, best),
             jnp.where(better[..., None], candidate_error, error),
-            jnp.where(better, residual, best_residual),
-            jnp.where(better, step, step / 2),
+            jnp.where(better, jnp.minimum(2 * step, 1.0), step / 2),
         )
 
-    start = jnp.zeros_like(displacement)
-    residual = jnp.mean(length(displacement), axis=spatial, keepdims=True)
-    best, error, *_ = jax.lax.fori_loop(
-        0, num_iterations, iterate, (start, displacement, residual, jnp.ones_like(residual))
-    )
+    start = jnp.zeros_like(displacement), displacement, jnp.ones_like(displacement[..., 0])
+    best, error, _ = jax.lax.fori_loop(0, num_iterations, iterate, start)
     return best, length(error)
 
 

@@ -14,7 +14,7 @@ def _interior(array: jax.Array, axis: int, start: int, num_axes: int) -> jax.Arr
     return array[tuple(index)]
 
 
-def _determinant(columns: list[jax.Array]) -> jax.Array:
+def determinant(columns: list[jax.Array]) -> jax.Array:
     """Determinant of the 2x2 or 3x3 matrix whose columns are given, each `[..., N]`."""
     if len(columns) == 2:
         (a, c), (b, d) = (jnp.moveaxis(column, -1, 0) for column in columns)
@@ -56,7 +56,7 @@ def jacobian_determinant(displacement: jax.Array) -> jax.Array:
       ValueError: the shape is not that of a 2-D or 3-D displacement.
     """
     num_axes = _check(displacement)
-    return _determinant(_differences(displacement, num_axes, low=0, high=2))
+    return determinant(_differences(displacement, num_axes, low=0, high=2))
 
 
 def corner_jacobian_determinant(displacement: jax.Array) -> jax.Array:
@@ -77,7 +77,7 @@ def corner_jacobian_determinant(displacement: jax.Array) -> jax.Array:
     num_axes = _check(displacement)
     backward = _differences(displacement, num_axes, low=0, high=1)
     forward = _differences(displacement, num_axes, low=1, high=2)
-    corners = [_determinant(list(columns)) for columns in itertools.product(*zip(backward, forward, strict=True))]
+    corners = [determinant(list(columns)) for columns in itertools.product(*zip(backward, forward, strict=True))]
     return jnp.stack(corners).min(axis=0)
 
 
@@ -111,5 +111,5 @@ def cell_jacobian_determinants(displacement: jax.Array) -> jax.Array:
 
     corners = itertools.product((0, 1), repeat=num_axes)
     return jnp.stack(
-        [_determinant([at_corner(edge, axis, corner) for axis, edge in enumerate(edges)]) for corner in corners]
+        [determinant([at_corner(edge, axis, corner) for axis, edge in enumerate(edges)]) for corner in corners]
     )
