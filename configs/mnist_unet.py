@@ -1,3 +1,11 @@
+"""VoxelMorph's U-Net on MNIST: the convolutional opponent, with the same losses, data, steps and scores as AiR.
+
+  python -m air_jax.main --config=configs/mnist_unet.py
+
+`--config.loss.diffusion=0.05` is smoother, `--config.model.num_squarings=7` predicts a velocity field. All other settings
+are those of configs/mnist.py. Results stand in experiments/README.md.
+"""
+
 import runpy
 from pathlib import Path
 
@@ -7,12 +15,18 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
     config = runpy.run_path(str(Path(__file__).with_name("mnist.py")))["get_config"]()
     config.unlock()
-    config.num_train_steps = 1_450
-    config.log_every = 50
-    config.eval_every = 250
-    config.batch_size = 128
+    config.num_train_steps = 5_800
+    config.batch_size = 32
+    config.schedule = "cosine"
+    config.log_every = 100
+
     config.model = ml_collections.ConfigDict()
     config.model.name = "unet"
-    config.model.num_squarings = 0
+    config.model.encoder = (16, 32, 32, 32)  # features of each level going down
+    config.model.decoder = (32, 32, 32, 32)  # and going up
+    config.model.final = (32, 16, 16)  # and at full resolution
+    config.model.num_squarings = 0  # more: a velocity field, integrated by scaling and squaring
+    config.model.dtype = "float32"
+
     config.loss.diffusion = 0.01
     return config.lock()

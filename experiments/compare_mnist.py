@@ -187,6 +187,7 @@ def main() -> None:
     parser.add_argument("--refine", default=None, metavar="NAME", help="the run that is refined on each pair as well")
     parser.add_argument("--refine_steps", type=int, default=150)
     parser.add_argument("--num_pairs", type=int, default=1_000)
+    parser.add_argument("--dataset", default="mnist", help="or digits, with the models that were trained on MNIST")
     parser.add_argument("--seed", type=int, default=0, help="of the pairs")
     parser.add_argument("--output_dir", type=Path, required=True)
     arguments = parser.parse_args()
@@ -206,7 +207,7 @@ def main() -> None:
             refined = f"{name} + {arguments.refine_steps} steps of refinement"
             methods[refined] = of_run(Path(workdir), arguments.refine_steps)
 
-    test = load_dataset("mnist", train_fraction=0.8, num_validation=2_000).test
+    test = load_dataset(arguments.dataset, train_fraction=0.8, num_validation=200).test
     pairs = {
         "random_pairs": random_pairs(arguments.seed, len(test), arguments.num_pairs),
         "same_label_pairs": same_label_pairs(arguments.seed, test.labels, arguments.num_pairs),
@@ -229,6 +230,7 @@ def main() -> None:
 
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     report = {
+        "dataset": arguments.dataset,
         "num_pairs": arguments.num_pairs,
         "pairs_seed": arguments.seed,
         "machine": f"{platform.machine()}, jax {jax.__version__}, {jax.devices()[0].device_kind}",
