@@ -13,7 +13,6 @@ from air_jax.optimize import refine
 from air_jax.preprocess import to_unit_range
 from air_jax.transforms import warp
 
-
 FOLDING_WEIGHT = 5.0  # of the penalty in refinement, where the training had none
 
 

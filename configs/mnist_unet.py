@@ -2,8 +2,8 @@
 
   python -m air_jax.main --config=configs/mnist_unet.py
 
-`--config.loss.diffusion=0.05` is smoother, `--config.model.num_squarings=7` predicts a velocity field. All other settings
-are those of configs/mnist.py. Results stand in experiments/README.md.
+`--config.loss.diffusion=0.05` is smoother, `--config.model.num_squarings=7` predicts a velocity field. All other
+settings are those of configs/mnist.py. Results stand in experiments/README.md.
 """
 
 import runpy

@@ -2,8 +2,8 @@
 
   python experiments/sweep_mnist.py --output_dir=experiments/sweep_mnist
 
-Each point is configs/mnist.py with the keys that `VARIANTS` names, trained for --num_train_steps; scores are those of the
-1,000 random test pairs. The runs stay in --runs, so that a sweep that was stopped goes on where it was.
+Each point is configs/mnist.py with the keys that `VARIANTS` names, trained for --num_train_steps; scores are those of
+the 1,000 random test pairs. The runs stay in --runs, so that a sweep that was stopped goes on where it was.
 """
 
 import argparse

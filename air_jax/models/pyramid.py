@@ -102,15 +102,15 @@ class PyramidAiR(nn.Module):
       dtype: dtype of the Transformers' computation. Parameters and displacement are float32.
     """
 
-    stride: Sequence[int] = (7, 4, 4)
-    patch_size: Sequence[int] = (7, 12, 12)
-    spacing: Sequence[int] = (7, 4, 2)
-    num_steps: Sequence[int] = (1, 2, 3)
-    width: int = 64
+    stride: Sequence[int] = (4, 4, 4)
+    patch_size: Sequence[int] = (12, 12, 12)
+    spacing: Sequence[int] = (4, 2, 1)
+    num_steps: Sequence[int] = (2, 2, 2)
+    width: int = 96
     num_heads: int = 4
     encoder_depth: int = 1
     decoder_depth: int = 1
-    feed_forward: int = 128
+    feed_forward: int = 192
     relative_radius: int | None = 6
     self_attention: bool = False
     dropout: float = 0.0
