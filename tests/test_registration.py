@@ -75,3 +75,16 @@ def test_loading_what_is_no_workdir(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(air_jax.UserError, match="cannot be read"):
         air_jax.load(tmp_path)
+
+
+def test_refinement_goes_on_from_the_networks_displacement():
+    grid = np.stack(np.meshgrid(np.arange(28), np.arange(28), indexing="ij"), axis=-1)
+    fixed, moving = (np.exp(-((grid - c) ** 2).sum(axis=-1) / 30).astype(np.float32) for c in ((13, 12), (15, 16)))
+    model = registration()
+    before, after = model.register(fixed, moving), model.register(fixed, moving, refine_steps=60)
+    errors = [np.square(result.warped - fixed).mean() for result in (before, after)]
+    assert errors[1] < 0.1 * errors[0]
+    assert after.displacement.shape == (28, 28, 2)
+    np.testing.assert_allclose(after.warped, air_jax.warp(moving[None], after.displacement[None])[0], atol=1e-6)
+    with pytest.raises(ValueError, match="refine_steps is -1; it must not be negative"):
+        model.register(fixed, moving, refine_steps=-1)

@@ -1,0 +1,98 @@
+"""Every config that is shipped builds, trains a step, and comes back from its workdir."""
+
+import importlib
+
+import jax
+import numpy as np
+import optax
+import pytest
+from conftest import REPOSITORY
+
+import air_jax
+from air_jax import config as configs
+from air_jax.errors import UserError
+from air_jax.optimizer import SCHEDULES, make_optimizer
+from air_jax.train import train
+
+NAMES = sorted(path.stem for path in (REPOSITORY / "configs").glob("*.py") if path.stem != "__init__")
+
+
+def shrunk(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config.dataset.name, config.dataset.num_validation = "digits", 200
+    config.num_train_steps, config.batch_size, config.log_every, config.eval_every = 2, 4, 1, 2
+    config.eval.num_pairs = config.eval.batch_size = 4
+    if name == "mnist_best":
+        config.model.update({"num_steps": (1, 1, 1), "width": 16, "feed_forward": 32})
+    return config
+
+
+def test_all_configs_are_seen():
+    assert {"digits", "mnist", "mnist_best", "mnist_unet", "mnist_dlir"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_trains_and_loads(name, tmp_path):
+    config = shrunk(name)
+    report = train(config, tmp_path / name)
+    assert report["checkpoint_step"] == 2
+    registration = air_jax.load(tmp_path / name)
+    assert registration.model == configs.build_model(config)
+    image = np.zeros((28, 28), np.float32)
+    image[10:18, 8:20] = 1
+    result = registration.register(image, np.roll(image, 2, axis=0), refine_steps=20)
+    assert result.displacement.shape == (28, 28, 2)
+    assert np.square(result.warped - image).mean() < 0.5 * np.square(np.roll(image, 2, axis=0) - image).mean()
+    # The same command goes on with the run, so the config that was written is the config that was given.
+    train(config, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model.stride", (4, 4), "must have a number for each of model.stride"),
+        ("model.patch_size", (12, 8, 12), "must be odd multiples of model.stride"),
+        ("model.spacing", (3, 2, 1), "must be divisors of model.stride"),
+        ("model.num_steps", (2, 0, 2), "must be positive"),
+        ("model.width", 97, r"must be a multiple of model.num_heads \(4\)"),
+        ("schedule", "linear", "must be one of constant, cosine"),
+        ("warmup_steps", -1, "must not be negative"),
+        ("deformation.amplitude", -1.0, "must not be negative"),
+        ("loss.folding", -1.0, "must not be negative"),
+    ],
+)
+def test_mistakes_in_the_best_config_are_told_in_one_line(key, value, message):
+    config = importlib.import_module("configs.mnist_best").get_config()
+    with config.unlocked():
+        config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=message) as error:
+        configs.check(config)
+    assert "\n" not in str(error.value)
+
+
+def rates(schedule, warmup_steps, num_train_steps):
+    """The learning rate of each step: Adam's first step is that long in every parameter, when gradients are constant."""
+    optimizer = make_optimizer(0.1, schedule, warmup_steps, num_train_steps)
+    params = np.zeros(1, np.float32)
+    state, found = optimizer.init(params), []
+    for _ in range(num_train_steps):
+        updates, state = optimizer.update(np.ones(1, np.float32), state)
+        found.append(-float(updates[0]))
+    return np.asarray(found)
+
+
+def test_learning_rates_over_the_steps():
+    assert set(SCHEDULES) == {"constant", "cosine"}
+    np.testing.assert_allclose(rates("constant", 0, 5), 0.1, rtol=1e-4)
+    np.testing.assert_allclose(rates("constant", 4, 6), [0, 0.025, 0.05, 0.075, 0.1, 0.1], rtol=1e-4, atol=1e-6)
+    cosine = 0.001 + 0.099 * 0.5 * (1 + np.cos(np.pi * np.arange(8) / 8))
+    np.testing.assert_allclose(rates("cosine", 0, 8), cosine, rtol=1e-3)
+    np.testing.assert_allclose(rates("cosine", 2, 10)[2:], cosine, rtol=1e-3)
+
+
+def test_constant_rates_are_plain_adam():
+    params = {"w": np.ones(3, np.float32)}
+    ours, plain = make_optimizer(1e-3, "constant", 0, 10), optax.adam(1e-3)
+    gradient = {"w": np.asarray([1.0, -2.0, 0.5], np.float32)}
+    updates = [optimizer.update(gradient, optimizer.init(params), params)[0] for optimizer in (ours, plain)]
+    jax.tree.map(np.testing.assert_allclose, *updates)
