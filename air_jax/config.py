@@ -58,6 +58,11 @@ def check(config: ConfigDict) -> None:
     require(
         config.eval_every % config.log_every == 0, "eval_every", f"must be a multiple of log_every ({config.log_every})"
     )
+    require(
+        config.warmup_steps < config.num_train_steps,
+        "warmup_steps",
+        f"must be less than num_train_steps ({config.num_train_steps})",
+    )
     require(config.schedule in SCHEDULES, "schedule", f"must be one of {', '.join(SCHEDULES)}")
     require(0 < config.dataset.train_fraction < 1, "dataset.train_fraction", "must lie between 0 and 1")
     require(
@@ -98,9 +103,7 @@ def _check_model(model: ConfigDict, require: Any) -> None:
         require(whole, "model.width", f"must be a multiple of model.num_heads ({model.num_heads}){also}")
     if "stride" in model:
         for key in ("patch_size", "spacing", "num_steps"):
-            require(
-                len(model[key]) == len(model.stride), f"model.{key}", "must have one number a level, as model.stride"
-            )
+            require(len(model[key]) == len(model.stride), f"model.{key}", "must have a number for each of model.stride")
         for stride, patch_size, spacing in zip(model.stride, model.patch_size, model.spacing, strict=True):
             odd = patch_size % stride == 0 and patch_size // stride % 2 == 1
             require(odd, "model.patch_size", f"must be odd multiples of model.stride {tuple(model.stride)}")
@@ -109,7 +112,10 @@ def _check_model(model: ConfigDict, require: Any) -> None:
 
 def build_model(config: ConfigDict) -> nn.Module:
     """The Flax module that the config's `model` section describes."""
-    options = {key: value for key, value in config.model.items() if key != "name"}
+    # Tuples, because what comes back from JSON as a list would make the module unhashable.
+    options = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in config.model.items() if key != "name"
+    }
     return MODELS[config.model.name](**options)
 
 
@@ -144,11 +150,15 @@ def read(workdir: Path) -> tuple[ConfigDict, tuple[int, ...]]:
 
 
 def check_same_run(config: ConfigDict, workdir: Path) -> None:
-    """Raises `UserError` when `workdir` holds a run of another config; `num_train_steps` may differ."""
+    """Raises `UserError` when `workdir` holds a run of another config.
+
+    `num_train_steps` may differ, unless the learning rate depends on it.
+    """
     if not (workdir / FILE_NAME).exists():
         return
     old, new = _flat(_plain(read(workdir)[0])), _flat(_plain(config))
-    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key != "num_train_steps")
+    free = {"num_train_steps"} if config.schedule == "constant" else set()
+    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in free)
     if keys:
         differences = ", ".join(f"{key} ({old.get(key)!r} there, {new.get(key)!r} now)" for key in keys)
         raise UserError(

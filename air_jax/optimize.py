@@ -13,7 +13,6 @@ from air_jax.transforms import bspline, compose, control_shape, warp
 STEPS_PER_ROUND = 10
 
 
-@partial(jax.jit, static_argnames=("objective", "num_steps", "spacing", "learning_rate"))
 def refine(
     objective: Objective,
     fixed: jax.Array,
@@ -28,7 +27,7 @@ def refine(
 
     The displacement is composed with a small cubic B-spline displacement, whose control points Adam moves. Every 10
     steps the result becomes the displacement to go on from and the B-spline starts at zero again, so that large
-    deformations are made of small ones, as in the greedy scheme of Christensen et al. (1996), and do not fold. All
+    deformations are made of small ones, as in the greedy scheme of Christensen et al. (1996), and hardly fold. All
     pairs are optimised at once, each on its own: Adam works element by element, and no pair sees another.
 
     Args:
@@ -41,7 +40,25 @@ def refine(
 
     Returns:
       `[B, *S, N]`.
+
+    Raises:
+      ValueError: a number of steps or a spacing that cannot be.
     """
+    if num_steps < 0 or not spacing or min(spacing) < 1:
+        raise ValueError(f"refine: num_steps is {num_steps} and spacing {tuple(spacing)}; both must be positive")
+    return _refine(objective, fixed, moving, displacement, num_steps, tuple(spacing), learning_rate)
+
+
+@partial(jax.jit, static_argnames=("objective", "num_steps", "spacing", "learning_rate"))
+def _refine(
+    objective: Objective,
+    fixed: jax.Array,
+    moving: jax.Array,
+    displacement: jax.Array,
+    num_steps: int,
+    spacing: tuple[int, ...],
+    learning_rate: float,
+) -> jax.Array:
     num_axes, shape = displacement.shape[-1], fixed.shape[1:-1]
     optimizer = optax.adam(learning_rate)
 

@@ -67,7 +67,7 @@ class Registration:
             many axes `S` has is known from the model.
           moving: the same shape.
           refine_steps: steps of optimisation on these very pairs, from the network's displacement on, see
-            `air_jax.optimize.refine`.
+            `air_jax.optimize.refine`; `out` stays what the network gave.
 
         Raises:
           ValueError: shapes or values that do not fit.
@@ -132,6 +132,7 @@ def load(workdir: str | Path) -> Registration:
 
     workdir = Path(workdir)
     config, image_shape = configs.read(workdir)
+    configs.check(config)
     step, params = restore_best_params(workdir / "checkpoints")
     loss = {**config.loss}
     if not loss.get("folding"):

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from air_jax import config as configs
 from air_jax.data import Images
 from air_jax.data.deformation import Deformation
 from air_jax.data.pairs import random_pairs, same_label_pairs
@@ -33,7 +34,7 @@ class Scorer:
 
     def __init__(self, model: nn.Module, batch_size: int, deformation: Deformation | None = None, seed: int = 0):
         self._eval_step = jax.jit(make_eval_step(model, deformation))
-        self._key = jax.random.key(seed)
+        self._seed = seed
         self._predict = jax.jit(lambda params, fixed, moving: model.apply({"params": params}, fixed, moving)[0])
         self._batch_size = batch_size
 
@@ -41,19 +42,18 @@ class Scorer:
         """Mean scores of pairs `[n, 2]` (fixed first) of `images` `[m, *S, C]`.
 
         Returns:
-          `before` and `after` registration, each a dict of means over the pairs (see `_mean` for undefined Dice).
+          `before` and `after` registration, each a dict of means over the pairs (see `_means` for undefined ones).
         """
         collected = []
-        for number, (fixed, moving, size) in enumerate(self._batches(images, pairs)):
-            keys = jax.random.split(jax.random.fold_in(self._key, number), len(fixed))
+        for fixed, moving, keys, size in self._batches(images, pairs):
             scores = self._eval_step(params, fixed, moving, keys)
             collected.append(jax.tree.map(lambda score, size=size: np.asarray(score)[:size], scores))
         scores = jax.tree.map(lambda *batches: np.concatenate(batches), *collected)
-        return {when: {name: _mean(name, values) for name, values in scores[when].items()} for when in scores}
+        return {when: _means(scores[when]) for when in scores}
 
     def seconds_per_pair(self, params: Any, images: np.ndarray, pairs: np.ndarray, repeats: int = 5) -> float:
         """Median time of predicting one pair's displacement, in batches, compilation excluded."""
-        fixed, moving, _ = next(self._batches(images, pairs))
+        fixed, moving, *_ = next(self._batches(images, pairs))
         fixed, moving = (to_unit_range(jax.device_put(image)) for image in (fixed, moving))
         jax.block_until_ready(self._predict(params, fixed, moving))
         times = []
@@ -64,25 +64,36 @@ class Scorer:
         return float(np.median(times)) / len(fixed)
 
     def _batches(self, images: np.ndarray, pairs: np.ndarray):
-        """Yields fixed and moving images of equal batches, the last one filled up, and how many pairs count."""
+        """Yields fixed and moving images and keys of equal batches, the last filled up, and how many pairs count."""
         size = min(self._batch_size, len(pairs))
         for start in range(0, len(pairs), size):
             chunk = pairs[start : start + size]
             padded = np.resize(chunk, (size, 2))
-            yield images[padded[:, 0]], images[padded[:, 1]], len(chunk)
+            keys = pair_keys(self._seed, len(images), padded)
+            yield images[padded[:, 0]], images[padded[:, 1]], keys, len(chunk)
 
 
-def _mean(name: str, values: np.ndarray) -> float:
-    """Mean over pairs. What is undefined (NaN) for a pair without any foreground leaves it out; 0 if all are."""
-    if name in ("dice", "foreground_endpoint_error"):
-        values = values[~np.isnan(values)]
-    return float(values.mean()) if values.size else 0.0
+def pair_keys(seed: int, num_images: int, pairs: np.ndarray) -> jax.Array:
+    """Keys of the artificial deformations of pairs `[n, 2]`, each a function of the pair alone: `[n]`."""
+    key = jax.random.fold_in(jax.random.key(seed), num_images)
+    return jax.vmap(lambda pair: jax.random.fold_in(jax.random.fold_in(key, pair[0]), pair[1]))(pairs)
+
+
+def _means(scores: dict[str, np.ndarray]) -> dict[str, float]:
+    """Means over pairs. A pair without any foreground has no Dice and no error in it (NaN), and is left out.
+
+    Where that is every pair, Dice is 0, so that there is a score to choose a checkpoint by; the error is left out.
+    """
+    defined = {name: values[~np.isnan(values)] for name, values in scores.items()}
+    means = {name: float(values.mean()) for name, values in defined.items() if values.size}
+    return {"dice": 0.0} | means
 
 
 def pair_lists(images: Images, config: ConfigDict) -> dict[str, np.ndarray]:
     """The fixed lists of pairs `[n, 2]` (fixed first) of one part of a data set, by name, as `config.eval` says."""
     lists = {"random_pairs": random_pairs(config.eval.pairs_seed, len(images), config.eval.num_pairs)}
-    if images.labels is not None and np.unique(images.labels, return_counts=True)[1].max() > 1:
+    artificial = configs.deformation(config) is not None  # then the fixed image has no label of its own
+    if not artificial and images.labels is not None and np.unique(images.labels, return_counts=True)[1].max() > 1:
         lists["same_label_pairs"] = same_label_pairs(config.eval.pairs_seed, images.labels, config.eval.num_pairs)
     return lists
 

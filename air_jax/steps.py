@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from air_jax import metrics
-from air_jax.data.deformation import Deformation, deform, draw_displacements
+from air_jax.data.deformation import Deformation, draw_displacements
 from air_jax.data.pairs import draw_pairs
 from air_jax.losses import Objective
 from air_jax.preprocess import to_unit_range
@@ -89,7 +89,7 @@ def make_train_steps(
         fixed, moving = (to_unit_range(images[local(index)]) for index in indices)
         if deformation is not None:
             keys = local(jax.random.split(jax.random.fold_in(key, 2), batch_size))
-            fixed = deform(moving, draw_displacements(keys, moving.shape[1:-1], deformation))
+            fixed = warp(moving, draw_displacements(keys, moving.shape[1:-1], deformation))
         rngs = {"dropout": jax.random.fold_in(dropout_key, device)}
 
         def loss_fn(params):
@@ -136,7 +136,7 @@ def make_eval_step(
         fixed, moving = to_unit_range(fixed), to_unit_range(moving)
         if deformation is not None:
             truth = draw_displacements(keys, moving.shape[1:-1], deformation)
-            fixed = deform(moving, truth)
+            fixed = warp(moving, truth)
         displacement, _ = model.apply({"params": params}, fixed, moving)
 
         def scores(displacement):

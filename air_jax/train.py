@@ -24,6 +24,7 @@ from air_jax import config as configs
 from air_jax import scoring, summary, visualize
 from air_jax.checkpoint import Checkpoints
 from air_jax.data import Dataset, load_dataset
+from air_jax.data.deformation import draw_displacements
 from air_jax.errors import UserError
 from air_jax.files import replace_text
 from air_jax.losses import make_objective
@@ -34,6 +35,7 @@ from air_jax.registration import Registration
 from air_jax.registration import load as load_registration
 from air_jax.scoring import Scorer
 from air_jax.steps import TrainState, init_state, make_train_steps
+from air_jax.transforms import warp
 
 LOG_NAME = "metrics.jsonl"
 NUM_DRAWN_PAIRS = 6
@@ -277,6 +279,9 @@ def _draw(registration: Registration, dataset: Dataset, config: ConfigDict, work
         pairs = scoring.pair_lists(dataset.test, config)["random_pairs"][:NUM_DRAWN_PAIRS]
         fixed, moving = (np.asarray(to_unit_range(jnp.asarray(dataset.test.images[pairs[:, side]]))) for side in (0, 1))
         result = jax.device_get(registration.register(fixed, moving))
+        if (deformation := configs.deformation(config)) is not None:
+            keys = scoring.pair_keys(config.eval.pairs_seed, len(dataset.test), pairs)
+            fixed = np.asarray(warp(moving, draw_displacements(keys, moving.shape[1:-1], deformation)))
         title = f"{config.dataset.name}: the first {len(pairs)} test pairs, step {registration.step:,}"
         figures["registration"] = visualize.registration_figure(
             fixed, moving, result.warped, result.displacement, title

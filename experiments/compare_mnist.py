@@ -192,6 +192,11 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, required=True)
     arguments = parser.parse_args()
 
+    if not all("=" in run for run in arguments.run):
+        parser.error("--run must be NAME=WORKDIR")
+    if arguments.refine and arguments.refine not in {run.rsplit("=", 1)[0] for run in arguments.run}:
+        parser.error(f"--refine={arguments.refine}: no --run has that name")
+
     methods = {"unregistered": Method(identity)}
     for name, package, function in (("demons", "SimpleITK", demons), ("SyN", "ants", syn)):
         try:

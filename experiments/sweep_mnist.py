@@ -13,6 +13,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from air_jax import config as configs
 from air_jax.train import train
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -37,7 +38,8 @@ def run(options: dict, num_train_steps: int, folder: Path) -> dict:
     base = mnist.get_config().model
     changed = {key: value for key, value in options.items() if value != base[key]}
     workdir = folder / ("_".join(f"{key}={value}" for key, value in changed.items()) or "paper")
-    if not (workdir / "eval.json").exists():
+    done = (workdir / "eval.json").exists() and configs.read(workdir)[0].num_train_steps == num_train_steps
+    if not done:
         print(f"---- {workdir.name}", flush=True)
         train(config, workdir)
     return json.loads((workdir / "eval.json").read_text()) | {"workdir": workdir.name, "model": changed}

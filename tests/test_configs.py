@@ -20,6 +20,7 @@ NAMES = sorted(path.stem for path in (REPOSITORY / "configs").glob("*.py") if pa
 def shrunk(name):
     config = importlib.import_module(f"configs.{name}").get_config()
     config.dataset.name, config.dataset.num_validation = "digits", 200
+    config.warmup_steps = 0
     config.num_train_steps, config.batch_size, config.log_every, config.eval_every = 2, 4, 1, 2
     config.eval.num_pairs = config.eval.batch_size = 4
     if name == "mnist_best":
@@ -71,7 +72,7 @@ def test_mistakes_in_the_best_config_are_told_in_one_line(key, value, message):
 
 
 def rates(schedule, warmup_steps, num_train_steps):
-    """The learning rate of each step: Adam's first step is that long in every parameter, when gradients are constant."""
+    """The learning rate of each step: how far Adam goes when the gradient stays the same."""
     optimizer = make_optimizer(0.1, schedule, warmup_steps, num_train_steps)
     params = np.zeros(1, np.float32)
     state, found = optimizer.init(params), []

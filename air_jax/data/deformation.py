@@ -1,11 +1,14 @@
-"""Artificial deformations: random smooth diffeomorphisms, which give pairs whose true displacement is known."""
+"""Artificial deformations: random smooth diffeomorphisms, which give pairs whose true displacement is known.
+
+An image warped by such a displacement is the fixed image of a pair, the image itself the moving one.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 
-from air_jax.transforms import bspline, exponential, warp
+from air_jax.transforms import bspline, exponential
 
 NUM_SQUARINGS = 6
 
@@ -34,16 +37,11 @@ def draw_displacements(keys: jax.Array, shape: Sequence[int], deformation: Defor
       `[B, *S, N]` in voxels.
     """
     spacing = (deformation.spacing,) * len(shape)
-    # One cell more than the image needs on each side, so that the repeated control points stay outside.
-    cells = [-(-size // deformation.spacing) + 2 for size in shape]
+    # Two cells more than the image needs on each side, so that no voxel of it sees repeated control points.
+    cells = [-(-size // deformation.spacing) + 4 for size in shape]
     control = jax.vmap(lambda key: jax.random.normal(key, (*cells, len(shape))))(keys)
     velocity = bspline(control, spacing, [count * deformation.spacing for count in cells])
-    inside = tuple(slice(deformation.spacing, deformation.spacing + size) for size in shape)
+    inside = tuple(slice(2 * deformation.spacing, 2 * deformation.spacing + size) for size in shape)
     velocity = velocity[(slice(None), *inside)]
     # The squares of a cubic B-spline's weights, averaged over a cell, sum to 151 / 315.
     return exponential(velocity * deformation.amplitude * (315 / 151) ** (len(shape) / 2), NUM_SQUARINGS)
-
-
-def deform(moving: jax.Array, displacement: jax.Array) -> jax.Array:
-    """The fixed image `[B, *S, C]` of which `displacement` is the true one for `moving` `[B, *S, C]`."""
-    return warp(moving, displacement, mode="nearest")

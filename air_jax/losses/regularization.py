@@ -26,8 +26,8 @@ def diffusion(displacement: jax.Array) -> jax.Array:
 def folding(displacement: jax.Array) -> jax.Array:
     """Folding penalty: how far Jacobian determinants are below 0.05, at every corner of every cell between voxels.
 
-    Central differences, as in the penalties in use (Kuang & Schmah 2019; Mok & Chung 2020), do not see folds of one
-    voxel, which an optimiser then makes.
+    A penalty on one combination of differences (as in Kuang & Schmah 2019, FAIM) misses folds at the other corners, and
+    an optimiser makes them there.
 
     Args:
       displacement: `[B, *S, N]` in voxel units, 2-D or 3-D.

@@ -86,9 +86,9 @@ class PyramidAiR(nn.Module):
     """AiR with several patch sizes, from coarse to fine, and iteration: close and, all but, without folds.
 
     As in AiR, an encoder reads the fixed image's patches, a decoder reads the moving image's and attends to the
-    encoder's memory, and a linear head turns its tokens into deformation features; there are no convolutions. New are
-    the levels, the warping between steps, the overlap of patches, the relative position bias, and that displacements
-    are composed from small one-to-one B-splines instead of predicted whole. 2-D and 3-D, any size.
+    encoder's memory, and a linear head turns its tokens into deformation features; there is no convolutional network.
+    New are the levels, the warping between steps, the overlap of patches, the relative position bias, and that
+    displacements are composed from small one-to-one B-splines instead of predicted whole. 2-D and 3-D, any size.
 
     Attributes:
       stride, patch_size, spacing, num_steps: one number a level, coarse to fine, see `Level`.
@@ -130,8 +130,8 @@ class PyramidAiR(nn.Module):
         Returns:
           The pull-back displacement `[B, *S, N]`, float32, in voxels; and `out`: `displacements`, that
           after each level; and of the last step of the last level, `encoder` and `decoder` (attention weights
-          `[B, heads, T, T]` by block and kind), `token_grid` (tokens along each spatial axis) and `patch_size` (voxels
-          between tokens).
+          `[B, heads, T, T]` by block and kind; the encoder has none without self-attention), `token_grid` (tokens along
+          each spatial axis) and `patch_size` (voxels between tokens).
 
         Raises:
           ValueError: the images' shapes differ or do not suit the model.

@@ -20,9 +20,9 @@ PRE_NORM_KERNEL_INIT = nn.initializers.lecun_normal()
 class RelativePositionBias(nn.Module):
     """A learned bias for each head and each offset between two tokens of a grid (Liu et al. 2021, Swin, section 3.2).
 
-    It starts as `-slope * squared distance`, with a slope for each head, from 0 (a head that sees everything alike) to
-    2 (one that sees hardly more than the same place): so a token that looks for its counterpart in the other image
-    starts looking around its own place.
+    It starts as `-slope * min(squared distance, 8)`. The slope is 0 for the last head, which sees everything alike;
+    from the first to the last but one it rises from 0.1 to 2, where a token sees hardly more than its own place. So a
+    token that looks for its counterpart in the other image starts looking around where it is.
 
     Attributes:
       num_heads: number of heads.
@@ -44,7 +44,7 @@ class RelativePositionBias(nn.Module):
     def _init(self, _: jax.Array, shape: tuple[int, ...], dtype: Dtype) -> jax.Array:
         slopes = np.geomspace(0.1, 2.0, self.num_heads - 1) if self.num_heads > 1 else np.zeros(0)
         axes = [np.arange(-self.radius, self.radius + 1) ** 2] * (len(shape) - 1)
-        # At a bias of -16 the softmax is 0 in any case; further down, nothing would bring an offset back.
+        # Capped: at a bias of -16 the softmax is 0 already, and further down nothing would bring an offset back.
         squared = np.minimum(sum(np.meshgrid(*axes, indexing="ij")), 8)
         return jnp.asarray(-np.multiply.outer(np.append(0.0, slopes), squared), dtype)
 

@@ -33,9 +33,12 @@ def bspline(control: jax.Array, spacing: Sequence[int], shape: Sequence[int]) ->
             f"control grid of {needed}, not {control.shape[1:-1]}"
         )
     field = control
+    # Full precision: accelerators multiply matrices in fewer bits by default, and coordinates need all of them.
     for axis, (size, step) in enumerate(zip(shape, spacing, strict=True), start=1):
         matrix = _matrix(control.shape[axis], step)[:size]
-        field = jnp.moveaxis(jnp.tensordot(field, matrix, axes=(axis, 1)), -1, axis)
+        field = jnp.moveaxis(
+            jnp.tensordot(field, matrix, axes=(axis, 1), precision=jax.lax.Precision.HIGHEST), -1, axis
+        )
     return field
 
 
