@@ -109,10 +109,14 @@ def optimization(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
 OBJECTIVE = make_objective("mse", folding=5.0)
 
 
-def of_run(workdir: Path, refine_steps: int = 0) -> Method:
-    """A trained model; it is timed without drawing its attention, so the displacement alone is compiled."""
+def of_run(workdir: Path, refine_steps: int = 0, num_steps: tuple[int, ...] | None = None) -> Method:
+    """A trained model, and what may follow it: refinement, or other numbers of steps than it was trained with.
+
+    It is timed without its attention weights: the displacement alone is compiled.
+    """
     registration = air_jax.load(workdir)
-    predict = jax.jit(lambda params, *images: registration.model.apply({"params": params}, *images)[0])
+    model = registration.model if num_steps is None else registration.model.clone(num_steps=num_steps)
+    predict = jax.jit(lambda params, *images: model.apply({"params": params}, *images)[0])
 
     def displacements(fixed, moving):
         displacement = predict(registration.params, fixed, moving)
@@ -168,6 +172,27 @@ def figure_of(fixed: np.ndarray, moving: np.ndarray, displacements: dict[str, np
     return figure
 
 
+def frontier_figure(rows: dict[str, dict]) -> Figure:
+    """Dice against folding, central differences (filled) and any corner (open): the best place is at the top left."""
+    figure = Figure(figsize=(8.5, 5), layout="constrained")
+    axis = figure.subplots()
+    for index, (name, row) in enumerate(rows.items()):
+        scores, color = row["random_pairs"], f"C{index % 10}"
+        if name == "unregistered":
+            continue
+        folding = [scores["folding_percent"], scores["any_corner_folding_percent"]]
+        axis.plot(folding, [scores["dice"]] * 2, color=color, lw=0.8)
+        axis.scatter(folding[0], scores["dice"], color=color, label=name, marker="os^D"[index // 10])
+        axis.scatter(
+            folding[1], scores["dice"], edgecolors=color, facecolors="white", marker="os^D"[index // 10], zorder=3
+        )
+    axis.set_xscale("symlog", linthresh=0.01)
+    axis.set(xlabel="folding (%): central differences (filled), any corner (open)", ylabel="Dice, random test pairs")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
 def table(rows: dict[str, dict]) -> str:
     """The scores as a Markdown table."""
     head = ["method", *COLUMNS.values(), "same-digit Dice", "ms a pair", "training"]
@@ -186,6 +211,9 @@ def main() -> None:
     parser.add_argument("--run", action="append", default=[], metavar="NAME=WORKDIR", help="a finished run; repeatable")
     parser.add_argument("--refine", default=None, metavar="NAME", help="the run that is refined on each pair as well")
     parser.add_argument("--refine_steps", type=int, default=150)
+    parser.add_argument(
+        "--num_steps", type=int, nargs="+", help="that run again, with other steps a level than trained"
+    )
     parser.add_argument("--num_pairs", type=int, default=1_000)
     parser.add_argument("--dataset", default="mnist", help="or digits, with the models that were trained on MNIST")
     parser.add_argument("--seed", type=int, default=0, help="of the pairs")
@@ -208,6 +236,9 @@ def main() -> None:
     for run in arguments.run:
         name, workdir = run.rsplit("=", 1)
         methods[name] = of_run(Path(workdir))
+        if name == arguments.refine and arguments.num_steps:
+            deeper = f"{name}, {'-'.join(map(str, arguments.num_steps))} steps"
+            methods[deeper] = of_run(Path(workdir), num_steps=tuple(arguments.num_steps))
         if name == arguments.refine:
             refined = f"{name} + {arguments.refine_steps} steps of refinement"
             methods[refined] = of_run(Path(workdir), arguments.refine_steps)
@@ -245,6 +276,7 @@ def main() -> None:
     (arguments.output_dir / "table.md").write_text(table(rows) + "\n")
     fixed, moving = (image[:NUM_DRAWN_PAIRS] for image in images["random_pairs"])
     figure_of(fixed, moving, drawn).savefig(arguments.output_dir / "pairs.png", dpi=130)
+    frontier_figure(rows).savefig(arguments.output_dir / "frontier.png", dpi=130)
     print(table(rows))
 
 
