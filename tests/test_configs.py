@@ -21,7 +21,7 @@ def shrunk(name):
     config = importlib.import_module(f"configs.{name}").get_config()
     config.dataset.name, config.dataset.num_validation = "digits", 200
     config.warmup_steps = 0
-    config.num_train_steps, config.batch_size, config.log_every, config.eval_every = 2, 4, 1, 2
+    config.num_train_steps, config.batch_size, config.log_every, config.eval_every = 2, 4, 2, 2
     config.eval.num_pairs = config.eval.batch_size = 4
     if name == "mnist_best":
         config.model.update({"num_steps": (1, 1, 1), "width": 16, "feed_forward": 32})
@@ -48,6 +48,19 @@ def test_every_config_trains_and_loads(name, tmp_path):
     train(config, tmp_path / name)
 
 
+def test_a_schedule_that_depends_on_the_number_of_steps_is_not_prolonged(tmp_path):
+    for schedule in SCHEDULES:
+        config = shrunk("mnist_best")
+        config.schedule = schedule
+        configs.write(config, (28, 28, 1), tmp_path)
+        config.num_train_steps = 4
+        if schedule == "constant":
+            configs.check_same_run(config, tmp_path)
+        else:
+            with pytest.raises(UserError, match="num_train_steps"):
+                configs.check_same_run(config, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -58,6 +71,7 @@ def test_every_config_trains_and_loads(name, tmp_path):
         ("model.width", 97, r"must be a multiple of model.num_heads \(4\)"),
         ("schedule", "linear", "must be one of constant, cosine"),
         ("warmup_steps", -1, "must not be negative"),
+        ("warmup_steps", 20_000, "must be less than num_train_steps"),
         ("deformation.amplitude", -1.0, "must not be negative"),
         ("loss.folding", -1.0, "must not be negative"),
     ],

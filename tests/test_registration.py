@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import air_jax
+from air_jax import config as configs
 from air_jax.registration import Registration
 
 
@@ -88,3 +89,11 @@ def test_refinement_goes_on_from_the_networks_displacement():
     np.testing.assert_allclose(after.warped, air_jax.warp(moving[None], after.displacement[None])[0], atol=1e-6)
     with pytest.raises(ValueError, match="refine_steps is -1; it must not be negative"):
         model.register(fixed, moving, refine_steps=-1)
+
+
+def test_loading_a_run_whose_config_lacks_keys(digits_config, tmp_path):
+    with digits_config.unlocked():
+        del digits_config.deformation
+    configs.write(digits_config, (28, 28, 1), tmp_path)
+    with pytest.raises(air_jax.UserError, match=r"lacks deformation\.amplitude"):
+        air_jax.load(tmp_path)
