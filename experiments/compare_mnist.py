@@ -5,8 +5,7 @@
 
 Protocol: the test part is the last 20 % of TFDS's MNIST (train, then test) in its order; the pairs are
 `random_pairs` of seed 0 and, a quarter as many, `same_label_pairs` of seed 0, fixed first; scores are those of
-`air_jax.metrics`. Each `--run`
-is a finished run's workdir. SimpleITK and ANTs (`pip install SimpleITK antspyx`) are run where they are installed.
+`air_jax.metrics`. Each `--run` is a finished run's workdir. SimpleITK and ANTs (`pip install SimpleITK antspyx`) are run where they are installed.
 """
 
 import argparse
@@ -216,6 +215,7 @@ def main() -> None:
     parser.add_argument(
         "--num_steps", type=int, nargs="+", help="that run again, with other steps a level than trained"
     )
+    parser.add_argument("--runs_only", action="store_true", help="leave out the methods that need no training")
     parser.add_argument("--num_pairs", type=int, default=1_000)
     parser.add_argument("--dataset", default="mnist", help="or digits, with the models that were trained on MNIST")
     parser.add_argument("--seed", type=int, default=0, help="of the pairs")
@@ -228,13 +228,15 @@ def main() -> None:
         parser.error(f"--refine={arguments.refine}: no --run has that name")
 
     methods = {"unregistered": Method(identity)}
-    for name, package, function in (("demons", "SimpleITK", demons), ("SyN", "ants", syn)):
+    classical = (("demons", "SimpleITK", demons), ("SyN", "ants", syn))
+    for name, package, function in () if arguments.runs_only else classical:
         try:
             __import__(package)
             methods[f"{name} ({package})"] = Method(function)
         except ModuleNotFoundError:
             print(f"{name}: {package} is not installed, so it is left out", flush=True)
-    methods["optimisation from zero, 300 steps"] = Method(optimization, batch_size=250)
+    if not arguments.runs_only:
+        methods["optimisation from zero, 300 steps"] = Method(optimization, batch_size=250)
     for run in arguments.run:
         name, workdir = run.rsplit("=", 1)
         methods[name] = of_run(Path(workdir))
