@@ -3,9 +3,9 @@
   python experiments/compare_mnist.py --output_dir=experiments/compare_mnist \
       --run "U-Net, 0.01=runs/unet" --run "AiR, best=runs/mnist_best"
 
-Protocol: the test part is the last 20 % of TFDS's MNIST (train, then test) in its order; the pairs are
-`random_pairs` of seed 0 and, a quarter as many, `same_label_pairs` of seed 0, fixed first; scores are those of
-`air_jax.metrics`. Each `--run` is a finished run's workdir. SimpleITK and ANTs (`pip install SimpleITK antspyx`) are run where they are installed.
+Protocol: the test part is the last 20 % of TFDS's MNIST (train, then test) in its order; the pairs are `random_pairs` of
+seed 0 and, a quarter as many, `same_label_pairs` of seed 0, fixed first; scores are those of `air_jax.metrics`. Each
+`--run` is a finished run's workdir. SimpleITK and ANTs (`pip install SimpleITK antspyx`) are run where installed.
 """
 
 import argparse
