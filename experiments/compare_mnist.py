@@ -3,8 +3,8 @@
   python experiments/compare_mnist.py --output_dir=experiments/compare_mnist \
       --run "U-Net, 0.01=runs/unet" --run "AiR, best=runs/mnist_best"
 
-Protocol: the test part is the last 20 % of TFDS's MNIST (train, then test) in its order; the pairs are `random_pairs` of
-seed 0 and, a quarter as many, `same_label_pairs` of seed 0, fixed first; scores are those of `air_jax.metrics`. Each
+Protocol: the test part is the last 20 % of TFDS's MNIST (train, then test) in its order; the pairs are `random_pairs`
+of seed 0 and, a quarter as many, `same_label_pairs` of seed 0, fixed first; scores are those of `air_jax.metrics`. Each
 `--run` is a finished run's workdir. SimpleITK and ANTs (`pip install SimpleITK antspyx`) are run where installed.
 """
 
@@ -29,15 +29,9 @@ from air_jax.data.pairs import random_pairs, same_label_pairs
 from air_jax.losses import make_objective
 from air_jax.optimize import refine
 from air_jax.preprocess import to_unit_range
+from air_jax.scoring import COLUMNS
 from air_jax.transforms import corner_jacobian_determinant, jacobian_determinant
 
-COLUMNS = {
-    "dice": "Dice",
-    "mse": "MSE",
-    "folding_percent": "folding %",
-    "any_corner_folding_percent": "any corner %",
-    "sd_log_jacobian": "SD log J",
-}
 NUM_DRAWN_PAIRS = 10
 
 
@@ -196,10 +190,11 @@ def frontier_figure(rows: dict[str, dict]) -> Figure:
 
 def table(rows: dict[str, dict]) -> str:
     """The scores as a Markdown table."""
-    head = ["method", *COLUMNS.values(), "same-digit Dice", "ms a pair", "training"]
+    scored = {key: title for key, title in COLUMNS.items() if "endpoint" not in key}  # the true fields are not known
+    head = ["method", *scored.values(), "same-digit Dice", "ms a pair", "training"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, row in rows.items():
-        values = [f"{row['random_pairs'][key]:.{4 if key == 'mse' else 3}f}" for key in COLUMNS]
+        values = [f"{row['random_pairs'][key]:.{4 if key == 'mse' else 3}f}" for key in scored]
         values.append(f"{row['same_label_pairs']['dice']:.3f}")
         values.append(f"{1e3 * row['seconds_per_pair']:.3g}" if row["seconds_per_pair"] else "")
         values.append(f"{row['training_seconds'] / 60:.1f} min" if row["training_seconds"] else "")
