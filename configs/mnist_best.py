@@ -3,8 +3,9 @@
   python -m air_jax.main --config=configs/mnist_best.py
 
 On a CPU with several cores, XLA_FLAGS=--xla_force_host_platform_device_count=2 trains on as many devices, which is
-faster than one device with all cores. Keys that do not stand here are those of configs/mnist.py. Results stand in
-experiments/README.md.
+faster than one device with all cores. Expected, in half an hour on two such cores: Dice 0.922 on random test pairs
+(0.343 before), MSE 0.0093, folding 0.009 %, 0.27 % at any corner. Keys that do not stand here are those of
+configs/mnist.py; more results stand in experiments/README.md.
 """
 
 import runpy

@@ -3,7 +3,8 @@
   python -m air_jax.main --config=configs/mnist_unet.py
 
 `--config.loss.diffusion=0.05` is smoother, `--config.model.num_squarings=7` predicts a velocity field. All other
-settings are those of configs/mnist.py. Results stand in experiments/README.md.
+settings are those of configs/mnist.py. Expected, after 186,000 pairs: Dice 0.939 on random test pairs, MSE 0.0064,
+folding 6.6 %; more results stand in experiments/README.md.
 """
 
 import runpy
