@@ -278,10 +278,10 @@ def _draw(registration: Registration, dataset: Dataset, config: ConfigDict, work
     if len(dataset.image_shape) == 3 and dataset.image_shape[-1] in (1, 3):
         pairs = scoring.pair_lists(dataset.test, config)["random_pairs"][:NUM_DRAWN_PAIRS]
         fixed, moving = (np.asarray(to_unit_range(jnp.asarray(dataset.test.images[pairs[:, side]]))) for side in (0, 1))
-        result = jax.device_get(registration.register(fixed, moving))
         if (deformation := configs.deformation(config)) is not None:
             keys = scoring.pair_keys(config.eval.pairs_seed, len(dataset.test), pairs)
             fixed = np.asarray(warp(moving, draw_displacements(keys, moving.shape[1:-1], deformation)))
+        result = jax.device_get(registration.register(fixed, moving))
         title = f"{config.dataset.name}: the first {len(pairs)} test pairs, step {registration.step:,}"
         figures["registration"] = visualize.registration_figure(
             fixed, moving, result.warped, result.displacement, title
