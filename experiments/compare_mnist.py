@@ -132,12 +132,13 @@ def of_run(workdir: Path, refine_steps: int = 0, num_steps: tuple[int, ...] | No
 
 def measure(method: Method, fixed: np.ndarray, moving: np.ndarray) -> tuple[np.ndarray, float]:
     """Displacements of all pairs, and the seconds a pair took, compilation excluded."""
-    size = method.batch_size or len(fixed)
+    size = min(method.batch_size or len(fixed), len(fixed))
+    order = np.resize(np.arange(len(fixed)), -(-len(fixed) // size) * size)  # fills the last batch up
     if method.batch_size:
         method.displacements(fixed[:size], moving[:size])
     start = time.perf_counter()
-    batches = [method.displacements(fixed[i : i + size], moving[i : i + size]) for i in range(0, len(fixed), size)]
-    return np.concatenate(batches), (time.perf_counter() - start) / len(fixed)
+    batches = [method.displacements(fixed[batch], moving[batch]) for batch in order.reshape(-1, size)]
+    return np.concatenate(batches)[: len(fixed)], (time.perf_counter() - start) / len(order)
 
 
 def scores(fixed: np.ndarray, moving: np.ndarray, displacement: np.ndarray) -> dict[str, float]:
