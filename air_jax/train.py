@@ -41,13 +41,14 @@ LOG_NAME = "metrics.jsonl"
 NUM_DRAWN_PAIRS = 6
 
 
-def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
+def train(config: ConfigDict, workdir: str | Path, *, dataset: Dataset | None = None) -> dict[str, Any]:
     """Trains, validates, scores and draws, as the config says; resumes when `workdir` holds a run of the same config.
 
     Args:
       config: see `configs/mnist.py` for every key.
       workdir: folder of the run; afterwards it holds `config.json`, `metrics.jsonl`, `checkpoints/`, `eval.json` and
         `figures/`.
+      dataset: the data set, where it is at hand; loaded as `config.dataset` says otherwise.
 
     Returns:
       The final scores, as in `eval.json`.
@@ -63,7 +64,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     if config.batch_size % len(devices):
         raise UserError(f"--config.batch_size={config.batch_size}: must be a multiple of the {len(devices)} devices")
     configs.check_same_run(config, workdir)
-    dataset = load_dataset(**config.dataset)
+    dataset = dataset or load_dataset(**config.dataset)
     configs.check_same_images(dataset.image_shape, workdir)
     _make_workdir(workdir)
     print(
@@ -290,7 +291,7 @@ def _draw(registration: Registration, dataset: Dataset, config: ConfigDict, work
             blocks = result.out["decoder"]
             figures["attention"] = visualize.attention_figure(
                 fixed[0],
-                moving[0],
+                result.out.get("read", moving)[0],
                 blocks[f"block_{len(blocks) - 1}"]["cross_attention"][0],
                 token_grid=result.out["token_grid"],
                 patch_size=result.out["patch_size"],

@@ -104,7 +104,7 @@ def attention_figure(
     """Draws which patches of the fixed image one patch of the moving image attends to, head by head.
 
     Args:
-      fixed, moving: one pair `[H, W, C]`.
+      fixed, moving: one pair `[H, W, C]`; the moving image as the decoder read it.
       weights: cross-attention weights `[heads, T, T]` of that pair, moving patches first.
       token_grid: patches along each axis, those that padding completes included.
       patch_size: pixels of a patch along each axis.

@@ -14,6 +14,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from air_jax import config as configs
+from air_jax.data import Dataset, load_dataset
 from air_jax.train import train
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -30,7 +31,7 @@ VARIANTS = {
 }
 
 
-def run(options: dict, num_train_steps: int, folder: Path) -> dict:
+def run(options: dict, num_train_steps: int, folder: Path, dataset: Dataset) -> dict:
     """Trains configs/mnist.py with other model options, unless it was done before; returns its scores."""
     config = mnist.get_config()
     config.num_train_steps = num_train_steps
@@ -41,7 +42,7 @@ def run(options: dict, num_train_steps: int, folder: Path) -> dict:
     done = (workdir / "eval.json").exists() and configs.read(workdir)[0].num_train_steps == num_train_steps
     if not done:
         print(f"---- {workdir.name}", flush=True)
-        train(config, workdir)
+        train(config, workdir, dataset=dataset)
     return json.loads((workdir / "eval.json").read_text()) | {"workdir": workdir.name, "model": changed}
 
 
@@ -51,8 +52,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/sweep_mnist"))
     parser.add_argument("--num_train_steps", type=int, default=1_500)
     arguments = parser.parse_args()
+    dataset = load_dataset(**mnist.get_config().dataset)
     points = {
-        name: [(value, run(options(value), arguments.num_train_steps, arguments.runs)) for value in values]
+        name: [(value, run(options(value), arguments.num_train_steps, arguments.runs, dataset)) for value in values]
         for name, (values, options) in VARIANTS.items()
     }
     arguments.output_dir.mkdir(parents=True, exist_ok=True)

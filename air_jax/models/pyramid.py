@@ -72,13 +72,15 @@ class Level(nn.Module):
         needed = control_shape(fixed.shape[1:-1], spacing)
         bound = INJECTIVITY_BOUND[num_axes] * self.spacing
         for _ in range(self.num_steps):
-            read = tokens(embedded_patches(warp(moving, displacement)))
-            read, decoder_out = decoder(read, memory, token_grid=token_grid, deterministic=deterministic)
+            read = warp(moving, displacement)
+            decoded, decoder_out = decoder(
+                tokens(embedded_patches(read)), memory, token_grid=token_grid, deterministic=deterministic
+            )
             # Padding to whole patches may add control points that no voxel of the image needs.
-            control = unpatchify(head(read).reshape(batch, *token_grid, features), (points,) * num_axes)
+            control = unpatchify(head(decoded).reshape(batch, *token_grid, features), (points,) * num_axes)
             control = bound * jnp.tanh(crop(control, needed) / bound)
             displacement = compose(displacement, bspline(control, spacing, fixed.shape[1:-1]))
-        out = dict(encoder=encoder_out, decoder=decoder_out, token_grid=tuple(token_grid), patch_size=stride)
+        out = dict(encoder=encoder_out, decoder=decoder_out, read=read, token_grid=tuple(token_grid), patch_size=stride)
         return displacement, out
 
 
@@ -130,8 +132,9 @@ class PyramidAiR(nn.Module):
         Returns:
           The pull-back displacement `[B, *S, N]`, float32, in voxels; and `out`: `displacements`, that
           after each level; and of the last step of the last level, `encoder` and `decoder` (attention weights
-          `[B, heads, T, T]` by block and kind; the encoder has none without self-attention), `token_grid` (tokens along
-          each spatial axis) and `patch_size` (voxels between tokens).
+          `[B, heads, T, T]` by block and kind; the encoder has none without self-attention), `read` (the warped moving
+          image `[B, *S, C]` whose patches the decoder read), `token_grid` (tokens along each spatial axis) and
+          `patch_size` (voxels between tokens).
 
         Raises:
           ValueError: the images' shapes differ or do not suit the model.
