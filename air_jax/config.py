@@ -30,6 +30,7 @@ _REQUIRED_KEYS = _POSITIVE_KEYS | {
     "seed",
     "schedule",
     "warmup_steps",
+    "clip_norm",
     "eval.pairs_seed",
     "dataset.name",
     "dataset.train_fraction",
@@ -53,7 +54,7 @@ def check(config: ConfigDict) -> None:
         raise UserError(f"the config lacks {', '.join(missing)}; configs/mnist.py has every key")
     for key in sorted(_POSITIVE_KEYS):
         require(_get(config, key) > 0, key, "must be positive")
-    for key in ("seed", "eval.pairs_seed", "warmup_steps"):
+    for key in ("seed", "eval.pairs_seed", "warmup_steps", "clip_norm"):
         require(_get(config, key) >= 0, key, "must not be negative")
     require(
         config.eval_every % config.log_every == 0, "eval_every", f"must be a multiple of log_every ({config.log_every})"

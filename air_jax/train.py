@@ -75,7 +75,9 @@ def train(config: ConfigDict, workdir: str | Path, *, dataset: Dataset | None = 
 
     # ---- Model and optimiser -----------------------------------------------------------------------------------------
     model = configs.build_model(config)
-    optimizer = make_optimizer(config.learning_rate, config.schedule, config.warmup_steps, config.num_train_steps)
+    optimizer = make_optimizer(
+        config.learning_rate, config.schedule, config.warmup_steps, config.num_train_steps, config.clip_norm
+    )
     state = init_state(model, optimizer, config.seed, dataset.image_shape)
     print(summary.table(model, state.params, dataset.image_shape), flush=True)
     train_steps = make_train_steps(

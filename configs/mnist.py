@@ -21,6 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.learning_rate = 1e-3  # of Adam (section 3.1)
     config.schedule = "constant"  # or "cosine": down to 1 % at the last step
     config.warmup_steps = 0  # steps over which the learning rate rises from 0
+    config.clip_norm = 0.0  # larger gradients are scaled down to this norm; 0 clips none
     config.log_every = 200  # steps in one dispatch, and between lines of metrics.jsonl
     config.eval_every = 1_000  # steps between validations, each with a checkpoint
 

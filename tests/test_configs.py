@@ -74,6 +74,7 @@ def test_a_schedule_that_depends_on_the_number_of_steps_is_not_prolonged(tmp_pat
         ("schedule", "linear", "must be one of constant, cosine"),
         ("warmup_steps", -1, "must not be negative"),
         ("warmup_steps", 20_000, "must be less than num_train_steps"),
+        ("clip_norm", -1.0, "must not be negative"),
         ("deformation.amplitude", -1.0, "must not be negative"),
         ("loss.folding", -1.0, "must not be negative"),
     ],
@@ -113,3 +114,14 @@ def test_constant_rates_are_plain_adam():
     gradient = {"w": np.asarray([1.0, -2.0, 0.5], np.float32)}
     updates = [optimizer.update(gradient, optimizer.init(params), params)[0] for optimizer in (ours, plain)]
     jax.tree.map(np.testing.assert_allclose, *updates)
+
+
+def test_gradients_are_clipped_to_a_norm_over_all_parameters():
+    """Adam's first step hides a gradient's size, its second moments do not: 0.001 times the clipped gradient squared."""
+    gradient = {"a": np.asarray([3.0, 0.0], np.float32), "b": np.asarray([4.0], np.float32)}
+    for clip_norm, scale in ((1.0, 0.2), (10.0, 1.0), (0.0, 1.0)):
+        optimizer = make_optimizer(1e-3, "constant", 0, 10, clip_norm)
+        _, state = optimizer.update(gradient, optimizer.init(gradient))
+        (adam,) = (s for s in jax.tree.leaves(state, is_leaf=lambda s: hasattr(s, "nu")) if hasattr(s, "nu"))
+        for name, values in gradient.items():
+            np.testing.assert_allclose(adam.nu[name], 1e-3 * (scale * values) ** 2, rtol=1e-5)

@@ -21,9 +21,9 @@ GOLDEN_PARAMETERS = {"control_grid": 8_770, "bspline": 8_770, "dense": 10_402}
 # Parameters of each model with its defaults on 28 x 28 images, counted by hand.
 GOLDEN_MODELS = {
     "air": 8_770,
-    # Three levels: embedding 144*96+96, positions 49*96, encoder 2 norms 2*192 and feed-forward 96*192+192 + 192*96+96,
-    # decoder the same + norm 192, attention 4*(96*96+96) and bias 4*13*13. Heads with 1, 4 and 16 vectors: 97 * 2 each.
-    "pyramid_air": 3 * (13_920 + 4_704 + 37_536 + 37_536 + 192 + 37_248 + 676) + 194 * (1 + 4 + 16),
+    # Three levels: embedding 144*64+64, positions 49*64, encoder 2 norms 2*128 and feed-forward 64*128+128 + 128*64+64,
+    # decoder the same + norm 128, attention 4*(64*64+64) and bias 4*13*13. Heads with 1, 4 and 16 vectors: 65 * 2 each.
+    "pyramid_air": 3 * (9_280 + 3_136 + 16_832 + 16_832 + 128 + 16_640 + 676) + 130 * (1 + 4 + 16),
     # Convolutions 3 x 3: 2-16, 16-32, 3 times 32-32, 3 times 64-32, 48-32, 32-16, 16-16, 16-2.
     "unet": 304 + 4_640 + 3 * 9_248 + 3 * 18_464 + 13_856 + 4_624 + 2_320 + 290,
     # Convolutions 3 x 3: 2-32, 3 times 32-32; 1 x 1: 2 times 32-32, 32-2.

@@ -107,12 +107,12 @@ class PyramidAiR(nn.Module):
     stride: Sequence[int] = (4, 4, 4)
     patch_size: Sequence[int] = (12, 12, 12)
     spacing: Sequence[int] = (4, 2, 1)
-    num_steps: Sequence[int] = (2, 2, 2)
-    width: int = 96
+    num_steps: Sequence[int] = (2, 3, 4)
+    width: int = 64
     num_heads: int = 4
     encoder_depth: int = 1
     decoder_depth: int = 1
-    feed_forward: int = 192
+    feed_forward: int = 128
     relative_radius: int | None = 6
     self_attention: bool = False
     dropout: float = 0.0
