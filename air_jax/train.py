@@ -289,12 +289,13 @@ def _draw(registration: Registration, dataset: Dataset, config: ConfigDict, work
         figures["registration"] = visualize.registration_figure(
             fixed, moving, result.warped, result.displacement, title
         )
-        if "decoder" in result.out:
-            blocks = result.out["decoder"]
+        blocks = result.out.get("decoder", {})
+        weights = blocks.get(f"block_{len(blocks) - 1}", {}).get("cross_attention")
+        if weights is not None:  # models without attention have none, and flash attention keeps none
             figures["attention"] = visualize.attention_figure(
                 fixed[0],
                 result.out.get("read", moving)[0],
-                blocks[f"block_{len(blocks) - 1}"]["cross_attention"][0],
+                weights[0],
                 token_grid=result.out["token_grid"],
                 patch_size=result.out["patch_size"],
             )

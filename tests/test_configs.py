@@ -117,7 +117,7 @@ def test_constant_rates_are_plain_adam():
 
 
 def test_gradients_are_clipped_to_a_norm_over_all_parameters():
-    """Adam's first step hides a gradient's size, its second moments do not: 0.001 times the clipped gradient squared."""
+    """Adam's first step hides a gradient's size, its second moments do not: 0.001 times the square."""
     gradient = {"a": np.asarray([3.0, 0.0], np.float32), "b": np.asarray([4.0], np.float32)}
     for clip_norm, scale in ((1.0, 0.2), (10.0, 1.0), (0.0, 1.0)):
         optimizer = make_optimizer(1e-3, "constant", 0, 10, clip_norm)

@@ -6,11 +6,12 @@ import pytest
 
 from air_jax import AiR, warp
 from air_jax.models import MODELS, UNet
+from air_jax.models.attention import MultiHeadAttention
 from air_jax.models.heads import HEADS
 from air_jax.models.inputs import pad_to_multiple
 from air_jax.models.patches import patchify, unpatchify
 from air_jax.models.positions import position_table
-from air_jax.models.transformer import Block, MultiHeadAttention
+from air_jax.models.transformer import Block
 from air_jax.transforms import exponential
 
 # Parameters of each head of the paper's model on 28 x 28 images (sixteen 7 x 7 patches, feed-forward 64), counted by

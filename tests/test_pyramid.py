@@ -7,8 +7,9 @@ import pytest
 
 from air_jax import warp
 from air_jax.models import PyramidAiR
+from air_jax.models.attention import MultiHeadAttention, RelativePositionBias
 from air_jax.models.patches import overlapping_patches, patchify
-from air_jax.models.transformer import Block, MultiHeadAttention, RelativePositionBias
+from air_jax.models.transformer import Block
 from air_jax.transforms import compose, jacobian_determinant
 
 

@@ -7,11 +7,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from air_jax.models.attention import KERNEL_INIT
 from air_jax.models.heads import HEADS
 from air_jax.models.inputs import check_pair, crop, pad_to_multiple
 from air_jax.models.patches import patchify
 from air_jax.models.positions import position_table
-from air_jax.models.transformer import KERNEL_INIT, Stack
+from air_jax.models.transformer import Stack
 from air_jax.transforms import exponential
 
 
@@ -37,6 +38,8 @@ class AiR(nn.Module):
       head: `dense`, `control_grid` or `bspline`, see `air_jax.models.heads`.
       num_squarings: 0 reads the head as a displacement, as the paper does; more, as a stationary velocity, which is
         integrated by scaling and squaring, so that the displacement hardly folds.
+      flash_attention: cuDNN's attention where it can be had, see `MultiHeadAttention`; `out` has no weights then.
+      remat: less memory for more time, see `Stack`.
       dtype: dtype of the Transformer's computation. Parameters and displacement are float32.
     """
 
@@ -51,6 +54,8 @@ class AiR(nn.Module):
     dropout: float = 0.0
     head: str = "control_grid"
     num_squarings: int = 0
+    flash_attention: bool = False
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -87,12 +92,13 @@ class AiR(nn.Module):
             head_size=self.head_size or self.width // self.num_heads,
             feed_forward=self.feed_forward,
             dropout=self.dropout,
+            flash_attention=self.flash_attention,
             dtype=self.dtype,
         )
-        memory, encoder_out = Stack(self.encoder_depth, self.recursive, block, name="encoder")(
+        memory, encoder_out = Stack(self.encoder_depth, self.recursive, block, self.remat, name="encoder")(
             fixed_tokens, deterministic=deterministic
         )
-        tokens, decoder_out = Stack(self.decoder_depth, self.recursive, block, name="decoder")(
+        tokens, decoder_out = Stack(self.decoder_depth, self.recursive, block, self.remat, name="decoder")(
             moving_tokens, memory, deterministic=deterministic
         )
 

@@ -7,10 +7,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from air_jax.models.attention import PRE_NORM_KERNEL_INIT
 from air_jax.models.inputs import check_pair, crop, pad_to_multiple
 from air_jax.models.patches import overlapping_patches, unpatchify
 from air_jax.models.positions import position_table
-from air_jax.models.transformer import PRE_NORM_KERNEL_INIT, Stack
+from air_jax.models.transformer import Stack
 from air_jax.transforms import bspline, compose, control_shape, warp
 
 # A cubic B-spline displacement whose control vectors have components below this many control spacings is one-to-one
@@ -30,7 +31,7 @@ class Level(nn.Module):
       spacing: voxels between control points, a divisor of `stride`.
       num_steps: steps, all with the same weights.
       width: token width.
-      encoder_depth, decoder_depth, block: number of blocks and what they are made of, see `Block`.
+      encoder_depth, decoder_depth, block, remat: number of blocks and what they are made of, see `Stack`.
     """
 
     stride: int
@@ -41,6 +42,7 @@ class Level(nn.Module):
     encoder_depth: int
     decoder_depth: int
     block: dict[str, Any]
+    remat: bool
 
     @nn.compact
     def __call__(
@@ -50,8 +52,8 @@ class Level(nn.Module):
         num_axes, dtype = displacement.shape[-1], self.block["dtype"]
         stride = (self.stride,) * num_axes
         embed = nn.Dense(self.width, dtype=dtype, kernel_init=PRE_NORM_KERNEL_INIT, name="patch_embedding")
-        encoder = Stack(self.encoder_depth, False, self.block, name="encoder")
-        decoder = Stack(self.decoder_depth, False, self.block, name="decoder")
+        encoder = Stack(self.encoder_depth, False, self.block, self.remat, name="encoder")
+        decoder = Stack(self.decoder_depth, False, self.block, self.remat, name="decoder")
         # Zero, so that training starts from the identity; float32, for coordinates.
         points = self.stride // self.spacing
         features = points**num_axes * num_axes
@@ -101,6 +103,8 @@ class PyramidAiR(nn.Module):
       relative_radius: patches at which the relative position bias stops distinguishing offsets; None for no bias.
       self_attention: False leaves only the attention between the images, of each moving patch to the fixed ones.
       dropout: dropout rate.
+      flash_attention: cuDNN's attention where it can be had, see `MultiHeadAttention`; `out` has no weights then.
+      remat: less memory for more time, see `Stack`.
       dtype: dtype of the Transformers' computation. Parameters and displacement are float32.
     """
 
@@ -116,6 +120,8 @@ class PyramidAiR(nn.Module):
     relative_radius: int | None = 6
     self_attention: bool = False
     dropout: float = 0.0
+    flash_attention: bool = False
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -148,6 +154,7 @@ class PyramidAiR(nn.Module):
             head_size=self.width // self.num_heads,
             feed_forward=self.feed_forward,
             dropout=self.dropout,
+            flash_attention=self.flash_attention,
             self_attention=self.self_attention,
             pre_norm=True,
             relative_radius=self.relative_radius,
@@ -157,7 +164,7 @@ class PyramidAiR(nn.Module):
         displacements = []
         for index, level in enumerate(levels):
             displacement, out = Level(
-                *level, self.width, self.encoder_depth, self.decoder_depth, block, name=f"level_{index}"
+                *level, self.width, self.encoder_depth, self.decoder_depth, block, self.remat, name=f"level_{index}"
             )(fixed, moving, displacement, deterministic=deterministic)
             displacements.append(displacement)
         return displacement, out | dict(displacements=displacements)

@@ -6,87 +6,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.typing import DTypeLike
 
-Dtype = Any
-
-# The paper does not name its initialisation. At AiR's small width, kernels of a tenth of LeCun's variance train faster
-# than Flax's default and than PyTorch's (a third), see experiments/README.md.
-KERNEL_INIT = nn.initializers.variance_scaling(0.1, "fan_in", "uniform")
-# Layers that read a normalised input and do not write to the residual stream can start at full size.
-PRE_NORM_KERNEL_INIT = nn.initializers.lecun_normal()
-
-
-class RelativePositionBias(nn.Module):
-    """A learned bias for each head and each offset between two tokens of a grid (Liu et al. 2021, Swin, section 3.2).
-
-    It starts as `-slope * min(squared distance, 8)`. The slope is 0 for the last head, which sees everything alike;
-    from the first to the last but one it rises from 0.1 to 2, where a token sees hardly more than its own place. So a
-    token that looks for its counterpart in the other image starts looking around where it is.
-
-    Attributes:
-      num_heads: number of heads.
-      radius: offsets beyond it, along an axis, share the bias of the offset at the radius.
-    """
-
-    num_heads: int
-    radius: int
-
-    @nn.compact
-    def __call__(self, token_grid: Sequence[int]) -> jax.Array:
-        """The bias `[heads, T, T]`, queries first, of the tokens of a grid `G`, `T = prod(G)`."""
-        num_axes, size = len(token_grid), 2 * self.radius + 1
-        places = np.stack(np.meshgrid(*map(np.arange, token_grid), indexing="ij"), axis=-1).reshape(-1, num_axes)
-        offsets = np.clip(places[None] - places[:, None], -self.radius, self.radius) + self.radius
-        table = self.param("table", self._init, (self.num_heads, *(size,) * num_axes), jnp.float32)
-        return table[(slice(None), *np.moveaxis(offsets, -1, 0))]
-
-    def _init(self, _: jax.Array, shape: tuple[int, ...], dtype: Dtype) -> jax.Array:
-        slopes = np.geomspace(0.1, 2.0, self.num_heads - 1) if self.num_heads > 1 else np.zeros(0)
-        axes = [np.arange(-self.radius, self.radius + 1) ** 2] * (len(shape) - 1)
-        # Capped: at a bias of -16 the softmax is 0 already, and further down nothing would bring an offset back.
-        squared = np.minimum(sum(np.meshgrid(*axes, indexing="ij")), 8)
-        return jnp.asarray(-np.multiply.outer(np.append(0.0, slopes), squared), dtype)
-
-
-class MultiHeadAttention(nn.Module):
-    """Scaled dot-product attention in several heads ([15], section 3.2).
-
-    Attributes:
-      num_heads: number of heads.
-      head_size: size of each head's queries, keys and values.
-      kernel_init: initialises the projections to queries, keys and values.
-      dtype: dtype of the computation; parameters are float32.
-    """
-
-    num_heads: int
-    head_size: int
-    kernel_init: nn.initializers.Initializer = KERNEL_INIT
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self, queries: jax.Array, memory: jax.Array, bias: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """`[B, Tq, F]` attends to `[B, Tk, F]`, with a bias `[heads, Tq, Tk]` on the logits.
-
-        Returns:
-          `[B, Tq, F]` and the weights `[B, heads, Tq, Tk]`.
-        """
-
-        def project(name, inputs):
-            features = (self.num_heads, self.head_size)
-            return nn.DenseGeneral(features, dtype=self.dtype, kernel_init=self.kernel_init, name=name)(inputs)
-
-        query, key, value = project("query", queries), project("key", memory), project("value", memory)
-        weights = nn.dot_product_attention_weights(
-            query, key, bias=None if bias is None else bias[None].astype(self.dtype), dtype=self.dtype
-        )
-        attended = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
-        output = nn.DenseGeneral(
-            queries.shape[-1], axis=(-2, -1), dtype=self.dtype, kernel_init=KERNEL_INIT, name="out"
-        )
-        return output(attended), weights
+from air_jax.models.attention import KERNEL_INIT, PRE_NORM_KERNEL_INIT, MultiHeadAttention, RelativePositionBias
 
 
 class FeedForward(nn.Module):
@@ -95,7 +17,7 @@ class FeedForward(nn.Module):
     width: int
     dropout: float = 0.0
     kernel_init: nn.initializers.Initializer = KERNEL_INIT
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
@@ -114,6 +36,7 @@ class Block(nn.Module):
       self_attention: False leaves the self-attention out.
       pre_norm: normalises what a sub-layer reads (Xiong et al. 2020) instead of the sum of its input and output.
       relative_radius: radius of the relative position bias, see `RelativePositionBias`; None for no bias.
+      flash_attention: see `MultiHeadAttention`.
       dtype: dtype of the computation.
     """
 
@@ -124,14 +47,14 @@ class Block(nn.Module):
     self_attention: bool = True
     pre_norm: bool = False
     relative_radius: int | None = None
-    dtype: Dtype = jnp.float32
+    flash_attention: bool = False
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
         self,
         x: jax.Array,
         memory: jax.Array | None = None,
-        *,
         token_grid: Sequence[int] | None = None,
         deterministic: bool = True,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -146,8 +69,12 @@ class Block(nn.Module):
             bias = None
             if self.relative_radius is not None:
                 bias = RelativePositionBias(self.num_heads, self.relative_radius, name=f"{name}_bias")(token_grid)
-            attention = MultiHeadAttention(self.num_heads, self.head_size, kernel_init, self.dtype, name=name)
-            update, out[name] = attention(x, memory, bias)
+            attention = MultiHeadAttention(
+                self.num_heads, self.head_size, kernel_init, self.flash_attention, self.dtype, name=name
+            )
+            update, weights = attention(x, memory, bias)
+            if weights is not None:
+                out[name] = weights
             return update
 
         def add(x, sub_layer):
@@ -165,11 +92,19 @@ class Block(nn.Module):
 
 
 class Stack(nn.Module):
-    """`depth` blocks one after another, each with its own weights, or one set applied `depth` times."""
+    """`depth` blocks one after another, each with its own weights, or one set applied `depth` times.
+
+    Attributes:
+      depth: number of blocks.
+      recursive: one set of weights for all.
+      block: attributes of each `Block`.
+      remat: the backward pass computes what is inside a block anew, instead of keeping it: less memory, more time.
+    """
 
     depth: int
     recursive: bool
     block: dict[str, Any]
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -181,11 +116,13 @@ class Stack(nn.Module):
         deterministic: bool = True,
     ) -> tuple[jax.Array, dict[str, dict[str, jax.Array]]]:
         """`[B, T, F]` to `[B, T, F]` and `{"block_0": attention weights, ...}`; arguments as those of `Block`."""
-        shared = Block(**self.block, name="block") if self.recursive else None
+        kind = nn.remat(Block, static_argnums=(3, 4)) if self.remat else Block
+        shared = kind(**self.block, name="block") if self.recursive else None
+        token_grid = None if token_grid is None else tuple(token_grid)
         out = {}
         for index in range(self.depth):
-            block = shared or Block(**self.block, name=f"block_{index}")
-            x, out[f"block_{index}"] = block(x, memory, token_grid=token_grid, deterministic=deterministic)
+            block = shared or kind(**self.block, name=f"block_{index}")
+            x, out[f"block_{index}"] = block(x, memory, token_grid, deterministic)
         if self.block.get("pre_norm"):
             x = nn.LayerNorm(dtype=self.block["dtype"], name="norm")(x)
         return x, out
