@@ -1,0 +1,109 @@
+"""PyTorch doing each piece of work, as its users would write it: eager, compiled, or as a CUDA graph."""
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (its own documentation's name)
+from torch import nn
+
+from experiments.benchmark.works import IMAGE_SIZE, STEPS_A_CALL, train_images, warp_inputs
+
+torch.set_num_threads(len(os.sched_getaffinity(0)))
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+PATCH_SIZE, WIDTH, NUM_HEADS, FEED_FORWARD = 7, 16, 4, 64
+
+
+class AiR(nn.Module):
+    """The model of configs/mnist.py: 7 x 7 patches, width 16, one block each, control-grid head."""
+
+    def __init__(self):
+        super().__init__()
+        self.grid_size = IMAGE_SIZE // PATCH_SIZE
+        options = dict(nhead=NUM_HEADS, dim_feedforward=FEED_FORWARD, dropout=0.0, batch_first=True)
+        self.embed = nn.Linear(PATCH_SIZE**2, WIDTH)
+        self.position = nn.Parameter(0.1 * torch.randn(self.grid_size**2, WIDTH))
+        self.encoder = nn.TransformerEncoderLayer(WIDTH, **options)
+        self.decoder = nn.TransformerDecoderLayer(WIDTH, **options)
+        self.head = nn.Linear(WIDTH, 2)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def tokens(self, image: torch.Tensor) -> torch.Tensor:
+        patches = F.unfold(image, PATCH_SIZE, stride=PATCH_SIZE).transpose(1, 2)
+        return self.embed(patches) + self.position
+
+    def forward(self, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
+        """`[B, 1, H, W]` twice to a displacement `[B, 2, H, W]` in pixels, (x, y)."""
+        memory = self.encoder(self.tokens(fixed))
+        vectors = self.head(self.decoder(self.tokens(moving), memory))
+        control = vectors.transpose(1, 2).reshape(-1, 2, self.grid_size, self.grid_size)
+        return F.interpolate(control, size=IMAGE_SIZE, mode="bicubic", align_corners=False)
+
+
+def identity_grid(shape: tuple[int, ...]) -> torch.Tensor:
+    """`[*S, N]` in [-1, 1], last axis first, as `grid_sample` wants it."""
+    axes = torch.meshgrid(*(torch.linspace(-1, 1, size) for size in shape), indexing="ij")
+    return torch.stack(axes[::-1], dim=-1).to(DEVICE)
+
+
+def train(batch_size: int, mode: str) -> tuple[Callable[[], None], dict]:
+    torch.manual_seed(0)
+    images = torch.from_numpy(train_images()).to(DEVICE)
+    model = AiR().to(DEVICE)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, capturable=mode == "cuda graph")
+    grid = identity_grid((IMAGE_SIZE, IMAGE_SIZE))
+
+    def loss_of(fixed, moving):
+        displacement = model(fixed, moving).permute(0, 2, 3, 1) * (2 / (IMAGE_SIZE - 1))
+        warped = F.grid_sample(moving, grid + displacement, align_corners=True)
+        return F.mse_loss(warped, fixed)
+
+    if mode != "eager":
+        loss_of = torch.compile(loss_of, mode="reduce-overhead" if mode == "cuda graph" else "default")
+
+    def step():
+        fixed = torch.randint(len(images), (batch_size,), device=DEVICE)
+        moving = (fixed + torch.randint(1, len(images), (batch_size,), device=DEVICE)) % len(images)
+        optimizer.zero_grad(set_to_none=True)
+        loss_of(images[fixed, None] / 255.0, images[moving, None] / 255.0).backward()
+        optimizer.step()
+
+    def call():
+        for _ in range(STEPS_A_CALL):
+            step()
+        synchronize()
+
+    return call, {}
+
+
+def warping(kind: str, shape: tuple[int, ...], mode: str) -> tuple[Callable[[], None], dict]:
+    volume, displacement, cotangent = warp_inputs(shape)
+    volume, cotangent = (torch.from_numpy(array).to(DEVICE)[None, None] for array in (volume, cotangent))
+    scale = (2 / (np.asarray(shape) - 1)).astype(np.float32)
+    displacement = torch.from_numpy(displacement * scale)[..., [2, 1, 0]].to(DEVICE)[None]
+    grid = identity_grid(shape)
+    argument = {"forward": None, "coordinates": displacement, "image": volume}[kind]
+    if argument is not None:
+        argument.requires_grad_(True)
+
+    def sample(volume, displacement):
+        return F.grid_sample(volume, grid + displacement, align_corners=True)
+
+    if mode != "eager":
+        sample = torch.compile(sample, mode="reduce-overhead" if mode == "cuda graph" else "default")
+
+    def call():
+        with torch.set_grad_enabled(argument is not None):
+            warped = sample(volume, displacement)
+        if argument is not None:
+            torch.autograd.grad(warped, argument, cotangent)
+        synchronize()
+
+    return call, {}
+
+
+def synchronize() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()

@@ -1,0 +1,62 @@
+"""The pieces of work that contenders do, and their inputs, the same for all."""
+
+import dataclasses
+
+import numpy as np
+
+NUM_IMAGES = 4_096
+VOLUME_SHAPE = (160, 192, 224)
+IMAGE_SIZE = 28
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """One piece of work.
+
+    Attributes:
+      title: what is done, for the table.
+      repeats: how often it is timed in one process, after two calls that are not.
+      unit: what is counted.
+      count: units in one call.
+    """
+
+    title: str
+    repeats: int
+    unit: str
+    count: int
+
+
+STEPS_A_CALL = 50
+WARPS = {
+    "forward": "forward",
+    "coordinates": "forward + gradient to coordinates",
+    "image": "forward + gradient to image",
+}
+
+
+def works(batch_size: int, volume_shape: tuple[int, ...] = VOLUME_SHAPE) -> dict[str, Work]:
+    """All pieces of work by name."""
+    shape = "x".join(map(str, volume_shape))
+    train = Work(f"train step, configs/mnist.py, batch {batch_size}", 8, "pair", STEPS_A_CALL * batch_size)
+    return {"train": train} | {
+        f"warp_{name}": Work(f"warp {shape}: {title}", 8, "volume", 1) for name, title in WARPS.items()
+    }
+
+
+def train_images() -> np.ndarray:
+    """Images `[n, 28, 28]` uint8 that look like strokes, so that no contender's data need be on this machine."""
+    rng = np.random.default_rng(0)
+    row, column = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE]
+    centres = rng.uniform(8, 20, (NUM_IMAGES, 3, 2))
+    distance = np.min(np.hypot(row - centres[..., 0, None, None], column - centres[..., 1, None, None]), axis=1)
+    return (255 * np.clip(4 - distance, 0, 1)).astype(np.uint8)
+
+
+def warp_inputs(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A volume `[*S]`, a smooth displacement `[*S, 3]` of a few voxels, and what is fed to the gradients `[*S]`."""
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    phase = rng.uniform(0, 6, 3)
+    displacement = 3 * np.sin(0.09 * grid[..., [1, 2, 0]] + phase) * np.cos(0.07 * grid + phase)
+    volume, cotangent = rng.random((2, *shape), dtype=np.float32)
+    return volume, displacement.astype(np.float32), cotangent
