@@ -112,9 +112,8 @@ def _join(coordinator_address: str | None, num_processes: int | None, process_id
     missing = [f"--{name}" for name, value in given.items() if value is None]
     if detect:
         if len(missing) < len(given):
-            raise UserError(
-                "--distributed asks the cluster; leave it out, or leave out " + ", --".join(["", *given])[2:]
-            )
+            superfluous = " and ".join(f"--{name}" for name, value in given.items() if value is not None)
+            raise UserError(f"--distributed asks the cluster; leave it out, or leave out {superfluous}")
         given = {}
     elif len(missing) == len(given):
         return False
