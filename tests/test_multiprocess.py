@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,25 +13,28 @@ import time
 import jax
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from conftest import REPOSITORY
 
 from air_jax import config as configs
 from air_jax import parallel
+from air_jax import train as train_module
 from air_jax.checkpoint import Checkpoints
 from air_jax.data import load_dataset
 from air_jax.errors import UserError
 from air_jax.losses import make_objective
 from air_jax.optimizer import make_optimizer
 from air_jax.steps import TrainState, init_state, make_train_steps
-from air_jax.train import train
 
 needs_gloo = pytest.mark.skipif(
     jax.config.jax_cpu_collectives_implementation != "gloo", reason="JAX has no gloo collectives for CPUs here"
 )
 IMAGE_SHAPE = (28, 28, 1)
-SETTINGS = {"batch_size": 8, "log_every": 1, "eval_every": 1000, "eval.num_pairs": 12, "eval.batch_size": 8}
-TIMEOUT = 240  # seconds; an idle machine needs a tenth
+SETTINGS = {"batch_size": 8, "log_every": 1, "eval_every": 10, "eval.num_pairs": 12, "eval.batch_size": 8}
+# One step later a checkpoint is written, for the gradient, and at the end, ten steps later, the next.
+START, END = 9, 19
+TIMEOUT = 400  # seconds; an idle machine needs less than a tenth
 
 
 def small_config(num_train_steps):
@@ -48,12 +52,12 @@ def optimizer_of(config):
 
 
 def initial_state():
-    """A state at step 1 with a random head; one that starts at zero leaves every other parameter without a gradient."""
-    config = small_config(1)
+    """A state with a random head: one that starts at zero leaves every other parameter without a gradient."""
+    config = small_config(END)
     state = init_state(configs.build_model(config), optimizer_of(config), config.seed, IMAGE_SHAPE)
     kernel = state.params["head"]["kernel"]
     head = {**state.params["head"], "kernel": 0.1 * jax.random.normal(jax.random.key(1), kernel.shape)}
-    return jax.device_get(TrainState(state.step + 1, {**state.params, "head": head}, state.opt_state))
+    return jax.device_get(TrainState(state.step + START, {**state.params, "head": head}, state.opt_state))
 
 
 # ---- Starting processes ----------------------------------------------------------------------------------------------
@@ -85,18 +89,16 @@ def with_slurm(port, index):
 
 
 @contextlib.contextmanager
-def two_processes(workdir, num_train_steps, *, joined=with_flags, devices=1, second=()):
-    """Starts the training in two processes with so many devices each; kills those that are left in the end."""
+def two_processes(command, *, joined=with_flags, devices=1, second=()):
+    """Starts `command` in two processes with so many devices each; kills those that are left in the end."""
     port, started = free_port(), []
-    settings = [f"--config.{key}={value}" for key, value in {**SETTINGS, "num_train_steps": num_train_steps}.items()]
-    command = [sys.executable, "-m", "air_jax.main", "--config=configs/digits.py", f"--workdir={workdir}", *settings]
     try:
         for index in range(2):
             flags, variables = joined(port, index)
             environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", **variables}
             started.append(
                 subprocess.Popen(
-                    [*command, *flags, *(second if index else ())],
+                    [sys.executable, *command, *flags, *(second if index else ())],
                     cwd=REPOSITORY,
                     env=environment,
                     stdout=subprocess.PIPE,
@@ -111,6 +113,11 @@ def two_processes(workdir, num_train_steps, *, joined=with_flags, devices=1, sec
             process.wait()
 
 
+def training(workdir):
+    settings = [f"--config.{key}={value}" for key, value in {**SETTINGS, "num_train_steps": END}.items()]
+    return ["-m", "air_jax.main", "--config=configs/digits.py", f"--workdir={workdir}", *settings]
+
+
 def outputs(started):
     """Exit status, standard output and standard error of each process, once it has ended."""
     texts = [process.communicate(timeout=TIMEOUT) for process in started]
@@ -120,29 +127,29 @@ def outputs(started):
 # ---- Training together -----------------------------------------------------------------------------------------------
 
 
-def newest(workdir, like):
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        return TrainState(*checkpoints.restore_newest(like.params, like.opt_state))
+def restored(workdir, step):
+    state, folder = initial_state(), workdir / "checkpoints" / str(step)
+    with ocp.StandardCheckpointer() as checkpointer:
+        params, opt_state = (
+            checkpointer.restore(folder / name, getattr(state, name)) for name in ("params", "opt_state")
+        )
+    return TrainState(step, params, opt_state)
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
-    """Two processes trained from step 1 to 2 on two devices each, and from there to step 11 on one device each."""
+    """What two processes of two devices each leave and print, who go on from a checkpoint of the initial state."""
     workdir, state = tmp_path_factory.mktemp("runs") / "together", initial_state()
     with Checkpoints(workdir / "checkpoints") as checkpoints:
-        checkpoints.save(1, state.params, state.opt_state, {"dice": 0.0})
-    with two_processes(workdir, 2, devices=2) as started:
-        printed = [outputs(started)]
-    state_2 = newest(workdir, state)
-    with two_processes(workdir, 11, joined=with_slurm) as started:
-        printed.append(outputs(started))
-    return workdir, printed, state_2, newest(workdir, state)
+        checkpoints.save(START, state.params, state.opt_state, {"dice": 0.0})
+    with two_processes(training(workdir), devices=2) as started:
+        return workdir, outputs(started)
 
 
 @pytest.fixture(scope="module")
 def alone():
-    """The states after steps 2 and 11 of one process with one device."""
-    config, states = small_config(11), {}
+    """The states of one process with one device, by step."""
+    config, states = small_config(END), {}
     steps = make_train_steps(
         configs.build_model(config),
         optimizer_of(config),
@@ -156,35 +163,34 @@ def alone():
     run = parallel.data_parallel(steps, devices)
     images = load_dataset(**config.dataset).train.images
     state, images = parallel.replicate((initial_state(), images), devices)
-    for step in range(2, 13):
+    for step in range(START + 1, END + 2):
         state, _ = run(state, images, 1)
         states[step] = jax.device_get(state)
     return states
 
 
 def displacements(state):
-    test = load_dataset(**small_config(1).dataset).test.images[:16] / np.float32(255)
-    model = configs.build_model(small_config(1))
+    test = load_dataset(**small_config(END).dataset).test.images[:16] / np.float32(255)
+    model = configs.build_model(small_config(END))
     return np.asarray(model.apply({"params": state.params}, test[:8], test[8:])[0])
 
 
 @needs_gloo
 def test_every_process_ends_well_and_the_first_one_alone_tells_of_it(together):
-    _, printed, *_ = together
-    for launch, newest_step in zip(printed, (1, 2), strict=True):
-        (first_status, first, first_errors), (second_status, second, second_errors) = launch
-        assert (first_status, second_status) == (0, 0), first_errors + second_errors
-        assert f"resuming from step {newest_step}" in first
-        assert "validation: Dice" in first
-        assert "step" not in second
-        assert "data" not in second
+    _, ((first_status, first, first_errors), (second_status, second, second_errors)) = together
+    assert (first_status, second_status) == (0, 0), first_errors + second_errors
+    assert f"resuming from step {START}" in first
+    assert "validation: Dice" in first
+    assert "step" not in second
+    assert "data" not in second
 
 
 @needs_gloo
 def test_gradients_of_one_step_agree_with_one_process(together, alone):
     # Adam's first moment after its first step is 0.1 times the gradient.
-    *_, state, _ = together
-    ours, theirs = (optax.tree.get(each.opt_state, "mu") for each in (state, alone[2]))
+    ours, theirs = (
+        optax.tree.get(state.opt_state, "mu") for state in (restored(together[0], START + 1), alone[START + 1])
+    )
     assert np.abs(theirs["patch_embedding"]["kernel"]).max() > 1e-5
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(10 * a, 10 * b, atol=1e-5)
@@ -192,58 +198,70 @@ def test_gradients_of_one_step_agree_with_one_process(together, alone):
 
 @needs_gloo
 def test_displacements_after_ten_steps_agree_with_one_process(together, alone):
-    *_, state = together
-    assert int(state.step) == 11
-    ours, theirs = displacements(state), displacements(alone[11])
+    ours, theirs = displacements(restored(together[0], END)), displacements(alone[END])
     assert np.abs(theirs - displacements(initial_state())).max() > 1e-3
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 @needs_gloo
 def test_everything_is_written_once(together):
-    workdir, *_ = together
+    workdir, _ = together
     names = {path.name for path in workdir.iterdir()}
     assert names == {"checkpoints", "config.json", "metrics.jsonl", "eval.json", "figures"}
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "loss" in line] == list(range(2, 12))
-    assert [line["step"] for line in lines if "validation_dice" in line] == [2, 11]
-    folders = {path.name for path in (workdir / "checkpoints").iterdir()}
-    assert folders == {"2", "11"}
-    for folder in folders:
-        assert (workdir / "checkpoints" / folder / "commit_success.txt").exists()
+    assert [line["step"] for line in lines if "loss" in line] == list(range(START + 1, END + 1))
+    assert [line["step"] for line in lines if "validation_dice" in line] == [START + 1, END]
+    folders = list((workdir / "checkpoints").iterdir())
+    assert {folder.name for folder in folders} == {str(START + 1), str(END)}
+    assert all((folder / "commit_success.txt").exists() for folder in folders)
     assert not [path for path in workdir.rglob("*") if "tmp" in path.name or "partial" in path.name]
 
 
 @needs_gloo
-def test_one_process_with_more_devices_goes_on(together, alone, capsys):
-    workdir, *_ = together
-    assert len(jax.local_devices()) == 4
-    train(small_config(12), workdir)
-    assert "resuming from step 11 of 12" in capsys.readouterr().out
-    state = newest(workdir, initial_state())
-    assert int(state.step) == 12
-    np.testing.assert_allclose(displacements(state), displacements(alone[12]), atol=1e-5)
+def test_one_process_with_other_devices_goes_on(together, alone, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train_module, "evaluate", lambda *_, **__: {})
+    monkeypatch.setattr(train_module, "all_devices", lambda: jax.local_devices()[:2])
+    shutil.copytree(together[0], tmp_path / "copy")
+    train_module.train(small_config(END + 1), tmp_path / "copy")
+    assert f"resuming from step {END} of {END + 1}" in capsys.readouterr().out
+    state = restored(tmp_path / "copy", END + 1)
+    np.testing.assert_allclose(displacements(state), displacements(alone[END + 1]), atol=1e-5)
 
 
 # ---- Failures --------------------------------------------------------------------------------------------------------
 
+# Process 1 fails, as the word after its flags says, while process 0 waits for it in a collective.
+FAILING = """
+import os, sys, signal
+import numpy as np
+from air_jax import parallel
+address, number, index = (flag.split("=")[1] for flag in sys.argv[1:4])
+with parallel.processes(address, int(number), int(index), detect=False):
+    parallel.from_first_process(lambda: np.float32(1), np.float32(0))
+    if "killed" in sys.argv:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "raising" in sys.argv:
+        raise ValueError("a defect")
+    parallel.from_first_process(lambda: np.float32(1), np.float32(0))
+"""
+
 
 @needs_gloo
-def test_a_process_that_is_killed_ends_the_other(tmp_path):
-    log = tmp_path / "run" / "metrics.jsonl"
-    with two_processes(tmp_path / "run", 100_000) as started:
+@pytest.mark.parametrize("how", ["killed", "raising"])
+def test_a_process_that_fails_ends_the_other(how):
+    with two_processes(["-c", FAILING], second=[how]) as started:
         start = time.monotonic()
-        while not (log.exists() and len(log.read_text().splitlines()) > 2):
-            assert time.monotonic() - start < TIMEOUT, "no step was taken"
-            assert all(process.poll() is None for process in started), outputs(started)
-            time.sleep(0.2)
-        started[1].send_signal(signal.SIGKILL)
-        assert started[0].wait(timeout=60) != 0
+        (first, _, _), (second, _, errors) = outputs(started)
+        assert first != 0
+        assert second == (-signal.SIGKILL if how == "killed" else 1)
+        assert ("ValueError: a defect" in errors) == (how == "raising")
+        # JAX alone would notice after the 100 seconds in which it misses heartbeats.
+        assert time.monotonic() - start < 80
 
 
 @needs_gloo
 def test_processes_with_different_configs_stop_with_one_line_each(tmp_path):
-    with two_processes(tmp_path / "run", 2, second=["--config.seed=1"]) as started:
+    with two_processes(training(tmp_path / "run"), joined=with_slurm, second=["--config.seed=1"]) as started:
         for status, _, errors in outputs(started):
             assert status == 1
             assert errors.strip().endswith(
