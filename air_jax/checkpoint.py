@@ -26,7 +26,8 @@ class Checkpoints:
     """Writes the checkpoints of a run and resumes from them. Keeps the newest `keep` and the best, by validation Dice.
 
     Saving is asynchronous; leaving the context (or `close`) waits until everything is written. A checkpoint that cannot
-    be read is reported and moved to the folder `damaged` beside the checkpoints.
+    be read is reported and moved to the folder `damaged` beside the checkpoints. Where several processes train
+    together, the first one alone opens it.
     """
 
     def __init__(self, directory: Path, *, keep: int = 2):
@@ -42,6 +43,8 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
+                create=False,  # done above; Orbax makes no folder for some of the processes
+                multiprocessing_options=_this_process_alone(),
                 # max_to_keep together with best_fn would delete the newest checkpoint when it is not among the best.
                 preservation_policy=_policies.AnyPreservationPolicy(
                     [
@@ -153,8 +156,16 @@ def _read_scores(folder: Path) -> dict[str, float]:
 
 
 def _read_item(folder: Path, name: str, target: Any = None) -> Any:
-    with ocp.StandardCheckpointer() as checkpointer:
+    with ocp.StandardCheckpointer(multiprocessing_options=_this_process_alone()) as checkpointer:
         return checkpointer.restore(folder / name, None if target is None else jax.tree.map(np.asarray, target))
+
+
+def _this_process_alone() -> ocp.options.MultiprocessingOptions:
+    """Keeps Orbax from waiting for the other processes, which do not call it."""
+    index = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process_{index}"
+    )
 
 
 def _first_line(error: Exception) -> str:

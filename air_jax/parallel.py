@@ -1,26 +1,51 @@
-"""Data parallelism: the only file that says how a step is spread over devices."""
+"""Data parallelism: the only file that says how a step is spread over devices, and over processes."""
 
-from collections.abc import Callable, Sequence
+import atexit
+import contextlib
+import os
+import sys
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
+
+from air_jax.errors import UserError
 
 AXIS_NAME = "devices"
+# How long a process that is done waits for the last one, which scores and draws; a process that dies is noticed sooner.
+_SHUTDOWN_SECONDS = 24 * 3600
+# How long a process that failed waits for the others to say that they failed too.
+_GRACE_SECONDS = 5.0
+
+
+# ---- Devices ---------------------------------------------------------------------------------------------------------
+
+
+def all_devices() -> list[jax.Device]:
+    """The devices of all processes: those of the first process in JAX's order, then those of the second, and so on."""
+    return sorted(jax.devices(), key=lambda device: device.process_index)
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """Puts a copy of every array on each device, so that no call has to send it again."""
-    mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS_NAME,))
-    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    """Puts a copy of every array on each device of this process, so that no call has to send it again."""
+    return jax.device_put(tree, jax.sharding.NamedSharding(_local_mesh(devices), jax.sharding.PartitionSpec()))
 
 
 def data_parallel(train_steps: Callable, devices: Sequence[jax.Device]) -> Callable:
-    """`pmap`s `train_steps(state, images, device, num_steps)` over devices.
+    """`pmap`s `train_steps(state, images, device, num_steps)` over devices, of this process or of all.
 
     State and data are the same on every device, so they are neither stacked nor copied by the caller; the one mapped
-    argument is the device's index, from which a step takes its slice of the global batch. What comes back is the first
-    device's copy: `train_steps` must average (`pmean` over `AXIS_NAME`) everything that it returns.
+    argument is the device's index in `devices`, from which a step takes its slice of the global batch. What comes back
+    is the copy of this process's first device: `train_steps` must average (`pmean` over `AXIS_NAME`) everything that it
+    returns.
+
+    Args:
+      train_steps: see `air_jax.steps.make_train_steps`.
+      devices: the same list in every process, as `all_devices` gives it; each process calls `run` at the same time.
 
     Returns:
       `run(state, images, num_steps)`; `state` is donated. `num_steps` is static: each value is compiled once.
@@ -34,12 +59,150 @@ def data_parallel(train_steps: Callable, devices: Sequence[jax.Device]) -> Calla
         donate_argnums=0,
         devices=list(devices),
     )
-    mesh = jax.sharding.Mesh(np.asarray(devices), (AXIS_NAME,))
-    indices = jax.device_put(
-        np.arange(len(devices), dtype=np.int32), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS_NAME))
-    )
+    local = _local_mesh(devices)
+    indices = np.array([devices.index(device) for device in local.devices], np.int32)
+    indices = jax.device_put(indices, jax.sharding.NamedSharding(local, jax.sharding.PartitionSpec(AXIS_NAME)))
 
     def run(state: Any, images: jax.Array, num_steps: int) -> tuple[Any, Any]:
         return mapped(state, images, indices, num_steps)
 
     return run
+
+
+def _local_mesh(devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
+    local = [device for device in devices if device.process_index == jax.process_index()]
+    return jax.sharding.Mesh(np.asarray(local), (AXIS_NAME,))
+
+
+# ---- Processes -------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def processes(
+    coordinator_address: str | None, num_processes: int | None, process_id: int | None, *, detect: bool
+) -> Iterator[None]:
+    """Joins this process to the others of its run, where there are others; must be entered before JAX is used.
+
+    Leaving it waits for the others. Leaving it by an exception ends this process soon after, whatever the others do:
+    they wait for it in a collective, and learn from its end that they must end too.
+
+    Args:
+      coordinator_address: `HOST:PORT` at which the first process listens; without it, this process is the only one.
+      num_processes: how many there are.
+      process_id: which of them this is, from 0.
+      detect: whether a cluster's environment (SLURM, Open MPI, Cloud TPU and others that JAX knows) tells all this.
+
+    Raises:
+      UserError: arguments that do not fit, or the processes do not find each other.
+    """
+    if not _join(coordinator_address, num_processes, process_id, detect):
+        yield
+        return
+    try:
+        yield
+    except BaseException:
+        _give_up()
+        raise
+    jax.distributed.shutdown()
+
+
+def _join(coordinator_address: str | None, num_processes: int | None, process_id: int | None, detect: bool) -> bool:
+    """Whether there is anything to join; see `processes`."""
+    given = {"coordinator_address": coordinator_address, "num_processes": num_processes, "process_id": process_id}
+    missing = [f"--{name}" for name, value in given.items() if value is None]
+    if detect:
+        if len(missing) < len(given):
+            superfluous = " and ".join(f"--{name}" for name, value in given.items() if value is not None)
+            raise UserError(f"--distributed asks the cluster; leave it out, or leave out {superfluous}")
+        given = {}
+    elif len(missing) == len(given):
+        return False
+    elif missing:
+        raise UserError(f"several processes need {' and '.join(missing)} too")
+    else:
+        _check(**given)
+    try:
+        jax.distributed.initialize(**given, shutdown_timeout_seconds=_SHUTDOWN_SECONDS)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        advice = (
+            "is this a cluster that JAX knows? If not, give --coordinator_address, --num_processes and --process_id"
+            if detect
+            else f"is {coordinator_address} the first process, reachable from all, and its port free?"
+        )
+        raise UserError(f"the processes did not find each other ({reason}); {advice}") from error
+    return True
+
+
+def _check(coordinator_address: str, num_processes: int, process_id: int) -> None:
+    host, _, port = coordinator_address.rpartition(":")
+    if not (host and port.isdigit() and 0 < int(port) < 2**16):
+        raise UserError(f"--coordinator_address={coordinator_address}: must be HOST:PORT, as in 10.0.0.1:1234")
+    if num_processes < 1:
+        raise UserError(f"--num_processes={num_processes}: must be positive")
+    if not 0 <= process_id < num_processes:
+        raise UserError(f"--process_id={process_id}: must lie between 0 and {num_processes - 1}, one for each process")
+
+
+def _give_up() -> None:
+    """Leaves the run after a failure: in good order where all processes failed alike, alone otherwise."""
+    leaving = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+    leaving.start()
+    leaving.join(_GRACE_SECONDS)
+
+    def end() -> None:
+        # JAX's own handler would wait for the others, who may be waiting for this process.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+    if leaving.is_alive():
+        atexit.register(end)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes files and tells how the run goes."""
+    return jax.process_index() == 0
+
+
+def say(text: str) -> None:
+    """Prints a line, in the first process alone."""
+    if is_first_process():
+        print(text, flush=True)
+
+
+def from_first_process(function: Callable[[], Any], like: Any = None) -> Any:
+    """Calls `function` in the first process alone; every process gets what it returned.
+
+    Args:
+      function: returns a tree of arrays.
+      like: a tree of arrays of the same shapes and types; its values do not matter. None where it returns nothing.
+
+    Raises:
+      Exception: what `function` raised, in the first process.
+      UserError: `function` raised, in the other processes.
+    """
+    if jax.process_count() == 1:
+        return function()
+    result, failure = like, None
+    if is_first_process():
+        try:
+            result = function()
+        except Exception as error:  # raised again below, once the others know
+            failure = error
+    failed, result = multihost_utils.broadcast_one_to_all((np.int32(failure is not None), result))
+    if failure is not None:
+        raise failure
+    if failed:
+        raise UserError("the first process stopped; its message says why")
+    return result
+
+
+def check_agreement(text: str, name: str) -> None:
+    """Raises `UserError` in every process when `text` is not the same in all of them; `name` says what it is."""
+    if jax.process_count() == 1:
+        return
+    digests = multihost_utils.process_allgather(np.uint32(zlib.crc32(text.encode())))
+    others = np.flatnonzero(digests != digests[0])
+    if others.size:
+        raise UserError(f"{name} of process {others[0]} is not that of process 0; start all with the same command")

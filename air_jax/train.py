@@ -5,8 +5,11 @@ How a run is resumed:
 2. a checkpoint is written at every validation, with its scores;
 3. the same command restores the newest readable checkpoint and drops the log lines written after it;
 4. so a run that was killed takes the same steps, in the same dispatches, as one that was not.
+
+Where several processes train together, each takes its share of every batch; the first one reads and writes the workdir.
 """
 
+import contextlib
 import json
 import math
 import time
@@ -29,7 +32,16 @@ from air_jax.errors import UserError
 from air_jax.files import replace_text
 from air_jax.losses import make_objective
 from air_jax.optimizer import make_optimizer
-from air_jax.parallel import AXIS_NAME, data_parallel, replicate
+from air_jax.parallel import (
+    AXIS_NAME,
+    all_devices,
+    check_agreement,
+    data_parallel,
+    from_first_process,
+    is_first_process,
+    replicate,
+    say,
+)
 from air_jax.preprocess import to_unit_range
 from air_jax.registration import Registration
 from air_jax.registration import load as load_registration
@@ -51,7 +63,7 @@ def train(config: ConfigDict, workdir: str | Path, *, dataset: Dataset | None = 
       dataset: the data set, where it is at hand; loaded as `config.dataset` says otherwise.
 
     Returns:
-      The final scores, as in `eval.json`.
+      The final scores, as in `eval.json`; nothing in processes other than the first.
 
     Raises:
       UserError: the config, the workdir or the data will not do, or the loss stopped being finite.
@@ -60,17 +72,17 @@ def train(config: ConfigDict, workdir: str | Path, *, dataset: Dataset | None = 
 
     # ---- Config and data ---------------------------------------------------------------------------------------------
     configs.check(config)
-    devices = jax.local_devices()
+    check_agreement(config.to_json_best_effort(), "the config")
+    devices = all_devices()
     if config.batch_size % len(devices):
         raise UserError(f"--config.batch_size={config.batch_size}: must be a multiple of the {len(devices)} devices")
     configs.check_same_run(config, workdir)
     dataset = dataset or load_dataset(**config.dataset)
     configs.check_same_images(dataset.image_shape, workdir)
-    _make_workdir(workdir)
-    print(
+    from_first_process(lambda: _make_workdir(workdir))
+    say(
         f"data: {config.dataset.name}, images {list(dataset.image_shape)}: {len(dataset.train):,} for training, "
-        f"{len(dataset.validation):,} for validation, {len(dataset.test):,} for testing",
-        flush=True,
+        f"{len(dataset.validation):,} for validation, {len(dataset.test):,} for testing"
     )
 
     # ---- Model and optimiser -----------------------------------------------------------------------------------------
@@ -79,7 +91,7 @@ def train(config: ConfigDict, workdir: str | Path, *, dataset: Dataset | None = 
         config.learning_rate, config.schedule, config.warmup_steps, config.num_train_steps, config.clip_norm
     )
     state = init_state(model, optimizer, config.seed, dataset.image_shape)
-    print(summary.table(model, state.params, dataset.image_shape), flush=True)
+    say(summary.table(model, state.params, dataset.image_shape))
     train_steps = make_train_steps(
         model,
         optimizer,
@@ -92,9 +104,10 @@ def train(config: ConfigDict, workdir: str | Path, *, dataset: Dataset | None = 
     )
 
     # ---- Training ----------------------------------------------------------------------------------------------------
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        state = _resume(state, checkpoints, config, workdir)
-        configs.write(config, dataset.image_shape, workdir)
+    with Checkpoints(workdir / "checkpoints") if is_first_process() else contextlib.nullcontext() as checkpoints:
+        state = from_first_process(lambda: _resume(state, checkpoints, config, workdir), like=state)
+        if is_first_process():
+            configs.write(config, dataset.image_shape, workdir)
         _train_loop(
             state,
             _dispatch(data_parallel(train_steps, devices), model, devices),
@@ -107,7 +120,7 @@ def train(config: ConfigDict, workdir: str | Path, *, dataset: Dataset | None = 
         )
 
     # ---- Scores and figures, of the best checkpoint ------------------------------------------------------------------
-    return evaluate(workdir, dataset=dataset)
+    return evaluate(workdir, dataset=dataset) if is_first_process() else {}
 
 
 def evaluate(workdir: str | Path, *, dataset: Dataset | None = None) -> dict[str, Any]:
@@ -198,13 +211,16 @@ def _train_loop(
     state: TrainState,
     run: Callable[..., tuple[TrainState, dict[str, jax.Array]]],
     scorer: Scorer,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints | None,
     dataset: Dataset,
     config: ConfigDict,
     workdir: Path,
     devices: Sequence[jax.Device],
 ) -> None:
-    """Takes steps in dispatches of `log_every`; validates and saves every `eval_every` steps and at the end."""
+    """Takes steps in dispatches of `log_every`; validates and saves every `eval_every` steps and at the end.
+
+    Every process validates, so that none waits for another; those without `checkpoints` write nothing.
+    """
     state, images = replicate((state, dataset.train.images), devices)
     pairs = scoring.pair_lists(dataset.validation, config)["random_pairs"]
     step, saved_step, total = int(state.step), int(state.step), config.num_train_steps
@@ -235,12 +251,12 @@ def _train_loop(
         if step % config.eval_every == 0 or step == total:
             scores = scorer.score(state.params, dataset.validation.images, pairs)["after"]
             _log(workdir, {"step": step, **{f"validation_{name}": score for name, score in scores.items()}})
-            print(
+            say(
                 f"  validation: Dice {scores['dice']:.4f}, MSE {scores['mse']:.5f}, "
-                f"folding {scores['folding_percent']:.2f} %",
-                flush=True,
+                f"folding {scores['folding_percent']:.2f} %"
             )
-            checkpoints.save(step, state.params, state.opt_state, scores)
+            if checkpoints is not None:
+                checkpoints.save(step, state.params, state.opt_state, scores)
             saved_step = step
 
 
@@ -260,6 +276,8 @@ def _check_finite(step_metrics: dict[str, np.ndarray], step: int, saved_step: in
 
 
 def _log(workdir: Path, line: dict[str, Any]) -> None:
+    if not is_first_process():
+        return
     with (workdir / LOG_NAME).open("a") as log:
         log.write(json.dumps(line) + "\n")
 
@@ -270,7 +288,7 @@ def _print_progress(line: dict[str, Any], total: int, seconds_left: float) -> No
     else:
         speed = f"{line['pairs_per_second']:,.0f} pairs/s"
     left = "" if math.isnan(seconds_left) else f"  {int(seconds_left) // 60}:{int(seconds_left) % 60:02d} left"
-    print(f"step {line['step']:,}/{total:,}  loss {line['loss']:.5f}  {speed}{left}", flush=True)
+    say(f"step {line['step']:,}/{total:,}  loss {line['loss']:.5f}  {speed}{left}")
 
 
 def _draw(registration: Registration, dataset: Dataset, config: ConfigDict, workdir: Path) -> None:

@@ -1,4 +1,10 @@
-"""The same global batch on 1, 2 and 4 devices: the same training."""
+"""The same global batch on 1, 2, 4 and 8 devices: the same training."""
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -44,16 +50,29 @@ def run(num_devices, num_steps, optimizer, initial):
     return jax.device_get(run_steps(state, images, num_steps))
 
 
+@functools.cache
+def one_step(num_devices):
+    """The state before a step of gradient descent of rate 1, whose update is the gradient, and what the step gives."""
+    optimizer = optax.sgd(1.0)
+    initial = jax.device_get(with_random_head(init_state(MODEL, optimizer, 5, IMAGE_SHAPE)))
+    return initial, *run(num_devices, 1, optimizer, initial)
+
+
+@functools.cache
+def displacements_after_ten_steps(num_devices):
+    optimizer = optax.adam(1e-3)
+    fixed, moving = IMAGES[:2, None] / np.float32(255)
+    state, _ = run(num_devices, 10, optimizer, jax.device_get(init_state(MODEL, optimizer, 5, IMAGE_SHAPE)))
+    return np.asarray(MODEL.apply({"params": state.params}, fixed, moving)[0])
+
+
 def test_there_are_several_devices():
     assert len(jax.local_devices()) == 4
 
 
-@pytest.mark.parametrize("num_devices", [2, 4])
-def test_gradients_of_one_step_agree(num_devices):
-    # With gradient descent of rate 1 the update is the gradient.
-    initial = jax.device_get(with_random_head(init_state(MODEL, optax.sgd(1.0), 5, IMAGE_SHAPE)))
-    one, one_metrics = run(1, 1, optax.sgd(1.0), initial)
-    many, many_metrics = run(num_devices, 1, optax.sgd(1.0), initial)
+def assert_gradients_of_one_step_agree(num_devices):
+    initial, one, one_metrics = one_step(1)
+    _, many, many_metrics = one_step(num_devices)
     gradients = jax.tree.map(lambda a, b: a - b, initial.params, one.params)
     assert np.abs(gradients["patch_embedding"]["kernel"]).max() > 1e-3
     for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(many.params), strict=True):
@@ -62,15 +81,37 @@ def test_gradients_of_one_step_agree(num_devices):
         np.testing.assert_allclose(value, many_metrics[name], rtol=1e-5)
 
 
+def assert_displacements_after_ten_steps_agree(num_devices):
+    # Parameters whose true gradient is zero (key biases) may differ: Adam amplifies their rounding noise.
+    one, many = displacements_after_ten_steps(1), displacements_after_ten_steps(num_devices)
+    assert np.abs(one).max() > 1e-3  # the first parameters displace nothing
+    np.testing.assert_allclose(one, many, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_devices", [2, 4])
+def test_gradients_of_one_step_agree(num_devices):
+    assert_gradients_of_one_step_agree(num_devices)
+
+
 @pytest.mark.parametrize("num_devices", [2, 4])
 def test_displacements_after_ten_steps_agree(num_devices):
-    # Parameters whose true gradient is zero (key biases) may differ: Adam amplifies their rounding noise.
-    fixed, moving = IMAGES[:2, None] / np.float32(255)
-    initial = jax.device_get(init_state(MODEL, optax.adam(1e-3), 5, IMAGE_SHAPE))
-    one, many = (run(n, 10, optax.adam(1e-3), initial)[0] for n in (1, num_devices))
-    displacements = [np.asarray(MODEL.apply({"params": state.params}, fixed, moving)[0]) for state in (one, many)]
-    assert np.abs(displacements[0]).max() > 1e-3  # the first parameters displace nothing
-    np.testing.assert_allclose(displacements[0], displacements[1], atol=1e-5)
+    assert_displacements_after_ten_steps_agree(num_devices)
+
+
+def test_eight_devices_agree():
+    """In a process of its own: more virtual devices than cores make every other test slower."""
+    program = (
+        "import test_parallel as t, jax; assert len(jax.local_devices()) == 8;"
+        "t.assert_gradients_of_one_step_agree(8); t.assert_displacements_after_ten_steps_agree(8)"
+    )
+    folder = Path(__file__).resolve().parent
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "PYTHONPATH": os.pathsep.join([str(folder), str(folder.parent)]),
+    }
+    result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_batch_is_a_function_of_seed_and_step():
