@@ -73,7 +73,7 @@ def test_a_schedule_that_depends_on_the_number_of_steps_is_not_prolonged(tmp_pat
         ("model.width", 97, r"must be a multiple of model.num_heads \(4\)"),
         ("schedule", "linear", "must be one of constant, cosine"),
         ("warmup_steps", -1, "must not be negative"),
-        ("warmup_steps", 20_000, "must be less than num_train_steps"),
+        ("warmup_steps", 32_000, "must be less than num_train_steps"),
         ("clip_norm", -1.0, "must not be negative"),
         ("deformation.amplitude", -1.0, "must not be negative"),
         ("loss.folding", -1.0, "must not be negative"),
