@@ -26,8 +26,12 @@ _POSITIVE_KEYS = {
     "eval.num_pairs",
     "eval.batch_size",
 }
+# They change how a run is computed, not what, so a run may be resumed with other values.
+_FREE_KEYS = {"compilation_cache", "streaming"}
 _REQUIRED_KEYS = _POSITIVE_KEYS | {
     "seed",
+    "compilation_cache",
+    "streaming",
     "schedule",
     "warmup_steps",
     "clip_norm",
@@ -153,12 +157,12 @@ def read(workdir: Path) -> tuple[ConfigDict, tuple[int, ...]]:
 def check_same_run(config: ConfigDict, workdir: Path) -> None:
     """Raises `UserError` when `workdir` holds a run of another config.
 
-    `num_train_steps` may differ, unless the learning rate depends on it.
+    Keys that do not change what is computed may differ; so may `num_train_steps`, unless the learning rate depends on it.
     """
     if not (workdir / FILE_NAME).exists():
         return
     old, new = _flat(_plain(read(workdir)[0])), _flat(_plain(config))
-    free = {"num_train_steps"} if config.schedule == "constant" else set()
+    free = _FREE_KEYS | ({"num_train_steps"} if config.schedule == "constant" else set())
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in free)
     if keys:
         differences = ", ".join(f"{key} ({old.get(key)!r} there, {new.get(key)!r} now)" for key in keys)

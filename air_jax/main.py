@@ -4,6 +4,7 @@ With several processes, on one host or on many, the same command is started once
 `--coordinator_address`, `--num_processes` and its own `--process_id`.
 """
 
+import time
 from pathlib import Path
 
 from absl import flags
@@ -25,12 +26,16 @@ DISTRIBUTED = flags.DEFINE_boolean("distributed", False, "Let the cluster (SLURM
 
 
 def main() -> None:
-    from air_jax import parallel
+    from air_jax import parallel, startup
     from air_jax.train import train  # after the flags, so that a mistake in them is told at once
 
+    # Until here the process has done nothing but import, so the processor's time is what imports took.
+    start = startup.StartUp(imports=time.process_time())
+    if CONFIG.value.get("compilation_cache"):
+        startup.use_compilation_cache()
     workdir = WORKDIR.value or Path("runs") / Path(config_flags.get_config_filename(FLAGS["config"])).stem
     with parallel.processes(COORDINATOR_ADDRESS.value, NUM_PROCESSES.value, PROCESS_ID.value, detect=DISTRIBUTED.value):
-        train(CONFIG.value, workdir)
+        train(CONFIG.value, workdir, start=start)
 
 
 if __name__ == "__main__":

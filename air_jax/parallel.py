@@ -35,17 +35,28 @@ def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
     return jax.device_put(tree, jax.sharding.NamedSharding(_local_mesh(devices), jax.sharding.PartitionSpec()))
 
 
-def data_parallel(train_steps: Callable, devices: Sequence[jax.Device]) -> Callable:
+def shard(tree: Any, devices: Sequence[jax.Device]) -> Any:
+    """Spreads every array over the devices of this process: its first axis has one entry for each."""
+    return jax.device_put(tree, jax.sharding.NamedSharding(_local_mesh(devices), jax.sharding.PartitionSpec(AXIS_NAME)))
+
+
+def local_indices(devices: Sequence[jax.Device]) -> list[int]:
+    """Where the devices of this process stand in `devices`."""
+    return [devices.index(device) for device in _local_mesh(devices).devices]
+
+
+def data_parallel(train_steps: Callable, devices: Sequence[jax.Device], *, streaming: bool = False) -> Callable:
     """`pmap`s `train_steps(state, images, device, num_steps)` over devices, of this process or of all.
 
-    State and data are the same on every device, so they are neither stacked nor copied by the caller; the one mapped
-    argument is the device's index in `devices`, from which a step takes its slice of the global batch. What comes back
-    is the copy of this process's first device: `train_steps` must average (`pmean` over `AXIS_NAME`) everything that it
-    returns.
+    State and resident images are the same on every device, so they are neither stacked nor copied by the caller; what
+    is mapped is the device's index in `devices`, from which a step takes its slice of the global batch, and the batches
+    when they are streamed. What comes back is the copy of this process's first device: `train_steps` must average
+    (`pmean` over `AXIS_NAME`) everything that it returns.
 
     Args:
       train_steps: see `air_jax.steps.make_train_steps`.
       devices: the same list in every process, as `all_devices` gives it; each process calls `run` at the same time.
+      streaming: as for `make_train_steps`; the images given to `run` are then those of `shard`.
 
     Returns:
       `run(state, images, num_steps)`; `state` is donated. `num_steps` is static: each value is compiled once.
@@ -53,17 +64,15 @@ def data_parallel(train_steps: Callable, devices: Sequence[jax.Device]) -> Calla
     mapped = jax.pmap(
         train_steps,
         axis_name=AXIS_NAME,
-        in_axes=(None, None, 0),
+        in_axes=(None, 0 if streaming else None, 0),
         out_axes=None,
         static_broadcasted_argnums=3,
         donate_argnums=0,
         devices=list(devices),
     )
-    local = _local_mesh(devices)
-    indices = np.array([devices.index(device) for device in local.devices], np.int32)
-    indices = jax.device_put(indices, jax.sharding.NamedSharding(local, jax.sharding.PartitionSpec(AXIS_NAME)))
+    indices = shard(np.array(local_indices(devices), np.int32), devices)
 
-    def run(state: Any, images: jax.Array, num_steps: int) -> tuple[Any, Any]:
+    def run(state: Any, images: Any, num_steps: int) -> tuple[Any, Any]:
         return mapped(state, images, indices, num_steps)
 
     return run

@@ -11,7 +11,7 @@ import optax
 
 from air_jax import metrics
 from air_jax.data.deformation import Deformation, draw_displacements
-from air_jax.data.pairs import draw_pairs
+from air_jax.data.pairs import pairs_of_step, step_key
 from air_jax.losses import Objective
 from air_jax.preprocess import to_unit_range
 from air_jax.transforms import warp
@@ -54,6 +54,7 @@ def make_train_steps(
     num_devices: int,
     axis_name: str,
     deformation: Deformation | None = None,
+    streaming: bool = False,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Builds the function that takes many training steps in one dispatch, for one of `num_devices` devices.
 
@@ -70,27 +71,28 @@ def make_train_steps(
       num_devices: devices over which `axis_name` is mapped.
       axis_name: name of the mapped axis.
       deformation: when given, the fixed image of a pair is the moving one, artificially deformed.
+      streaming: whether the images of each step's pairs come from the host, see `air_jax.data.stream`.
 
     Returns:
-      `train_steps(state, images, device, num_steps)` with `images` `[n, *S, C]` on the device, `device` this device's
-      index and `num_steps` a Python int; it returns the new state and, by name, each step's metrics `[num_steps]`:
-      `loss`, its terms, and `grad_norm`.
+      `train_steps(state, images, device, num_steps)`, with `device` this device's index and `num_steps` a Python int.
+      `images` are all training images `[n, *S, C]`; with `streaming`, this device's fixed and moving images of each
+      step, `[num_steps, batch_size / num_devices, *S, C]` twice. It returns the new state and, by name, each step's
+      metrics `[num_steps]`: `loss`, its terms, and `grad_norm`.
     """
     local_size = batch_size // num_devices
 
-    def train_step(state: TrainState, images: jax.Array, device: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        pairs_key, dropout_key = jax.random.split(key)
-        indices = draw_pairs(pairs_key, images.shape[0], batch_size)
+    def local(array: jax.Array, device: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice_in_dim(array, device * local_size, local_size)
 
-        def local(array):
-            return jax.lax.dynamic_slice_in_dim(array, device * local_size, local_size)
-
-        fixed, moving = (to_unit_range(images[local(index)]) for index in indices)
+    def train_step(
+        state: TrainState, fixed: jax.Array, moving: jax.Array, device: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = step_key(seed, state.step)
+        fixed, moving = to_unit_range(fixed), to_unit_range(moving)
         if deformation is not None:
-            keys = local(jax.random.split(jax.random.fold_in(key, 2), batch_size))
+            keys = local(jax.random.split(jax.random.fold_in(key, 2), batch_size), device)
             fixed = warp(moving, draw_displacements(keys, moving.shape[1:-1], deformation))
-        rngs = {"dropout": jax.random.fold_in(dropout_key, device)}
+        rngs = {"dropout": jax.random.fold_in(jax.random.split(key)[1], device)}
 
         def loss_fn(params):
             displacement, _ = model.apply({"params": params}, fixed, moving, deterministic=False, rngs=rngs)
@@ -107,11 +109,18 @@ def make_train_steps(
             "grad_norm": optax.tree.norm(grads),
         }
 
-    def train_steps(state: TrainState, images: jax.Array, device: jax.Array, num_steps: int):
+    def train_steps(state: TrainState, images: Any, device: jax.Array, num_steps: int):
+        def one(state, batch):
+            if not streaming:
+                indices = pairs_of_step(seed, state.step, images.shape[0], batch_size)
+                batch = tuple(images[local(index, device)] for index in indices)
+            return train_step(state, *batch, device)
+
+        batches = images if streaming else None
         if num_steps == 1:  # without the loop, in which XLA's CPU compiler makes convolutions slow
-            state, step_metrics = train_step(state, images, device)
+            state, step_metrics = one(state, jax.tree.map(lambda array: array[0], batches))
             return state, jax.tree.map(lambda value: value[None], step_metrics)
-        return jax.lax.scan(lambda state, _: train_step(state, images, device), state, length=num_steps)
+        return jax.lax.scan(one, state, batches, length=num_steps)
 
     return train_steps
 

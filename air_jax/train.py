@@ -172,129 +172,14 @@ def _resume(state: TrainState, checkpoints: Checkpoints, config: ConfigDict, wor
             )
         print(f"resuming from step {step:,} of {config.num_train_steps:,} in {workdir}", flush=True)
         state = TrainState(jnp.asarray(step, jnp.int32), params, opt_state)
-    kept = [line for line in _read_log(workdir) if line["step"] <= int(state.step)]
-    replace_text(workdir / LOG_NAME, "".join(json.dumps(line) + "\n" for line in kept))
+    run_log.drop_after(workdir, int(state.step))
     return state
-
-
-def _read_log(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, but for those cut short when a run was killed; none where there is no log."""
-    lines = []
-    if (workdir / LOG_NAME).exists():
-        for text in (workdir / LOG_NAME).read_text().splitlines():
-            try:
-                lines.append(json.loads(text))
-            except ValueError:
-                continue
-    return lines
-
-
-def _dispatch(run: Callable, model: nn.Module, devices: Sequence[jax.Device]) -> Callable:
-    """`run`, or on a CPU, for a model with convolutions, `run` one step at a time.
-
-    XLA's CPU compiler makes the gradients of convolutions 50 to 100 times slower inside a loop than outside.
-    """
-    if devices[0].platform != "cpu" or not getattr(model, "has_convolutions", False):
-        return run
-
-    def run_one_by_one(state: TrainState, images: jax.Array, num_steps: int):
-        collected = []
-        for _ in range(num_steps):
-            state, step_metrics = run(state, images, 1)
-            collected.append(jax.tree.map(np.asarray, step_metrics))
-        return state, jax.tree.map(lambda *values: np.concatenate(values), *collected)
-
-    return run_one_by_one
-
-
-def _train_loop(
-    state: TrainState,
-    run: Callable[..., tuple[TrainState, dict[str, jax.Array]]],
-    scorer: Scorer,
-    checkpoints: Checkpoints | None,
-    dataset: Dataset,
-    config: ConfigDict,
-    workdir: Path,
-    devices: Sequence[jax.Device],
-) -> None:
-    """Takes steps in dispatches of `log_every`; validates and saves every `eval_every` steps and at the end.
-
-    Every process validates, so that none waits for another; those without `checkpoints` write nothing.
-    """
-    state, images = replicate((state, dataset.train.images), devices)
-    pairs = scoring.pair_lists(dataset.validation, config)["random_pairs"]
-    step, saved_step, total = int(state.step), int(state.step), config.num_train_steps
-    first_step, busy_seconds, compiled = step, 0.0, set()
-    while step < total:
-        num_steps = min(config.log_every - step % config.log_every, total - step)
-        start = time.perf_counter()
-        state, step_metrics = run(state, images, num_steps)
-        # Fetching the metrics blocks, which also keeps several virtual CPU devices from a deadlock (jax <= 0.11.2).
-        step_metrics = jax.tree.map(np.asarray, step_metrics)
-        seconds = time.perf_counter() - start
-        _check_finite(step_metrics, step, saved_step, workdir)
-        step += num_steps
-
-        # The first dispatch of each length compiles, so it tells nothing of the speed.
-        line = {"step": step, **{name: float(values.mean()) for name, values in step_metrics.items()}}
-        line["pairs_per_second"] = num_steps * config.batch_size / seconds
-        if num_steps in compiled:
-            busy_seconds += seconds
-        else:
-            line["seconds_to_compile_and_run"] = seconds
-            first_step += num_steps
-            compiled.add(num_steps)
-        _log(workdir, line)
-        left = (total - step) * busy_seconds / (step - first_step) if step > first_step else math.nan
-        _print_progress(line, total, left)
-
-        if step % config.eval_every == 0 or step == total:
-            scores = scorer.score(state.params, dataset.validation.images, pairs)["after"]
-            _log(workdir, {"step": step, **{f"validation_{name}": score for name, score in scores.items()}})
-            say(
-                f"  validation: Dice {scores['dice']:.4f}, MSE {scores['mse']:.5f}, "
-                f"folding {scores['folding_percent']:.2f} %"
-            )
-            if checkpoints is not None:
-                checkpoints.save(step, state.params, state.opt_state, scores)
-            saved_step = step
-
-
-def _check_finite(step_metrics: dict[str, np.ndarray], step: int, saved_step: int, workdir: Path) -> None:
-    # The gradient as well: a bad one spoils the parameters one step before it shows in the loss.
-    finite = np.isfinite(step_metrics["loss"]) & np.isfinite(step_metrics["grad_norm"])
-    if finite.all():
-        return
-    bad_step = step + int(np.flatnonzero(~finite)[0]) + 1
-    left = (
-        f"the checkpoint of step {saved_step} in {workdir} is whole" if saved_step else "no checkpoint had been written"
-    )
-    raise UserError(
-        f"loss or gradient is not finite at step {bad_step}, so the run stops; {left}; "
-        "try a lower --config.learning_rate"
-    )
-
-
-def _log(workdir: Path, line: dict[str, Any]) -> None:
-    if not is_first_process():
-        return
-    with (workdir / LOG_NAME).open("a") as log:
-        log.write(json.dumps(line) + "\n")
-
-
-def _print_progress(line: dict[str, Any], total: int, seconds_left: float) -> None:
-    if "seconds_to_compile_and_run" in line:
-        speed = f"{line['seconds_to_compile_and_run']:.1f} s with compilation"
-    else:
-        speed = f"{line['pairs_per_second']:,.0f} pairs/s"
-    left = "" if math.isnan(seconds_left) else f"  {int(seconds_left) // 60}:{int(seconds_left) % 60:02d} left"
-    say(f"step {line['step']:,}/{total:,}  loss {line['loss']:.5f}  {speed}{left}")
 
 
 def _draw(registration: Registration, dataset: Dataset, config: ConfigDict, workdir: Path) -> None:
     """Writes the figures of a run; those that show images only where a page can show them: 2-D, grey or RGB."""
     figures = {}
-    if lines := _read_log(workdir):
+    if lines := run_log.read(workdir):
         figures["curves"] = visualize.curves_figure(lines)
     if len(dataset.image_shape) == 3 and dataset.image_shape[-1] in (1, 3):
         pairs = scoring.pair_lists(dataset.test, config)["random_pairs"][:NUM_DRAWN_PAIRS]

@@ -25,6 +25,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.log_every = 200  # steps in one dispatch, and between lines of metrics.jsonl
     config.eval_every = 1_000  # steps between validations, each with a checkpoint
 
+    config.compilation_cache = True  # the second start of a config compiles little; in the user's cache folder
+    # Whether each step's images come from the host. Default: only when they would fill half of a device's memory.
+    config.streaming = config_dict.placeholder(bool)
+
     config.dataset = ml_collections.ConfigDict()
     config.dataset.name = "mnist"  # "digits", or any TFDS set of equal-sized uint8 images
     config.dataset.train_fraction = 0.8  # the rest is the test part (section 3.1)

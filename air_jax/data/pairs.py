@@ -17,6 +17,16 @@ def draw_pairs(key: jax.Array, num_images: int, num_pairs: int) -> tuple[jax.Arr
     return fixed, jnp.mod(fixed + offset, num_images)
 
 
+def step_key(seed: int, step: jax.Array) -> jax.Array:
+    """The key that all draws of a training step come from."""
+    return jax.random.fold_in(jax.random.key(seed), step)
+
+
+def pairs_of_step(seed: int, step: jax.Array, num_images: int, num_pairs: int) -> tuple[jax.Array, jax.Array]:
+    """The pairs of a training step, a function of (seed, step); see `draw_pairs`."""
+    return draw_pairs(jax.random.split(step_key(seed, step))[0], num_images, num_pairs)
+
+
 def random_pairs(seed: int, num_images: int, num_pairs: int) -> np.ndarray:
     """A fixed list of pairs for scoring, any image to any other: indices `[num_pairs, 2]`, fixed first."""
     rng = np.random.default_rng(seed)
