@@ -157,7 +157,7 @@ def read(workdir: Path) -> tuple[ConfigDict, tuple[int, ...]]:
 def check_same_run(config: ConfigDict, workdir: Path) -> None:
     """Raises `UserError` when `workdir` holds a run of another config.
 
-    Keys that do not change what is computed may differ; so may `num_train_steps`, unless the learning rate depends on it.
+    Keys that do not change what is computed may differ; `num_train_steps` too, unless the learning rate depends on it.
     """
     if not (workdir / FILE_NAME).exists():
         return

@@ -21,7 +21,7 @@ from air_jax.steps import TrainState
 
 
 def dispatches(step: int, total: int, log_every: int) -> Iterator[tuple[int, int]]:
-    """From `step` to `total`, each dispatch's first step and number of steps: up to the next multiple of `log_every`."""
+    """First step and number of steps of each dispatch from `step` to `total`; they end at multiples of `log_every`."""
     while step < total:
         num_steps = min(log_every - step % log_every, total - step)
         yield step, num_steps

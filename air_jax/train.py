@@ -11,20 +11,16 @@ Where several processes train together, each takes its share of every batch; the
 
 import contextlib
 import json
-import math
-import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from air_jax import config as configs
-from air_jax import scoring, summary, visualize
+from air_jax import feed, loop, run_log, scoring, summary, visualize
 from air_jax.checkpoint import Checkpoints
 from air_jax.data import Dataset, load_dataset
 from air_jax.data.deformation import draw_displacements
@@ -36,7 +32,6 @@ from air_jax.parallel import (
     AXIS_NAME,
     all_devices,
     check_agreement,
-    data_parallel,
     from_first_process,
     is_first_process,
     replicate,
@@ -46,14 +41,16 @@ from air_jax.preprocess import to_unit_range
 from air_jax.registration import Registration
 from air_jax.registration import load as load_registration
 from air_jax.scoring import Scorer
+from air_jax.startup import StartUp
 from air_jax.steps import TrainState, init_state, make_train_steps
 from air_jax.transforms import warp
 
-LOG_NAME = "metrics.jsonl"
 NUM_DRAWN_PAIRS = 6
 
 
-def train(config: ConfigDict, workdir: str | Path, *, dataset: Dataset | None = None) -> dict[str, Any]:
+def train(
+    config: ConfigDict, workdir: str | Path, *, dataset: Dataset | None = None, start: StartUp | None = None
+) -> dict[str, Any]:
     """Trains, validates, scores and draws, as the config says; resumes when `workdir` holds a run of the same config.
 
     Args:
@@ -61,6 +58,7 @@ def train(config: ConfigDict, workdir: str | Path, *, dataset: Dataset | None = 
       workdir: folder of the run; afterwards it holds `config.json`, `metrics.jsonl`, `checkpoints/`, `eval.json` and
         `figures/`.
       dataset: the data set, where it is at hand; loaded as `config.dataset` says otherwise.
+      start: times the start, where the caller has begun to.
 
     Returns:
       The final scores, as in `eval.json`; nothing in processes other than the first.
@@ -69,15 +67,18 @@ def train(config: ConfigDict, workdir: str | Path, *, dataset: Dataset | None = 
       UserError: the config, the workdir or the data will not do, or the loss stopped being finite.
     """
     workdir = Path(workdir).expanduser()
+    start = start or StartUp()
 
     # ---- Config and data ---------------------------------------------------------------------------------------------
     configs.check(config)
     check_agreement(config.to_json_best_effort(), "the config")
-    devices = all_devices()
+    with start.item("devices"):
+        devices = all_devices()
     if config.batch_size % len(devices):
         raise UserError(f"--config.batch_size={config.batch_size}: must be a multiple of the {len(devices)} devices")
     configs.check_same_run(config, workdir)
-    dataset = dataset or load_dataset(**config.dataset)
+    with start.item("data"):
+        dataset = dataset or load_dataset(**config.dataset)
     configs.check_same_images(dataset.image_shape, workdir)
     from_first_process(lambda: _make_workdir(workdir))
     say(
@@ -90,8 +91,10 @@ def train(config: ConfigDict, workdir: str | Path, *, dataset: Dataset | None = 
     optimizer = make_optimizer(
         config.learning_rate, config.schedule, config.warmup_steps, config.num_train_steps, config.clip_norm
     )
-    state = init_state(model, optimizer, config.seed, dataset.image_shape)
-    say(summary.table(model, state.params, dataset.image_shape))
+    with start.item("model"):
+        state = init_state(model, optimizer, config.seed, dataset.image_shape)
+        say(summary.table(model, state.params, dataset.image_shape))
+    streaming = not feed.fits(dataset.train.images, devices) if config.streaming is None else config.streaming
     train_steps = make_train_steps(
         model,
         optimizer,
@@ -101,22 +104,38 @@ def train(config: ConfigDict, workdir: str | Path, *, dataset: Dataset | None = 
         num_devices=len(devices),
         axis_name=AXIS_NAME,
         deformation=configs.deformation(config),
+        streaming=streaming,
     )
 
     # ---- Training ----------------------------------------------------------------------------------------------------
     with Checkpoints(workdir / "checkpoints") if is_first_process() else contextlib.nullcontext() as checkpoints:
-        state = from_first_process(lambda: _resume(state, checkpoints, config, workdir), like=state)
+        with start.item("checkpoint"):
+            state = from_first_process(lambda: _resume(state, checkpoints, config, workdir), like=state)
         if is_first_process():
             configs.write(config, dataset.image_shape, workdir)
-        _train_loop(
-            state,
-            _dispatch(data_parallel(train_steps, devices), model, devices),
+        at_most = feed.steps_per_dispatch(model, devices)
+        if streaming:
+            say("the training images stay on the host; each step's are streamed to the devices")
+            run = feed.streamed(
+                train_steps,
+                dataset.train.images,
+                devices,
+                list(loop.dispatches(int(state.step), config.num_train_steps, config.log_every)),
+                seed=config.seed,
+                batch_size=config.batch_size,
+                at_most=at_most,
+            )
+        else:
+            run = feed.resident(train_steps, dataset.train.images, devices, at_most=at_most)
+        loop.train_loop(
+            replicate(state, devices),
+            run,
             Scorer(model, config.eval.batch_size, configs.deformation(config), config.eval.pairs_seed),
             checkpoints,
-            dataset,
+            dataset.validation,
             config,
             workdir,
-            devices,
+            start,
         )
 
     # ---- Scores and figures, of the best checkpoint ------------------------------------------------------------------

@@ -1,10 +1,14 @@
 """Four virtual CPU devices for every test; they must be asked for before JAX starts."""
 
 import os
+import tempfile
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
+
+# Runs in processes of their own must neither find nor leave anything in the user's cache; they share what they compile.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="air_jax_tests_"))
 
 import jax
 import pytest
