@@ -24,7 +24,7 @@ def fits(images: np.ndarray, devices: Sequence[jax.Device]) -> bool:
 
 
 def steps_per_dispatch(model: nn.Module, devices: Sequence[jax.Device]) -> int | None:
-    """1 for convolutions on a CPU, where they are 50 to 100 times slower inside XLA's loop; else None, for any number."""
+    """1 for convolutions on a CPU, 50 to 100 times slower inside XLA's loop; otherwise None, for any number."""
     return 1 if devices[0].platform == "cpu" and getattr(model, "has_convolutions", False) else None
 
 

@@ -10,9 +10,9 @@ set `A` of axes, two linear maps take part:
 
     d/dx_b S_A = S_{A + b}   for b not in A, else 0          (S_A)^T = T_A
 
-and the same for `T_A`: no further map is needed, whatever is differentiated, forward or reverse, and however often.
-JAX finds derivatives of `map_coordinates` by itself, but reads each corner anew for every component and scatters into an
-array of its own for every corner; here one pass over the corners gives the value and all slopes. They are primitives,
+and the same for `T_A`: no other map is needed, whatever is differentiated, forward or reverse, however often.
+JAX finds derivatives of `map_coordinates` by itself, but reads each corner anew for each component and scatters into an
+array of its own for each corner; here one pass over the corners gives the value and all slopes. They are primitives,
 because nothing else in JAX lets a linear map have a transpose of its own and be differentiated further.
 """
 
@@ -155,7 +155,7 @@ def _each(function, arguments):
 
 
 def _pieces(array: jax.Array):
-    """`[B, *T, K]` to `[pieces, images, points, K]`: some images whole, or one in parts; and the way back for results."""
+    """`[B, *T, K]` to `[pieces, images, points, K]`: some images whole, or one in parts; and the way back."""
     batch, *rest, size = array.shape
     num_points = math.prod(rest)
     array = array.reshape(batch, num_points, size)
@@ -199,7 +199,7 @@ def _pad(volumes: jax.Array, mode: str) -> jax.Array:
 
 
 def _cell(points: jax.Array, starts: jax.Array, shape: Sequence[int], mode: str):
-    """What each axis adds to the lower and the upper corners' flat index, and the fractions along it; `[images, points]`."""
+    """What each axis adds to the flat index of lower and of upper corners, and the fractions: `[images, points]` each."""
     padded = _padded_shape(shape, mode)
     indices, fractions = [], []
     for axis, size in enumerate(padded):
@@ -337,7 +337,7 @@ def _batch(primitive, arguments, dims, **params):
 
 
 def _register(primitive, implementation, abstract, jvp, transpose):
-    primitive.def_impl(partial(jax.jit(implementation, static_argnames=("axis_sets", "mode", "shape"))))
+    primitive.def_impl(lambda *arguments, **params: jax.jit(partial(implementation, **params))(*arguments))
     primitive.def_abstract_eval(abstract)
     mlir.register_lowering(primitive, mlir.lower_fun(implementation, multiple_results=primitive.multiple_results))
     ad.primitive_jvps[primitive] = jvp
