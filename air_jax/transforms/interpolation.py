@@ -128,7 +128,7 @@ def _map_coordinates(volumes: jax.Array, points: jax.Array, mode: str) -> jax.Ar
         return jax.vmap(jax.vmap(sample, (-1, None), -1))(volumes, points)
 
     num_pieces, num_images, *rest = points.shape
-    if num_images == len(volumes):
+    if num_pieces == 1:
         return sample_images(volumes, points[0])[None]
     if num_images > 1:  # some whole images in each piece
         return jax.lax.map(
@@ -199,7 +199,7 @@ def _pad(volumes: jax.Array, mode: str) -> jax.Array:
 
 
 def _cell(points: jax.Array, starts: jax.Array, shape: Sequence[int], mode: str):
-    """What each axis adds to the flat index of lower and of upper corners, and the fractions: `[images, points]` each."""
+    """What each axis adds to the flat index of lower and of upper corners, and fractions: `[images, points]` each."""
     padded = _padded_shape(shape, mode)
     indices, fractions = [], []
     for axis, size in enumerate(padded):
@@ -323,10 +323,10 @@ def _scatter_transpose(cotangent, *arguments, axis_sets, mode, shape):
 
 def _batch(primitive, arguments, dims, **params):
     """Another batch axis joins the first one."""
-    size = next(a.shape[d] for a, d in zip(arguments, dims, strict=True) if d is not batching.not_mapped)
+    size = next(a.shape[d] for a, d in zip(arguments, dims, strict=True) if d is not None)
     merged = []
     for argument, dim in zip(arguments, dims, strict=True):
-        if dim is batching.not_mapped:
+        if dim is None:
             argument = jnp.broadcast_to(argument, (size, *argument.shape))
         else:
             argument = jnp.moveaxis(argument, dim, 0)
