@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import flax.struct
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import optax
 
@@ -100,7 +101,8 @@ def make_train_steps(
             return jnp.mean(loss), jax.tree.map(jnp.mean, terms)
 
         (loss, terms), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        grads, loss, terms = jax.lax.pmean((grads, loss, terms), axis_name)
+        flat, restore = jax.flatten_util.ravel_pytree((grads, loss, terms))
+        grads, loss, terms = restore(jax.lax.pmean(flat, axis_name))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state), {

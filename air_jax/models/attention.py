@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from air_jax.models.small_attention import small_attention, suits_small_attention
+
 # The paper does not name its initialisation. At AiR's small width, kernels of a tenth of LeCun's variance train faster
 # than Flax's default and than PyTorch's (a third), see experiments/README.md.
 KERNEL_INIT = nn.initializers.variance_scaling(0.1, "fan_in", "uniform")
@@ -84,6 +86,8 @@ class MultiHeadAttention(nn.Module):
         if self.flash_attention and can_use_flash_attention(self.head_size, self.dtype, jax.default_backend()):
             attended = jax.nn.dot_product_attention(query, key, value, bias, implementation="cudnn")
             weights = None
+        elif suits_small_attention(query, key, jax.default_backend()):
+            attended, weights = small_attention(query, key, value, None if bias is None else bias[0])
         else:
             weights = nn.dot_product_attention_weights(query, key, bias=bias, dtype=self.dtype)
             attended = jnp.einsum("bhqk,bkhd->bqhd", weights, value)

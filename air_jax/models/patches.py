@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from air_jax.layout import in_order
+
 
 def patchify(image: jax.Array, patch_size: Sequence[int]) -> jax.Array:
     """Cuts an image into non-overlapping patches, by reshapes alone.
@@ -18,22 +20,20 @@ def patchify(image: jax.Array, patch_size: Sequence[int]) -> jax.Array:
       `[B, *G, P]` with `G = S / patch_size` and `P = prod(patch_size) * C`.
     """
     batch, *shape, channels = image.shape
-    num_axes = len(shape)
-    split = [n for size, patch in zip(shape, patch_size, strict=True) for n in (size // patch, patch)]
-    blocks = image.reshape(batch, *split, channels)
-    grid_axes = [1 + 2 * axis for axis in range(num_axes)]
-    patch_axes = [2 + 2 * axis for axis in range(num_axes)]
-    blocks = blocks.transpose(0, *grid_axes, *patch_axes, 2 * num_axes + 1)
-    return blocks.reshape(*blocks.shape[: num_axes + 1], -1)
+    grid = [size // patch for size, patch in zip(shape, patch_size, strict=True)]
+    # As few axes as can be: the batch goes with the first one of the grid, channels go with the last one of the patch.
+    split = [n for pair in zip(grid, patch_size, strict=True) for n in pair]
+    blocks = image.reshape(batch * split[0], *split[1:-1], split[-1] * channels)
+    blocks = in_order(blocks.transpose(*range(0, 2 * len(shape), 2), *range(1, 2 * len(shape), 2)))
+    return blocks.reshape(batch, *grid, -1)
 
 
 def unpatchify(patches: jax.Array, patch_size: Sequence[int]) -> jax.Array:
     """Inverse of `patchify`: `[B, *G, prod(patch_size) * C]` to `[B, *(G * patch_size), C]`."""
     batch, *grid, _ = patches.shape
     num_axes = len(grid)
-    blocks = patches.reshape(batch, *grid, *patch_size, -1)
-    order = [axis for n in range(num_axes) for axis in (1 + n, 1 + num_axes + n)]
-    blocks = blocks.transpose(0, *order, 2 * num_axes + 1)
+    blocks = patches.reshape(batch * grid[0], *grid[1:], *patch_size[:-1], -1)
+    blocks = in_order(blocks.transpose([axis for n in range(num_axes) for axis in (n, num_axes + n)]))
     return blocks.reshape(batch, *(g * p for g, p in zip(grid, patch_size, strict=True)), -1)
 
 

@@ -28,6 +28,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.scipy.ndimage import map_coordinates
 
+from air_jax.layout import in_order
+
 MODES = ("constant", "nearest", "mirror", "reflect", "wrap")
 # On a CPU, points are taken in pieces whose corners and weights stay in the cache; elsewhere all at once.
 POINTS_AT_ONCE = 2**15
@@ -40,7 +42,7 @@ def interpolate(volumes: jax.Array, coordinates: jax.Array, mode: str) -> jax.Ar
 
     Differentiable in both, to any order. `mode` is one of `MODES`, see `air_jax.warp`.
     """
-    return _gather(volumes, coordinates, axis_sets=((),), mode=mode)[0]
+    return _gather(volumes, in_order(coordinates), axis_sets=((),), mode=mode)[0]
 
 
 # ---- The two maps ----------------------------------------------------------------------------------------------------
@@ -195,7 +197,9 @@ def _padded_shape(shape: Sequence[int], mode: str) -> tuple[int, ...]:
 
 def _pad(volumes: jax.Array, mode: str) -> jax.Array:
     volumes = volumes.astype(jnp.float32)
-    return jnp.pad(volumes, [(0, 0), *[(1, 1)] * (volumes.ndim - 2), (0, 0)]) if mode == "constant" else volumes
+    if mode != "constant":
+        return volumes
+    return in_order(jnp.pad(volumes, [(0, 0), *[(1, 1)] * (volumes.ndim - 2), (0, 0)]))
 
 
 def _cell(points: jax.Array, starts: jax.Array, shape: Sequence[int], mode: str):
