@@ -4,6 +4,14 @@ Arrays: images are `[B, *S, C]` float32 in [0, 1]; displacements are pull-back f
 array-index order, `warped(p) = moving(p + displacement(p))`; `S` is `(H, W)` or `(D, H, W)`.
 """
 
+import os
+import sys
+
+if sys.version_info < (3, 12):
+    # JAX 0.10, the last one for Python 3.11, logs an error for every program that it reads from its cache on a CPU, and
+    # runs it all the same. It asks for this level only once, when it is imported.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 from air_jax._version import __version__
 from air_jax.errors import UserError
 from air_jax.models import AiR

@@ -33,6 +33,8 @@ def main() -> None:
     start = startup.StartUp(imports=time.process_time())
     if CONFIG.value.get("compilation_cache"):
         startup.use_compilation_cache()
+    if COORDINATOR_ADDRESS.value is None and not DISTRIBUTED.value:
+        parallel.use_cores(CONFIG.value.get("batch_size", 1))
     workdir = WORKDIR.value or Path("runs") / Path(config_flags.get_config_filename(FLAGS["config"])).stem
     with parallel.processes(COORDINATOR_ADDRESS.value, NUM_PROCESSES.value, PROCESS_ID.value, detect=DISTRIBUTED.value):
         train(CONFIG.value, workdir, start=start)

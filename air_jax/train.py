@@ -77,6 +77,7 @@ def train(
     if config.batch_size % len(devices):
         raise UserError(f"--config.batch_size={config.batch_size}: must be a multiple of the {len(devices)} devices")
     configs.check_same_run(config, workdir)
+    say(f"devices: {len(devices)} x {devices[0].device_kind}, {config.batch_size // len(devices)} pairs a step each")
     with start.item("data"):
         dataset = dataset or load_dataset(**config.dataset)
     configs.check_same_images(dataset.image_shape, workdir)

@@ -51,7 +51,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.recursive = False  # one set of weights applied N times
     config.model.feed_forward = 64  # not in the paper; the authors' code used 2048
     config.model.dropout = 0.0
-    config.model.flash_attention = False  # True: cuDNN's, on a GPU with bfloat16 and heads of a multiple of 8
+    config.model.flash_attention = False  # True: for many tokens; never holds all weights in memory
     config.model.remat = False  # True: less memory, more time
     config.model.dtype = "float32"  # of the Transformer; or "bfloat16"
 

@@ -41,7 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.relative_radius = 6
     config.model.self_attention = False  # True: among the patches of one image, too
     config.model.dropout = 0.0
-    config.model.flash_attention = False  # True: cuDNN's, on a GPU with bfloat16 and heads of a multiple of 8
+    config.model.flash_attention = False  # True: for many tokens; never holds all weights in memory
     config.model.remat = False  # True: less memory, more time
     config.model.dtype = "float32"
 

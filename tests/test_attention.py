@@ -75,10 +75,37 @@ def test_flash_attention_computes_the_same(name, monkeypatch):
     np.testing.assert_allclose(displacement, expected, atol=1e-4)
 
 
-def test_flash_attention_is_left_where_cudnn_cannot():
+def test_cudnn_where_it_can():
     assert can_use_flash_attention(16, jnp.bfloat16, "gpu")
     assert not can_use_flash_attention(4, jnp.bfloat16, "gpu")
     assert not can_use_flash_attention(16, jnp.float32, "gpu")
     assert not can_use_flash_attention(16, jnp.bfloat16, "cpu")
-    model, variables, fixed, moving = start("air", flash_attention=True)
-    assert "cross_attention" in model.apply(variables, fixed, moving)[1]["decoder"]["block_0"]
+
+
+@pytest.mark.parametrize("name", ["air", "pyramid"])
+@pytest.mark.parametrize("chunk_size", [3, 100])
+def test_elsewhere_flash_attention_goes_by_chunks_and_computes_the_same(name, chunk_size, monkeypatch):
+    model, variables, fixed, moving = start(name)
+    monkeypatch.setattr(attention, "CHUNK_SIZE", chunk_size)
+
+    def value_and_out(variables, model):
+        displacement, out = model.apply(variables, fixed, moving)
+        return jnp.sum(displacement**2), (displacement, out)
+
+    (_, (expected, _)), gradient = jax.value_and_grad(value_and_out, has_aux=True)(variables, model)
+    (_, (found, out)), found_gradient = jax.value_and_grad(value_and_out, has_aux=True)(
+        variables, model.clone(flash_attention=True)
+    )
+    assert out["decoder"]["block_0"] == {}
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradient))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4 * largest), found_gradient, gradient)
+
+
+def test_chunks_do_without_the_memory_of_all_weights():
+    tokens, heads, head_size = 16 * attention.CHUNK_SIZE, 2, 8
+    query = jnp.zeros((1, tokens, heads, head_size))
+    loss = jax.jit(jax.grad(lambda q, k, v: jnp.sum(attention.chunked_attention(q, k, v)), (0, 1, 2)))
+    needed = loss.lower(query, query, query).compile().memory_analysis().temp_size_in_bytes
+    all_weights = 4 * heads * tokens**2  # bytes; a plain gradient needs several such arrays
+    assert needed < all_weights / 2

@@ -38,7 +38,8 @@ class AiR(nn.Module):
       head: `dense`, `control_grid` or `bspline`, see `air_jax.models.heads`.
       num_squarings: 0 reads the head as a displacement, as the paper does; more, as a stationary velocity, which is
         integrated by scaling and squaring, so that the displacement hardly folds.
-      flash_attention: cuDNN's attention where it can be had, see `MultiHeadAttention`; `out` has no weights then.
+      flash_attention: memory that grows with the number of tokens, not with its square, see `MultiHeadAttention`;
+        `out` has no attention weights then.
       remat: less memory for more time, see `Stack`.
       dtype: dtype of the Transformer's computation. Parameters and displacement are float32.
     """

@@ -16,6 +16,9 @@ KERNEL_INIT = nn.initializers.variance_scaling(0.1, "fan_in", "uniform")
 # Layers that read a normalised input and do not write to the residual stream can start at full size.
 PRE_NORM_KERNEL_INIT = nn.initializers.lecun_normal()
 
+# Queries that `chunked_attention` takes at once.
+CHUNK_SIZE = 512
+
 
 class RelativePositionBias(nn.Module):
     """A learned bias for each head and each offset between two tokens of a grid (Liu et al. 2021, Swin, section 3.2).
@@ -56,8 +59,8 @@ class MultiHeadAttention(nn.Module):
       num_heads: number of heads.
       head_size: size of each head's queries, keys and values.
       kernel_init: initialises the projections to queries, keys and values.
-      flash_attention: on a GPU, with half precision and a head size that is a multiple of 8, cuDNN computes the
-        attention without ever holding its weights in memory; they are not returned then. Elsewhere it changes nothing.
+      flash_attention: never holds all weights in memory, and returns none. On a GPU, with half precision and a head
+        size that is a multiple of 8, cuDNN computes the attention so; elsewhere `chunked_attention` does.
       dtype: dtype of the computation; parameters are float32.
     """
 
@@ -83,9 +86,11 @@ class MultiHeadAttention(nn.Module):
 
         query, key, value = project("query", queries), project("key", memory), project("value", memory)
         bias = None if bias is None else bias[None].astype(self.dtype)
+        weights = None
         if self.flash_attention and can_use_flash_attention(self.head_size, self.dtype, jax.default_backend()):
             attended = jax.nn.dot_product_attention(query, key, value, bias, implementation="cudnn")
-            weights = None
+        elif self.flash_attention:
+            attended = chunked_attention(query, key, value, bias)
         elif suits_small_attention(query, key, jax.default_backend()):
             attended, weights = small_attention(query, key, value, None if bias is None else bias[0])
         else:
@@ -95,6 +100,41 @@ class MultiHeadAttention(nn.Module):
             queries.shape[-1], axis=(-2, -1), dtype=self.dtype, kernel_init=KERNEL_INIT, name="out"
         )
         return output(attended), weights
+
+
+def chunked_attention(query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+    """Attention of some queries after the others, in memory that grows with the number of tokens, not with its square.
+
+    The backward pass computes the weights anew (Rabe & Staats 2021, without their chunks of keys).
+
+    Args:
+      query: `[B, Tq, H, D]`.
+      key, value: `[B, Tk, H, D]`.
+      bias: `[1, H, Tq, Tk]`, added to the logits.
+
+    Returns:
+      `[B, Tq, H, D]`.
+    """
+    num_queries = query.shape[1]
+    size = min(num_queries, CHUNK_SIZE)
+    padding = -num_queries % size
+
+    def chunks(array, axis):
+        """Pads an axis, and moves its chunks to the front."""
+        widths = [(0, padding if index == axis else 0) for index in range(array.ndim)]
+        array = jnp.pad(array, widths)
+        shape = (*array.shape[:axis], -1, size, *array.shape[axis + 1 :])
+        return jnp.moveaxis(array.reshape(shape), axis, 0)
+
+    @jax.checkpoint
+    def attend(chunk):
+        query, bias = chunk
+        weights = nn.dot_product_attention_weights(query, key, bias=bias, dtype=query.dtype)
+        return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+    attended = jax.lax.map(attend, (chunks(query, 1), None if bias is None else chunks(bias, 2)))
+    attended = jnp.moveaxis(attended, 0, 1)
+    return attended.reshape(len(query), -1, *attended.shape[3:])[:, :num_queries]
 
 
 def can_use_flash_attention(head_size: int, dtype: DTypeLike, platform: str) -> bool:

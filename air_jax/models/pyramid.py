@@ -103,7 +103,8 @@ class PyramidAiR(nn.Module):
       relative_radius: patches at which the relative position bias stops distinguishing offsets; None for no bias.
       self_attention: False leaves only the attention between the images, of each moving patch to the fixed ones.
       dropout: dropout rate.
-      flash_attention: cuDNN's attention where it can be had, see `MultiHeadAttention`; `out` has no weights then.
+      flash_attention: memory that grows with the number of tokens, not with its square, see `MultiHeadAttention`;
+        `out` has no attention weights then.
       remat: less memory for more time, see `Stack`.
       dtype: dtype of the Transformers' computation. Parameters and displacement are float32.
     """

@@ -9,18 +9,16 @@ written out term by term, are fused loops. With queries `q` and keys `k` `[H, D,
     gather:   O(p, v)[h, d, i] = sum_j p[h, i, j] v[h, d, j]
     scatter:  R(p, g)[h, d, j] = sum_i p[h, i, j] g[h, d, i]
 
-The derivative of each in each argument is one of them again, so as primitives they are differentiable forward, in reverse
-and to any order, without JAX taking the sums apart.
+The derivative of each in each argument is one of them again, so as primitives they are differentiable forward, in
+reverse and to any order, without JAX taking the sums apart.
 """
-
-from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad
 
 from air_jax.layout import in_order
+from air_jax.primitives import make_primitive
 
 MAX_TOKENS, MAX_HEAD_SIZE, MIN_BATCH = 32, 8, 16
 
@@ -29,7 +27,8 @@ def suits_small_attention(queries: jax.Array, keys: jax.Array, platform: str) ->
     """Whether `small_attention` is the faster way for queries `[B, Tq, H, D]` and keys `[B, Tk, H, D]`."""
     batch, num_queries, _, head_size = queries.shape
     few = max(num_queries, keys.shape[1]) <= MAX_TOKENS and head_size <= MAX_HEAD_SIZE and batch >= MIN_BATCH
-    return few and platform == "cpu" and queries.dtype == jnp.float32
+    # Before 0.11 the compiler fuses the sums with the transposes around them, and takes five times as long.
+    return few and platform == "cpu" and queries.dtype == jnp.float32 and jax.__version_info__ >= (0, 11)
 
 
 def small_attention(
@@ -96,25 +95,14 @@ def _apart(implementation):
     return function
 
 
-def _batch(primitive, arguments, dims):
-    """Another batch axis joins the heads."""
-    size = next(a.shape[d] for a, d in zip(arguments, dims, strict=True) if d is not None)
-    merged = []
-    for argument, dim in zip(arguments, dims, strict=True):
-        argument = jnp.broadcast_to(argument, (size, *argument.shape)) if dim is None else jnp.moveaxis(argument, dim, 0)
-        merged.append(argument.reshape(-1, *argument.shape[2:]))
-    found = primitive.bind(*merged)
-    return found.reshape(size, -1, *found.shape[1:]), 0
-
-
 def _bilinear(name, implementation, left_rule, right_rule):
     """A primitive of two arguments, linear in each; the rules give the cotangents of the left and of the right one."""
-    primitive = Primitive(name)
-    primitive.def_impl(jax.jit(_apart(implementation)))
-    primitive.def_abstract_eval(lambda x, y: x.update(shape=jax.eval_shape(implementation, x, y).shape))
-    mlir.register_lowering(primitive, mlir.lower_fun(_apart(implementation), multiple_results=False))
+
+    def abstract(left, right):
+        return left.update(shape=jax.eval_shape(implementation, left, right).shape)
+
+    primitive = make_primitive(name, _apart(implementation), abstract, multiple_results=False)
     ad.defbilinear(primitive, left_rule, right_rule)
-    batching.primitive_batchers[primitive] = partial(_batch, primitive)
     return primitive.bind
 
 

@@ -19,16 +19,15 @@ because nothing else in JAX lets a linear map have a transpose of its own and be
 import itertools
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad
 from jax.scipy.ndimage import map_coordinates
 
 from air_jax.layout import in_order
+from air_jax.primitives import make_primitive
 
 MODES = ("constant", "nearest", "mirror", "reflect", "wrap")
 # On a CPU, points are taken in pieces whose corners and weights stay in the cache; elsewhere all at once.
@@ -260,11 +259,7 @@ def _weight(corner: Sequence[int], fractions: Sequence[jax.Array], axes: Sequenc
     )
 
 
-# ---- As primitives ---------------------------------------------------------------------------------------------------
-
-gather_p = Primitive("air_jax_gather")
-gather_p.multiple_results = True
-scatter_p = Primitive("air_jax_scatter")
+# ---- Their derivatives -----------------------------------------------------------------------------------------------
 
 
 def _gather_jvp(primals, tangents, *, axis_sets, mode):
@@ -325,30 +320,6 @@ def _scatter_transpose(cotangent, *arguments, axis_sets, mode, shape):
     return [next(found) if wanted else None for wanted in linear] + [None]
 
 
-def _batch(primitive, arguments, dims, **params):
-    """Another batch axis joins the first one."""
-    size = next(a.shape[d] for a, d in zip(arguments, dims, strict=True) if d is not None)
-    merged = []
-    for argument, dim in zip(arguments, dims, strict=True):
-        if dim is None:
-            argument = jnp.broadcast_to(argument, (size, *argument.shape))
-        else:
-            argument = jnp.moveaxis(argument, dim, 0)
-        merged.append(argument.reshape(-1, *argument.shape[2:]))
-    found = primitive.bind(*merged, **params)
-    split = jax.tree.map(lambda array: array.reshape(size, -1, *array.shape[1:]), found)
-    return split, jax.tree.map(lambda _: 0, split)
-
-
-def _register(primitive, implementation, abstract, jvp, transpose):
-    primitive.def_impl(lambda *arguments, **params: jax.jit(partial(implementation, **params))(*arguments))
-    primitive.def_abstract_eval(abstract)
-    mlir.register_lowering(primitive, mlir.lower_fun(implementation, multiple_results=primitive.multiple_results))
-    ad.primitive_jvps[primitive] = jvp
-    ad.primitive_transposes[primitive] = transpose
-    batching.primitive_batchers[primitive] = partial(_batch, primitive)
-
-
 def _gather_abstract(volumes, coordinates, *, axis_sets, mode):
     del mode
     return [volumes.update(shape=(*coordinates.shape[:-1], volumes.shape[-1]))] * len(axis_sets)
@@ -360,5 +331,9 @@ def _scatter_abstract(*arguments, axis_sets, mode, shape):
     return value.update(shape=(value.shape[0], *shape, value.shape[-1]))
 
 
-_register(gather_p, _gather_impl, _gather_abstract, _gather_jvp, _gather_transpose)
-_register(scatter_p, _scatter_impl, _scatter_abstract, _scatter_jvp, _scatter_transpose)
+gather_p = make_primitive("air_jax_gather", _gather_impl, _gather_abstract, multiple_results=True)
+ad.primitive_jvps[gather_p] = _gather_jvp
+ad.primitive_transposes[gather_p] = _gather_transpose
+scatter_p = make_primitive("air_jax_scatter", _scatter_impl, _scatter_abstract, multiple_results=False)
+ad.primitive_jvps[scatter_p] = _scatter_jvp
+ad.primitive_transposes[scatter_p] = _scatter_transpose

@@ -1,10 +1,10 @@
 """Speed side by side: air_jax against PyTorch on the same machine, in the same run.
 
-  python -m experiments.benchmark [--works train warp_forward ...] [--contenders air_jax "torch eager" ...]
+  python -m experiments.benchmark [--works train warp ...] [--contenders air_jax "torch eager" ...]
 
 Every contender does every piece of work in a process of its own, in turns: first each once, then each again, for
 `--rounds` rounds, so that a busy minute of the machine falls on all. A process calls twice to compile and warm up, then
-times `repeats` calls; the figure is the median over all rounds. What it prints stands in `results/`, as JSON.
+times `repeats` calls; the figure is the median over all rounds. What it prints stands in `results/`, as JSON and text.
 PyTorch contenders are left out where PyTorch is not installed (`pip install torch`).
 """
 
@@ -21,31 +21,26 @@ import sys
 import time
 from pathlib import Path
 
-from experiments.benchmark.works import VOLUME_SHAPE, WARPS, works
+from experiments.benchmark.works import VOLUME_SHAPE, Work, works
 
 FOLDER = Path(__file__).resolve().parent
-CONTENDERS = ("air_jax", "torch eager", "torch.compile", "torch cuda graph")
+CONTENDERS = ("air_jax", "torch eager", "torch compile", "torch cuda graph")
 
 
-def run_here(contender: str, work: str, batch_size: int, shape: tuple[int, ...]) -> dict:
+def run_here(contender: str, work: str, repeats: int, shape: tuple[int, ...]) -> dict:
     """Does one piece of work in this process; returns its times in seconds."""
-    kind = work.removeprefix("warp_")
     started = time.perf_counter()
     if contender == "air_jax":
         from experiments.benchmark import jax_contender
 
-        prepared = jax_contender.train(batch_size) if work == "train" else jax_contender.warping(kind, shape)
+        call, cost = jax_contender.prepare(work, shape)
     else:
         from experiments.benchmark import torch_contender
 
-        mode = contender.removeprefix("torch ")
-        prepared = (
-            torch_contender.train(batch_size, mode) if work == "train" else torch_contender.warping(kind, shape, mode)
-        )
-    call, cost = prepared
+        call, cost = torch_contender.prepare(work, shape, contender.removeprefix("torch ")), {}
     prepared_at = time.perf_counter()
     seconds = []
-    for _ in range(2 + works(batch_size)[work].repeats):
+    for _ in range(2 + repeats):
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
@@ -71,9 +66,12 @@ def machine() -> dict:
     for package in ("jax", "flax", "optax", "torch"):
         if importlib.util.find_spec(package):
             versions[package] = importlib.metadata.version(package)
+    import jax
+
     names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     return {
         "date": datetime.date.today().isoformat(),
+        "device": jax.devices()[0].device_kind,
         "processor": names[0] if names else platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
@@ -87,55 +85,83 @@ def _cpuinfo() -> list[str]:
 
 
 def table(report: dict) -> str:
-    """The report as a Markdown table: median time of a call, its spread, and how often air_jax fits into it."""
+    """The report as a Markdown table: times of a call and their spread, against air_jax, and against the machine."""
     lines = [
-        "| work | contender | ms a call (quartiles) | units/s | of air_jax's time | compile, s |",
-        "|---|---|---|---|---|---|",
+        "| work | contender | ms a call (quartiles) | a second | of air_jax's time | GFLOP/s | GB/s | compile, s |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for work in report["works"].values():
         own = work["contenders"].get("air_jax")
         for name, figures in work["contenders"].items():
             ratio = f"{figures['median'] / own['median']:.2f} x" if own else ""
             low, high = (1e3 * figures[key] for key in ("lower_quartile", "upper_quartile"))
-            per_second = f"{work['count'] / figures['median']:,.4g} {work['unit']}s/s"
+            per_second = f"{work['count'] / figures['median']:,.4g} {work['unit']}s"
+            achieved = " | ".join(
+                _achieved(work[cost] / figures["median"], report["ceilings"][f"{cost}_per_second"])
+                if work.get(cost)
+                else ""
+                for cost in ("flops", "bytes")
+            )
             lines.append(
                 f"| {work['title']} | {name} | {1e3 * figures['median']:,.1f} ({low:,.1f} to {high:,.1f}) "
-                f"| {per_second} | {ratio} | {figures['compile']:.1f} |"
+                f"| {per_second} | {ratio} | {achieved} | {figures['compile']:.1f} |"
             )
     return "\n".join(lines)
+
+
+def _achieved(rate: float, ceiling: float) -> str:
+    return f"{rate / 1e9:,.1f} ({100 * rate / ceiling:.0f} %)"
 
 
 def summarize(runs: list[dict]) -> dict:
     """The medians over the runs of one contender at one piece of work."""
     seconds = [value for run in runs for value in run["seconds"]]
     quartiles = statistics.quantiles(seconds, n=4)
-    summary = {
+    return {
         "median": statistics.median(seconds),
         "lower_quartile": quartiles[0],
         "upper_quartile": quartiles[2],
         "compile": statistics.median(run["compile"] for run in runs),
         "prepare": statistics.median(run["prepare"] for run in runs),
     }
-    for cost in ("flops", "bytes"):
-        if cost in runs[0]:
-            summary[f"{cost}_per_second"] = runs[0][cost] / summary["median"]
-    return summary
+
+
+def measure(name: str, work: Work, contenders: list[str], rounds: int, options: list[str]) -> dict:
+    """Lets the contenders do one piece of work in turns, each in processes of its own."""
+    runs = {contender: [] for contender in contenders}
+    for _ in range(rounds):
+        for contender in list(runs):
+            run = run_apart(contender, name, options)
+            if run is None:
+                del runs[contender]
+            else:
+                runs[contender].append(run)
+    counted = [run["flops"] for found in runs.values() for run in found if "flops" in run]
+    return {
+        "title": work.title,
+        "unit": work.unit,
+        "count": work.count,
+        "bytes": work.bytes,
+        "flops": counted[0] if counted else None,
+        "contenders": {contender: summarize(found) for contender, found in runs.items()},
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ["train", *(f"warp_{name}" for name in WARPS)]
-    parser.add_argument("--works", nargs="+", choices=names, default=names)
+    parser.add_argument("--works", nargs="+", default=[""], help="those whose names begin so; default: all")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch_size", type=int, default=128, help="of the train step")
+    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[128], help="of the train step")
     parser.add_argument("--volume_shape", type=int, nargs=3, default=VOLUME_SHAPE)
     parser.add_argument("--output", type=Path, default=None, help="default: results/DATE.json beside this file")
     parser.add_argument("--only", nargs=2, metavar=("CONTENDER", "WORK"), help="one measurement, in this process")
     arguments = parser.parse_args()
     shape = tuple(arguments.volume_shape)
     if arguments.only:
-        print(json.dumps(run_here(*arguments.only, arguments.batch_size, shape)))
+        contender, name = arguments.only
+        repeats = works(arguments.batch_sizes, shape)[name].repeats
+        print(json.dumps(run_here(contender, name, repeats, shape)))
         return
 
     from experiments.benchmark import ceilings
@@ -150,33 +176,25 @@ def main() -> None:
         if not torch.cuda.is_available():
             contenders.remove("torch cuda graph")
 
-    options = ["--batch_size", str(arguments.batch_size), "--volume_shape", *map(str, shape)]
+    batch_sizes = map(str, arguments.batch_sizes)
+    options = ["--batch_sizes", *batch_sizes, "--volume_shape", *map(str, shape)]
     report = {"machine": machine(), "ceilings": ceilings.measure(), "works": {}}
-    for name in arguments.works:
-        work = works(arguments.batch_size, shape)[name]
-        runs = {contender: [] for contender in contenders}
-        for _ in range(arguments.rounds):
-            for contender in list(runs):
-                run = run_apart(contender, name, options)
-                if run is None:
-                    del runs[contender]
-                else:
-                    runs[contender].append(run)
-        report["works"][name] = {
-            "title": work.title,
-            "unit": work.unit,
-            "count": work.count,
-            "contenders": {contender: summarize(found) for contender, found in runs.items()},
-        }
-        print(table({"works": {name: report["works"][name]}}).splitlines()[2:], flush=True, sep="\n")
+    for name, work in works(arguments.batch_sizes, shape).items():
+        if name.startswith(tuple(arguments.works)):
+            report["works"][name] = measure(name, work, contenders, arguments.rounds, options)
+            print(*table(report).splitlines()[-len(report["works"][name]["contenders"]) :], sep="\n", flush=True)
 
+    peak = report["ceilings"]
+    text = (
+        f"{json.dumps(report['machine'])}\n"
+        f"ceilings: {peak['flops_per_second'] / 1e9:,.0f} GFLOP/s, {peak['bytes_per_second'] / 1e9:,.1f} GB/s\n\n"
+        f"{table(report)}\n"
+    )
     output = arguments.output or FOLDER / "results" / f"{report['machine']['date']}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(report, indent=2) + "\n")
-    print(f"\n{json.dumps(report['machine'])}")
-    peak = report["ceilings"]
-    print(f"ceilings: {peak['flops_per_second'] / 1e9:,.0f} GFLOP/s, {peak['bytes_per_second'] / 1e9:,.1f} GB/s")
-    print(f"\n{table(report)}\n\n{output}")
+    output.with_suffix(".md").write_text(text)
+    print(f"\n{text}\n{output}")
 
 
 if __name__ == "__main__":

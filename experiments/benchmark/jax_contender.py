@@ -1,6 +1,7 @@
-"""air_jax doing each piece of work: its own train step, its own sampler."""
+"""air_jax doing each piece of work: its own train step, model and sampler."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,17 +10,32 @@ from air_jax import config as configs
 from air_jax import warp
 from air_jax.losses import make_objective
 from air_jax.optimizer import make_optimizer
-from air_jax.parallel import AXIS_NAME, data_parallel, replicate
+from air_jax.parallel import AXIS_NAME, all_devices, data_parallel, replicate, use_cores
 from air_jax.steps import init_state, make_train_steps
 from configs import mnist
-from experiments.benchmark.works import STEPS_A_CALL, train_images, warp_inputs
+from experiments.benchmark.works import STEPS_A_CALL, inference_images, train_images, warp_inputs
+
+Prepared = tuple[Callable[[], Any], dict[str, float]]
+
+if jax.config.jax_platforms != "cpu":
+    # PyTorch's default; XLA's on a GPU is TensorFloat-32.
+    jax.config.update("jax_default_matmul_precision", "float32")
 
 
-def train(batch_size: int) -> tuple[Callable[[], None], dict]:
+def prepare(work: str, volume_shape: tuple[int, ...]) -> Prepared:
+    """What does one piece of work once, and what XLA counts it to cost."""
+    if work.startswith("train_"):
+        return train(int(work.removeprefix("train_")))
+    return inference() if work == "inference" else warping(work.removeprefix("warp_"), volume_shape)
+
+
+def train(batch_size: int) -> Prepared:
+    """`STEPS_A_CALL` steps, as `python -m air_jax.main` takes them."""
+    use_cores(batch_size)
     config = mnist.get_config()
     model = configs.build_model(config)
     images = train_images()[..., None]
-    devices = jax.local_devices()
+    devices = all_devices()
     optimizer = make_optimizer(config.learning_rate, config.schedule, config.warmup_steps, config.num_train_steps)
     objective = make_objective(**config.loss)
     steps = make_train_steps(
@@ -38,7 +54,7 @@ def train(batch_size: int) -> tuple[Callable[[], None], dict]:
         return jnp.mean(objective(fixed, warp(moving, displacement), displacement)[0])
 
     batch = jnp.zeros((batch_size, *images.shape[1:]))
-    cost = jax.jit(jax.value_and_grad(loss)).lower(state.params, batch, batch).compile().cost_analysis()
+    flops = _flops(jax.value_and_grad(loss), state.params, batch, batch)
     run = data_parallel(steps, devices)
     state, images = replicate((state, images), devices)
 
@@ -47,10 +63,27 @@ def train(batch_size: int) -> tuple[Callable[[], None], dict]:
         state, metrics = run(state, images, STEPS_A_CALL)
         jax.block_until_ready((state, metrics))
 
-    return call, {"flops": STEPS_A_CALL * cost["flops"], "bytes": STEPS_A_CALL * cost["bytes accessed"]}
+    return call, {"flops": STEPS_A_CALL * flops}
 
 
-def warping(kind: str, shape: tuple[int, ...]) -> tuple[Callable[[], None], dict]:
+def inference() -> Prepared:
+    """The forward pass of a batch, and the warp of the moving images."""
+    config = mnist.get_config()
+    model = configs.build_model(config)
+    fixed, moving = (jnp.asarray(images)[..., None] for images in inference_images())
+    params = init_state(model, make_optimizer(1e-3, "constant", 0, 1), 0, fixed.shape[1:]).params
+
+    def register(params, fixed, moving):
+        displacement, _ = model.apply({"params": params}, fixed, moving)
+        return displacement, warp(moving, displacement)
+
+    compiled = jax.jit(register)
+    flops = _flops(register, params, fixed, moving)
+    return lambda: jax.block_until_ready(compiled(params, fixed, moving)), {"flops": flops}
+
+
+def warping(kind: str, shape: tuple[int, ...]) -> Prepared:
+    """One warp of one volume, and one gradient unless `kind` is `forward`."""
     volume, displacement, cotangent = (jnp.asarray(array)[None] for array in warp_inputs(shape))
     functions = {
         "forward": lambda volume, displacement, _: warp(volume, displacement),
@@ -62,13 +95,14 @@ def warping(kind: str, shape: tuple[int, ...]) -> tuple[Callable[[], None], dict
         ),
     }
     compiled = jax.jit(functions[kind])
-
-    def call():
-        jax.block_until_ready(compiled(volume, displacement, cotangent))
-
-    return call, {}
+    return lambda: jax.block_until_ready(compiled(volume, displacement, cotangent)), {}
 
 
 def _value_and_vjp(function, argument, cotangent):
     value, vjp = jax.vjp(function, argument)
     return value, vjp(cotangent)
+
+
+def _flops(function: Callable, *arguments: Any) -> float:
+    """As XLA counts them before it optimises, so that no compiler's way of computing counts."""
+    return jax.jit(function).lower(*arguments).cost_analysis()["flops"]

@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (its own documentation's name)
 from torch import nn
 
-from experiments.benchmark.works import IMAGE_SIZE, STEPS_A_CALL, train_images, warp_inputs
+from experiments.benchmark.works import IMAGE_SIZE, STEPS_A_CALL, inference_images, train_images, warp_inputs
 
 torch.set_num_threads(len(os.sched_getaffinity(0)))
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -48,20 +49,33 @@ def identity_grid(shape: tuple[int, ...]) -> torch.Tensor:
     return torch.stack(axes[::-1], dim=-1).to(DEVICE)
 
 
-def train(batch_size: int, mode: str) -> tuple[Callable[[], None], dict]:
+def prepare(work: str, volume_shape: tuple[int, ...], mode: str) -> Callable[[], Any]:
+    """What does one piece of work once, in a mode: `eager`, `compile` or `cuda graph`."""
+    if work.startswith("train_"):
+        return train(int(work.removeprefix("train_")), mode)
+    return inference(mode) if work == "inference" else warping(work.removeprefix("warp_"), volume_shape, mode)
+
+
+def compiled(function: Callable, mode: str) -> Callable:
+    """`function` as the mode runs it."""
+    if mode == "eager":
+        return function
+    return torch.compile(function, mode="reduce-overhead" if mode == "cuda graph" else "default")
+
+
+def register(model: nn.Module, grid: torch.Tensor, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
+    """The moving images, warped onto the fixed ones."""
+    displacement = model(fixed, moving).permute(0, 2, 3, 1) * (2 / (IMAGE_SIZE - 1))
+    return F.grid_sample(moving, grid + displacement, align_corners=True)
+
+
+def train(batch_size: int, mode: str) -> Callable[[], Any]:
     torch.manual_seed(0)
     images = torch.from_numpy(train_images()).to(DEVICE)
     model = AiR().to(DEVICE)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, capturable=mode == "cuda graph")
     grid = identity_grid((IMAGE_SIZE, IMAGE_SIZE))
-
-    def loss_of(fixed, moving):
-        displacement = model(fixed, moving).permute(0, 2, 3, 1) * (2 / (IMAGE_SIZE - 1))
-        warped = F.grid_sample(moving, grid + displacement, align_corners=True)
-        return F.mse_loss(warped, fixed)
-
-    if mode != "eager":
-        loss_of = torch.compile(loss_of, mode="reduce-overhead" if mode == "cuda graph" else "default")
+    loss_of = compiled(lambda fixed, moving: F.mse_loss(register(model, grid, fixed, moving), fixed), mode)
 
     def step():
         fixed = torch.randint(len(images), (batch_size,), device=DEVICE)
@@ -75,10 +89,24 @@ def train(batch_size: int, mode: str) -> tuple[Callable[[], None], dict]:
             step()
         synchronize()
 
-    return call, {}
+    return call
 
 
-def warping(kind: str, shape: tuple[int, ...], mode: str) -> tuple[Callable[[], None], dict]:
+def inference(mode: str) -> Callable[[], Any]:
+    model = AiR().to(DEVICE).eval()
+    grid = identity_grid((IMAGE_SIZE, IMAGE_SIZE))
+    fixed, moving = (torch.from_numpy(images).to(DEVICE)[:, None] for images in inference_images())
+    function = compiled(lambda fixed, moving: register(model, grid, fixed, moving), mode)
+
+    def call():
+        with torch.inference_mode():
+            function(fixed, moving)
+        synchronize()
+
+    return call
+
+
+def warping(kind: str, shape: tuple[int, ...], mode: str) -> Callable[[], Any]:
     volume, displacement, cotangent = warp_inputs(shape)
     volume, cotangent = (torch.from_numpy(array).to(DEVICE)[None, None] for array in (volume, cotangent))
     scale = (2 / (np.asarray(shape) - 1)).astype(np.float32)
@@ -87,12 +115,7 @@ def warping(kind: str, shape: tuple[int, ...], mode: str) -> tuple[Callable[[], 
     argument = {"forward": None, "coordinates": displacement, "image": volume}[kind]
     if argument is not None:
         argument.requires_grad_(True)
-
-    def sample(volume, displacement):
-        return F.grid_sample(volume, grid + displacement, align_corners=True)
-
-    if mode != "eager":
-        sample = torch.compile(sample, mode="reduce-overhead" if mode == "cuda graph" else "default")
+    sample = compiled(lambda volume, u: F.grid_sample(volume, grid + u, align_corners=True), mode)
 
     def call():
         with torch.set_grad_enabled(argument is not None):
@@ -101,7 +124,7 @@ def warping(kind: str, shape: tuple[int, ...], mode: str) -> tuple[Callable[[], 
             torch.autograd.grad(warped, argument, cotangent)
         synchronize()
 
-    return call, {}
+    return call
 
 
 def synchronize() -> None:

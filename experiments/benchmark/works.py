@@ -7,6 +7,8 @@ import numpy as np
 NUM_IMAGES = 4_096
 VOLUME_SHAPE = (160, 192, 224)
 IMAGE_SIZE = 28
+STEPS_A_CALL = 50
+INFERENCE_BATCH_SIZE = 1_024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,29 +20,44 @@ class Work:
       repeats: how often it is timed in one process, after two calls that are not.
       unit: what is counted.
       count: units in one call.
+      bytes: what has to be read and written at the least in one call, where that is what bounds it.
     """
 
     title: str
     repeats: int
     unit: str
     count: int
+    bytes: int | None = None
 
 
-STEPS_A_CALL = 50
+# Floats a voxel that are read and written at the least. Forward: the volume, three coordinates, the result; backward in
+# addition: what is fed back, and the gradient, for which the volume or the coordinates are read again.
 WARPS = {
-    "forward": "forward",
-    "coordinates": "forward + gradient to coordinates",
-    "image": "forward + gradient to image",
+    "forward": ("forward", 5),
+    "coordinates": ("forward + gradient to coordinates", 5 + 8),
+    "image": ("forward + gradient to image", 5 + 5),
 }
 
 
-def works(batch_size: int, volume_shape: tuple[int, ...] = VOLUME_SHAPE) -> dict[str, Work]:
+def works(batch_sizes: list[int], volume_shape: tuple[int, ...] = VOLUME_SHAPE) -> dict[str, Work]:
     """All pieces of work by name."""
     shape = "x".join(map(str, volume_shape))
-    train = Work(f"train step, configs/mnist.py, batch {batch_size}", 8, "pair", STEPS_A_CALL * batch_size)
-    return {"train": train} | {
-        f"warp_{name}": Work(f"warp {shape}: {title}", 8, "volume", 1) for name, title in WARPS.items()
+    voxels = int(np.prod(volume_shape))
+    trainings = {
+        f"train_{size}": Work(f"train step, configs/mnist.py, batch {size}", 8, "pair", STEPS_A_CALL * size)
+        for size in batch_sizes
     }
+    inference = Work(
+        f"inference, configs/mnist.py, batches of {INFERENCE_BATCH_SIZE}", 20, "pair", INFERENCE_BATCH_SIZE
+    )
+    return (
+        trainings
+        | {"inference": inference}
+        | {
+            f"warp_{name}": Work(f"warp {shape}: {title}", 8, "volume", 1, 4 * floats * voxels)
+            for name, (title, floats) in WARPS.items()
+        }
+    )
 
 
 def train_images() -> np.ndarray:
@@ -50,6 +67,12 @@ def train_images() -> np.ndarray:
     centres = rng.uniform(8, 20, (NUM_IMAGES, 3, 2))
     distance = np.min(np.hypot(row - centres[..., 0, None, None], column - centres[..., 1, None, None]), axis=1)
     return (255 * np.clip(4 - distance, 0, 1)).astype(np.uint8)
+
+
+def inference_images() -> tuple[np.ndarray, np.ndarray]:
+    """A batch of fixed and one of moving images, `[B, 28, 28]` in [0, 1]."""
+    images = train_images()[: 2 * INFERENCE_BATCH_SIZE].astype(np.float32) / 255
+    return images[:INFERENCE_BATCH_SIZE], images[INFERENCE_BATCH_SIZE:]
 
 
 def warp_inputs(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
