@@ -2,8 +2,7 @@
 
   python -m air_jax.main --config=configs/mnist_best.py
 
-On a CPU with several cores, XLA_FLAGS=--xla_force_host_platform_device_count=2 trains on as many devices, which is
-faster than one device with all cores. Expected, in half an hour on two such cores: Dice 0.944 on random test pairs
+Expected, in half an hour on two CPU cores: Dice 0.944 on random test pairs
 (0.343 before), MSE 0.0056, folding 0.011 %, 0.22 % at any corner; with 2-4-5 steps at inference 0.954, 0.0040, 0.037 %
 and 0.44 %. Keys that do not stand here are those of configs/mnist.py; more results stand in experiments/README.md.
 """

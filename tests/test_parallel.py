@@ -149,3 +149,51 @@ def test_replicated_arrays_stand_on_every_device():
     array = replicate(jnp.arange(4), devices)
     assert array.sharding.device_set == set(devices)
     assert array.sharding.is_fully_replicated
+
+
+def test_gradients_and_metrics_cross_in_one_all_reduce():
+    """Each all-reduce has to bring all devices together, which costs more than a small step's arithmetic."""
+    optimizer = optax.adam(1e-3)
+    state = init_state(MODEL, optimizer, 5, IMAGE_SHAPE)
+    devices = jax.local_devices()[:2]
+    steps = make_train_steps(
+        MODEL, optimizer, make_objective("mse"), seed=5, batch_size=8, num_devices=2, axis_name=AXIS_NAME
+    )
+    mapped = jax.pmap(
+        steps, AXIS_NAME, in_axes=(None, None, 0), static_broadcasted_argnums=3, out_axes=None, devices=devices
+    )
+    assert mapped.lower(state, IMAGES, np.arange(2), 3).as_text().count("all_reduce") == 1
+
+
+CORES = """
+import os, jax
+from air_jax.parallel import use_cores
+os.sched_getaffinity = lambda _: range({cores})
+use_cores({batch_size})
+print(jax.device_count())
+"""
+
+
+@pytest.mark.parametrize(
+    ("cores", "batch_size", "environment", "expected"),
+    [
+        (4, 128, {}, 4),
+        (3, 32, {}, 2),  # what divides the batch
+        (4, 16, {}, 2),  # 8 pairs a core at the least
+        (4, 1, {}, 1),
+        (4, 128, {"JAX_NUM_CPU_DEVICES": "3"}, 3),
+        (4, 128, {"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}, 5),
+    ],
+)
+def test_each_core_is_a_device_unless_the_user_says_otherwise(cores, batch_size, environment, expected):
+    kept = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+    code = CORES.format(cores=cores, batch_size=batch_size)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent.parent,
+        env=kept | environment,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert int(done.stdout) == expected

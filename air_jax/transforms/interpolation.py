@@ -28,6 +28,7 @@ from jax.scipy.ndimage import map_coordinates
 
 from air_jax.layout import in_order
 from air_jax.primitives import make_primitive
+from air_jax.transforms.grid import identity_grid
 
 MODES = ("constant", "nearest", "mirror", "reflect", "wrap")
 # On a CPU, points are taken in pieces whose corners and weights stay in the cache; elsewhere all at once.
@@ -36,60 +37,53 @@ POINTS_AT_ONCE = 2**15
 AxisSets = tuple[tuple[int, ...], ...]
 
 
-def interpolate(volumes: jax.Array, coordinates: jax.Array, mode: str) -> jax.Array:
-    """Linear interpolation of `volumes` `[B, *S, C]` at `coordinates` `[B, *T, N]` float32, in voxels: `[B, *T, C]`.
+def interpolate(volumes: jax.Array, displacement: jax.Array, mode: str) -> jax.Array:
+    """Linear interpolation of `volumes` `[B, *S, C]` where `displacement` `[B, *S, N]`, float32, points: `[B, *S, C]`.
 
     Differentiable in both, to any order. `mode` is one of `MODES`, see `air_jax.warp`.
     """
-    return _gather(volumes, in_order(coordinates), axis_sets=((),), mode=mode)[0]
+    return _gather(volumes, displacement, axis_sets=((),), mode=mode)[0]
 
 
 # ---- The two maps ----------------------------------------------------------------------------------------------------
 
 
-def _gather(volumes: jax.Array, coordinates: jax.Array, *, axis_sets: AxisSets, mode: str) -> list[jax.Array]:
-    """`S_A volumes` for each `A` of `axis_sets`: `[B, *T, C]` each."""
-    return gather_p.bind(volumes, coordinates, axis_sets=axis_sets, mode=mode)
+def _gather(volumes: jax.Array, displacement: jax.Array, *, axis_sets: AxisSets, mode: str) -> list[jax.Array]:
+    """`S_A volumes` for each `A` of `axis_sets`: `[B, *S, C]` each."""
+    return gather_p.bind(volumes, displacement, axis_sets=axis_sets, mode=mode)
 
 
-def _scatter(
-    values: Sequence[jax.Array], coordinates: jax.Array, *, axis_sets: AxisSets, mode: str, shape: tuple[int, ...]
-) -> jax.Array:
-    """The sum of `T_A values` over `axis_sets`, with values `[B, *T, C]` for each: `[B, *S, C]` with `S = shape`."""
-    return scatter_p.bind(*values, coordinates, axis_sets=axis_sets, mode=mode, shape=shape)
+def _scatter(values: Sequence[jax.Array], displacement: jax.Array, *, axis_sets: AxisSets, mode: str) -> jax.Array:
+    """The sum of `T_A values` over `axis_sets`, with values `[B, *S, C]` for each: `[B, *S, C]`."""
+    return scatter_p.bind(*values, displacement, axis_sets=axis_sets, mode=mode)
 
 
-def _gather_impl(volumes, coordinates, *, axis_sets, mode):
-    batch, *shape, channels = volumes.shape
-    outputs = (*coordinates.shape[:-1], channels)
-    points, unite = _pieces(coordinates)
+def _gather_impl(volumes, displacement, *, axis_sets, mode):
     if axis_sets == ((),):
-        found = [_map_coordinates(volumes, points, mode)]
-    else:
-        voxels = (
-            _pad(volumes, mode).reshape(-1, channels)[:, 0]
-            if channels == 1
-            else _pad(volumes, mode).reshape(-1, channels)
-        )
-        starts = _starts(points.shape, batch, shape, mode)
+        return [_map_coordinates(volumes, displacement, mode)]
+    batch, *shape, channels = volumes.shape
+    points, unite = _pieces(identity_grid(shape)[None] + displacement)
+    voxels = _pad(volumes, mode).reshape(-1, channels)
+    if channels == 1:
+        voxels = voxels[:, 0]
+    starts = _starts(points.shape, batch, shape, mode)
 
-        def take(piece):
-            indices, fractions = _cell(*piece, shape, mode)
-            corners = {
-                corner: voxels.at[index].get(mode="promise_in_bounds") for corner, index in _corners(indices).items()
-            }
-            if channels > 1:
-                fractions = [fraction[..., None] for fraction in fractions]
-            return [_contract(corners, fractions, axes) for axes in axis_sets]
+    def take(piece):
+        indices, fractions = _cell(*piece, shape, mode)
+        corners = {
+            corner: voxels.at[index].get(mode="promise_in_bounds") for corner, index in _corners(indices).items()
+        }
+        if channels > 1:
+            fractions = [fraction[..., None] for fraction in fractions]
+        return [_contract(corners, fractions, axes) for axes in axis_sets]
 
-        found = _each(take, (points, starts))
-    return [unite(array).reshape(outputs).astype(volumes.dtype) for array in found]
+    return [unite(array).reshape(volumes.shape).astype(volumes.dtype) for array in _each(take, (points, starts))]
 
 
-def _scatter_impl(*arguments, axis_sets, mode, shape):
-    *values, coordinates = arguments
-    batch, channels = len(coordinates), values[0].shape[-1]
-    points, _ = _pieces(coordinates)
+def _scatter_impl(*arguments, axis_sets, mode):
+    *values, displacement = arguments
+    batch, *shape, channels = values[0].shape
+    points, _ = _pieces(identity_grid(shape)[None] + displacement)
     starts = _starts(points.shape, batch, shape, mode)
     values = [_pieces(value.astype(jnp.float32))[0] for value in values]
     padded = _padded_shape(shape, mode)
@@ -119,29 +113,18 @@ def _scatter_impl(*arguments, axis_sets, mode, shape):
     return sums.astype(arguments[0].dtype)
 
 
-def _map_coordinates(volumes: jax.Array, points: jax.Array, mode: str) -> jax.Array:
-    """JAX's own interpolation, at points in pieces, see `_pieces`: `[pieces, images, points, C]`."""
+def _map_coordinates(volumes: jax.Array, displacement: jax.Array, mode: str) -> jax.Array:
+    """JAX's own interpolation, written such that all becomes one loop, which reads all corners of a voxel."""
 
-    def sample(volume, points):
-        return map_coordinates(volume, list(jnp.moveaxis(points, -1, 0)), order=1, mode=mode)
+    def sample(volume, displacement):
+        # Axis by axis: stacked coordinates would go through memory first.
+        axes = range(volume.ndim)
+        grid = [jax.lax.broadcasted_iota(jnp.float32, volume.shape, axis) for axis in axes]
+        return map_coordinates(volume, [grid[axis] + displacement[..., axis] for axis in axes], order=1, mode=mode)
 
-    def sample_images(volumes, points):
-        return jax.vmap(jax.vmap(sample, (-1, None), -1))(volumes, points)
-
-    num_pieces, num_images, *rest = points.shape
-    if num_pieces == 1:
-        return sample_images(volumes, points[0])[None]
-    if num_images > 1:  # some whole images in each piece
-        return jax.lax.map(
-            lambda piece: sample_images(*piece), (volumes.reshape(num_pieces, num_images, *volumes.shape[1:]), points)
-        )
-    parts = points.reshape(len(volumes), -1, *rest)  # some pieces of each image
-
-    def sample_parts(volume_and_parts):
-        volume, parts = volume_and_parts
-        return jax.lax.map(lambda part: sample_images(volume[None], part[None])[0], parts)
-
-    return _each(sample_parts, (volumes, parts)).reshape(num_pieces, 1, rest[0], -1)
+    if volumes.shape[-1] == 1:  # without an axis of length 1, in which the compiler would gather slices
+        return jax.vmap(sample)(volumes[..., 0], displacement)[..., None]
+    return jax.vmap(jax.vmap(sample, in_axes=(-1, None), out_axes=-1))(volumes, displacement)
 
 
 def _each(function, arguments):
@@ -159,7 +142,7 @@ def _pieces(array: jax.Array):
     """`[B, *T, K]` to `[pieces, images, points, K]`: some images whole, or one in parts; and the way back."""
     batch, *rest, size = array.shape
     num_points = math.prod(rest)
-    array = array.reshape(batch, num_points, size)
+    array = in_order(array).reshape(batch, num_points, size)
     if jax.default_backend() != "cpu" or batch * num_points <= POINTS_AT_ONCE:
         return array[None], lambda found: found
     if num_points <= POINTS_AT_ONCE:
@@ -263,72 +246,69 @@ def _weight(corner: Sequence[int], fractions: Sequence[jax.Array], axes: Sequenc
 
 
 def _gather_jvp(primals, tangents, *, axis_sets, mode):
-    volumes, coordinates = primals
-    volumes_dot, coordinates_dot = tangents
+    volumes, displacement = primals
+    volumes_dot, displacement_dot = tangents
     wanted = list(axis_sets)
-    if not isinstance(coordinates_dot, ad.Zero):
-        num_axes = coordinates.shape[-1]
+    if not isinstance(displacement_dot, ad.Zero):
+        num_axes = displacement.shape[-1]
         wanted += [(*axes, b) for axes in axis_sets for b in range(num_axes) if b not in axes]
     wanted = list(dict.fromkeys(tuple(sorted(axes)) for axes in wanted))
-    found = dict(zip(wanted, _gather(volumes, coordinates, axis_sets=tuple(wanted), mode=mode), strict=True))
+    found = dict(zip(wanted, _gather(volumes, displacement, axis_sets=tuple(wanted), mode=mode), strict=True))
     values = [found[axes] for axes in axis_sets]
     tangents_out = [jnp.zeros_like(value) for value in values]
     if not isinstance(volumes_dot, ad.Zero):
-        tangents_out = _gather(volumes_dot, coordinates, axis_sets=axis_sets, mode=mode)
-    if not isinstance(coordinates_dot, ad.Zero):
+        tangents_out = _gather(volumes_dot, displacement, axis_sets=axis_sets, mode=mode)
+    if not isinstance(displacement_dot, ad.Zero):
         for index, axes in enumerate(axis_sets):
             for b in set(range(num_axes)) - set(axes):
                 slope = found[tuple(sorted((*axes, b)))]
-                moved = slope * coordinates_dot[..., b, None].astype(slope.dtype)
+                moved = slope * displacement_dot[..., b, None].astype(slope.dtype)
                 tangents_out[index] = tangents_out[index] + moved
     return values, tangents_out
 
 
-def _gather_transpose(cotangents, volumes, coordinates, *, axis_sets, mode):
+def _gather_transpose(cotangents, volumes, displacement, *, axis_sets, mode):
     given = [(axes, ct) for axes, ct in zip(axis_sets, cotangents, strict=True) if not isinstance(ct, ad.Zero)]
     if not given:
         return ad.Zero(volumes.aval), None
     sets, values = zip(*given, strict=True)
-    shape = volumes.aval.shape[1:-1]
-    return _scatter(values, coordinates, axis_sets=sets, mode=mode, shape=shape), None
+    return _scatter(values, displacement, axis_sets=sets, mode=mode), None
 
 
-def _scatter_jvp(primals, tangents, *, axis_sets, mode, shape):
-    *values, coordinates = primals
-    *values_dot, coordinates_dot = tangents
+def _scatter_jvp(primals, tangents, *, axis_sets, mode):
+    *values, displacement = primals
+    *values_dot, displacement_dot = tangents
     terms = [(axes, dot) for axes, dot in zip(axis_sets, values_dot, strict=True) if not isinstance(dot, ad.Zero)]
-    if not isinstance(coordinates_dot, ad.Zero):
+    if not isinstance(displacement_dot, ad.Zero):
         for axes, value in zip(axis_sets, values, strict=True):
-            for b in sorted(set(range(coordinates.shape[-1])) - set(axes)):
-                moved = value * coordinates_dot[..., b, None].astype(value.dtype)
+            for b in sorted(set(range(displacement.shape[-1])) - set(axes)):
+                moved = value * displacement_dot[..., b, None].astype(value.dtype)
                 terms.append((tuple(sorted((*axes, b))), moved))
-    total = _scatter(values, coordinates, axis_sets=axis_sets, mode=mode, shape=shape)
+    total = _scatter(values, displacement, axis_sets=axis_sets, mode=mode)
     if not terms:
         return total, jnp.zeros_like(total)
     sets, moved = zip(*terms, strict=True)
-    return total, _scatter(moved, coordinates, axis_sets=sets, mode=mode, shape=shape)
+    return total, _scatter(moved, displacement, axis_sets=sets, mode=mode)
 
 
-def _scatter_transpose(cotangent, *arguments, axis_sets, mode, shape):
-    del shape
-    *values, coordinates = arguments
+def _scatter_transpose(cotangent, *arguments, axis_sets, mode):
+    *values, displacement = arguments
     if isinstance(cotangent, ad.Zero):
         return [None] * len(arguments)
     linear = [ad.is_undefined_primal(value) for value in values]
     sets = tuple(axes for axes, wanted in zip(axis_sets, linear, strict=True) if wanted)
-    found = iter(_gather(cotangent, coordinates, axis_sets=sets, mode=mode))
+    found = iter(_gather(cotangent, displacement, axis_sets=sets, mode=mode))
     return [next(found) if wanted else None for wanted in linear] + [None]
 
 
-def _gather_abstract(volumes, coordinates, *, axis_sets, mode):
-    del mode
-    return [volumes.update(shape=(*coordinates.shape[:-1], volumes.shape[-1]))] * len(axis_sets)
+def _gather_abstract(volumes, displacement, *, axis_sets, mode):
+    del displacement, mode
+    return [volumes] * len(axis_sets)
 
 
-def _scatter_abstract(*arguments, axis_sets, mode, shape):
+def _scatter_abstract(*arguments, axis_sets, mode):
     del axis_sets, mode
-    value = arguments[0]
-    return value.update(shape=(value.shape[0], *shape, value.shape[-1]))
+    return arguments[0]
 
 
 gather_p = make_primitive("air_jax_gather", _gather_impl, _gather_abstract, multiple_results=True)

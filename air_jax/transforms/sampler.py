@@ -32,12 +32,12 @@ def warp(image: jax.Array, displacement: jax.Array, order: int = 1, mode: str = 
       ValueError: shapes do not fit each other, or `order` or `mode` is unknown.
     """
     check_warp(image, displacement, order, mode)
-    coordinates = identity_grid(displacement.shape[1:-1])[None] + displacement.astype(jnp.float32)
+    displacement = displacement.astype(jnp.float32)
     volumes = image[..., None] if image.ndim < displacement.ndim else image
     if order == 1 and jnp.issubdtype(image.dtype, jnp.floating):
-        warped = interpolate(volumes, coordinates, mode)
+        warped = interpolate(volumes, displacement, mode)
     else:
-        warped = _sample(volumes, coordinates, order, mode)
+        warped = _sample(volumes, identity_grid(displacement.shape[1:-1])[None] + displacement, order, mode)
     return warped.reshape(image.shape)
 
 
