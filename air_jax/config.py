@@ -27,7 +27,7 @@ _POSITIVE_KEYS = {
     "eval.batch_size",
 }
 # They change how a run is computed, not what, so a run may be resumed with other values.
-_FREE_KEYS = {"compilation_cache", "streaming"}
+_FREE_KEYS = {"compilation_cache", "streaming", "dataset.cache"}
 _REQUIRED_KEYS = _POSITIVE_KEYS | {
     "seed",
     "compilation_cache",

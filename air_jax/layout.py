@@ -1,6 +1,7 @@
 """What XLA's CPU compiler has to be told about the order of arrays in memory."""
 
 import jax
+import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
 
@@ -13,4 +14,5 @@ def in_order(array: jax.Array) -> jax.Array:
     """
     if jax.default_backend() != "cpu":
         return array
-    return jax.lax.optimization_barrier(with_layout_constraint(array, Layout(tuple(range(array.ndim)))))
+    ordered = with_layout_constraint(jnp.asarray(array), Layout(tuple(range(array.ndim))))
+    return jax.lax.optimization_barrier(ordered)

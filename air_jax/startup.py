@@ -2,13 +2,14 @@
 
 import contextlib
 import hashlib
-import os
 import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+
+from air_jax.files import cache_folder
 
 
 def use_compilation_cache() -> Path:
@@ -20,8 +21,7 @@ def use_compilation_cache() -> Path:
     """
     folder = jax.config.jax_compilation_cache_dir
     if not folder:
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = caches / "air_jax" / "xla" / _processor()
+        folder = cache_folder() / "xla" / _processor()
         jax.config.update("jax_compilation_cache_dir", str(folder))
     # A run compiles a few dozen small programs besides the large one; together they cost as much.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

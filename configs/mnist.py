@@ -31,6 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.dataset = ml_collections.ConfigDict()
     config.dataset.name = "mnist"  # "digits", or any TFDS set of equal-sized uint8 images
+    config.dataset.cache = True  # keeps decoded images in the user's cache folder, for the next start
     config.dataset.train_fraction = 0.8  # the rest is the test part (section 3.1)
     config.dataset.num_validation = 2_000  # last images of the training part, which choose the checkpoint
 

@@ -8,7 +8,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
 
 # Runs in processes of their own must neither find nor leave anything in the user's cache; they share what they compile.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="air_jax_tests_"))
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="air_jax_tests_")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{os.environ['XDG_CACHE_HOME']}/xla")
 
 import jax
 import pytest

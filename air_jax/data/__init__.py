@@ -16,12 +16,13 @@ def _load_digits() -> Images:
 SOURCES = {"digits": _load_digits}
 
 
-def load_dataset(name: str, train_fraction: float, num_validation: int) -> Dataset:
+def load_dataset(name: str, train_fraction: float, num_validation: int, cache: bool = True) -> Dataset:
     """Loads and splits a data set, by the config's `dataset` section.
 
     Args:
       name: a key of `SOURCES`, or the name of a TFDS image set.
       train_fraction, num_validation: see `split`.
+      cache: see `air_jax.data.tfds_images.load`; sources of our own keep nothing.
 
     Raises:
       UserError: the set cannot be had or cannot be split so.
@@ -31,7 +32,7 @@ def load_dataset(name: str, train_fraction: float, num_validation: int) -> Datas
     else:
         from air_jax.data import tfds_images  # imports tensorflow_datasets
 
-        images = tfds_images.load(name)
+        images = tfds_images.load(name, cache=cache)
     try:
         return split(images, train_fraction, num_validation)
     except ValueError as error:

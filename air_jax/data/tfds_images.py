@@ -2,10 +2,13 @@
 
 import importlib.util
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from air_jax.data.dataset import Images
+from air_jax.data.decoded import decoded
 from air_jax.errors import UserError
 
 ADVICE = (
@@ -14,7 +17,7 @@ ADVICE = (
 )
 
 
-def load(name: str) -> Images:
+def load(name: str, *, cache: bool = True) -> Images:
     """Loads all images of a TFDS data set, its `train` split and then its `test` split, each in data-set order.
 
     The first time, TFDS downloads and prepares the set, for which TensorFlow must be installed. `TFDS_DATA_DIR` says
@@ -22,6 +25,7 @@ def load(name: str) -> Images:
 
     Args:
       name: the set's name in TFDS, such as `mnist` or `fashion_mnist`.
+      cache: whether the decoded images are kept for the next start, see `air_jax.data.decoded`.
 
     Returns:
       Images `[n, H, W, C]` uint8, and labels where the set has an integer feature `label`.
@@ -36,12 +40,19 @@ def load(name: str) -> Images:
         raise UserError(
             f"dataset.name={name!r}: has splits {', '.join(builder.info.splits)}, but neither train nor test"
         )
+    if not cache:
+        return _read(builder, splits, shape)
+    return decoded(name, Path(builder.data_path), lambda: _read(builder, splits, shape))
+
+
+def _read(builder, splits: Sequence[str], shape: tuple[int, ...]) -> Images:
+    """Reads and decodes all images of some splits."""
     label = dict(builder.info.features.items()).get("label")
     has_labels = label is not None and label.shape == () and np.issubdtype(label.np_dtype, np.integer)
     images, labels = [], []
     for split in splits:
         source = builder.as_data_source(split=split)
-        print(f"data: reading {len(source):,} images of {name}/{split} from {builder.data_path}", flush=True)
+        print(f"data: reading {len(source):,} images of {builder.name}/{split} from {builder.data_path}", flush=True)
         records = source.__getitems__(range(len(source)))
         images.append(np.stack([record["image"] for record in records]).reshape(-1, *shape))
         if has_labels:

@@ -24,12 +24,18 @@ from pathlib import Path
 from experiments.benchmark.works import VOLUME_SHAPE, Work, works
 
 FOLDER = Path(__file__).resolve().parent
+# Of the train step, on a CPU and elsewhere.
+BATCH_SIZES = ([128], [128, 1_024, 8_192, 32_768])
 CONTENDERS = ("air_jax", "torch eager", "torch compile", "torch cuda graph")
 
 
 def run_here(contender: str, work: str, repeats: int, shape: tuple[int, ...]) -> dict:
     """Does one piece of work in this process; returns its times in seconds."""
     started = time.perf_counter()
+    if work == "ceilings":
+        from experiments.benchmark import ceilings
+
+        return ceilings.measure()
     if contender == "air_jax":
         from experiments.benchmark import jax_contender
 
@@ -66,12 +72,9 @@ def machine() -> dict:
     for package in ("jax", "flax", "optax", "torch"):
         if importlib.util.find_spec(package):
             versions[package] = importlib.metadata.version(package)
-    import jax
-
     names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     return {
         "date": datetime.date.today().isoformat(),
-        "device": jax.devices()[0].device_kind,
         "processor": names[0] if names else platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
@@ -152,7 +155,9 @@ def main() -> None:
     parser.add_argument("--works", nargs="+", default=[""], help="those whose names begin so; default: all")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[128], help="of the train step")
+    parser.add_argument(
+        "--batch_sizes", type=int, nargs="+", help="of the train step; default: 128, on a GPU also more"
+    )
     parser.add_argument("--volume_shape", type=int, nargs=3, default=VOLUME_SHAPE)
     parser.add_argument("--output", type=Path, default=None, help="default: results/DATE.json beside this file")
     parser.add_argument("--only", nargs=2, metavar=("CONTENDER", "WORK"), help="one measurement, in this process")
@@ -160,11 +165,9 @@ def main() -> None:
     shape = tuple(arguments.volume_shape)
     if arguments.only:
         contender, name = arguments.only
-        repeats = works(arguments.batch_sizes, shape)[name].repeats
-        print(json.dumps(run_here(contender, name, repeats, shape)))
+        work = works(arguments.batch_sizes or [], shape).get(name)
+        print(json.dumps(run_here(contender, name, work.repeats if work else 0, shape)))
         return
-
-    from experiments.benchmark import ceilings
 
     contenders = list(arguments.contenders)
     if not importlib.util.find_spec("torch"):
@@ -176,10 +179,13 @@ def main() -> None:
         if not torch.cuda.is_available():
             contenders.remove("torch cuda graph")
 
-    batch_sizes = map(str, arguments.batch_sizes)
-    options = ["--batch_sizes", *batch_sizes, "--volume_shape", *map(str, shape)]
-    report = {"machine": machine(), "ceilings": ceilings.measure(), "works": {}}
-    for name, work in works(arguments.batch_sizes, shape).items():
+    ceilings = run_apart("air_jax", "ceilings", [])  # in a process of its own as well: JAX would keep a GPU's memory
+    if ceilings is None:
+        sys.exit(1)
+    batch_sizes = arguments.batch_sizes or BATCH_SIZES[ceilings["platform"] != "cpu"]
+    options = ["--batch_sizes", *map(str, batch_sizes), "--volume_shape", *map(str, shape)]
+    report = {"machine": machine(), "ceilings": ceilings, "works": {}}
+    for name, work in works(batch_sizes, shape).items():
         if name.startswith(tuple(arguments.works)):
             report["works"][name] = measure(name, work, contenders, arguments.rounds, options)
             print(*table(report).splitlines()[-len(report["works"][name]["contenders"]) :], sep="\n", flush=True)

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 
-def measure() -> dict[str, float]:
-    """FLOP/s of a large float32 matrix product, and bytes/s of reading and writing an array larger than the caches."""
+def measure() -> dict[str, float | str]:
+    """The device, FLOP/s of a large float32 matrix product, and bytes/s of reading and writing a large array."""
     size = 4_096 if jax.default_backend() == "cpu" else 16_384
     a = jnp.ones((size, size))
     product = jax.jit(lambda a: jnp.matmul(a, a, precision="highest"))
@@ -21,6 +21,8 @@ def measure() -> dict[str, float]:
         return b
 
     return {
+        "platform": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
         "flops_per_second": 2 * size**3 / _seconds(lambda: product(a)),
         "bytes_per_second": 2 * 4 * length / _seconds(add_in_place),
     }

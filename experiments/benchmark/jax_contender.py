@@ -17,21 +17,21 @@ from experiments.benchmark.works import STEPS_A_CALL, inference_images, train_im
 
 Prepared = tuple[Callable[[], Any], dict[str, float]]
 
-if jax.config.jax_platforms != "cpu":
-    # PyTorch's default; XLA's on a GPU is TensorFloat-32.
-    jax.config.update("jax_default_matmul_precision", "float32")
-
 
 def prepare(work: str, volume_shape: tuple[int, ...]) -> Prepared:
     """What does one piece of work once, and what XLA counts it to cost."""
     if work.startswith("train_"):
-        return train(int(work.removeprefix("train_")))
+        batch_size = int(work.removeprefix("train_"))
+        use_cores(batch_size)
+    if jax.default_backend() != "cpu":
+        jax.config.update("jax_default_matmul_precision", "float32")  # PyTorch's default; XLA's is TensorFloat-32
+    if work.startswith("train_"):
+        return train(batch_size)
     return inference() if work == "inference" else warping(work.removeprefix("warp_"), volume_shape)
 
 
 def train(batch_size: int) -> Prepared:
     """`STEPS_A_CALL` steps, as `python -m air_jax.main` takes them."""
-    use_cores(batch_size)
     config = mnist.get_config()
     model = configs.build_model(config)
     images = train_images()[..., None]
