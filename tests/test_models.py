@@ -313,3 +313,29 @@ def test_velocities_are_exponentiated(model):
     displacement, out = model.apply(variables, fixed, moving)
     np.testing.assert_allclose(displacement, exponential(out["velocity"], 5), atol=1e-5)
     assert np.abs(displacement - out["velocity"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("batch", [1, 16])  # few pairs and many are computed in different ways, see small_attention
+def test_vmap_forward_mode_and_reverse_mode_agree(batch):
+    model = AiR()
+    images = np.random.default_rng(0).random((2, 3, batch, 28, 28, 1), dtype=np.float32)
+    variables = jax.jit(model.init)(jax.random.key(0), *images[:, 0])
+    head = 0.1 * jax.random.normal(jax.random.key(1), variables["params"]["head"]["kernel"].shape)
+    variables = {"params": {**variables["params"], "head": {**variables["params"]["head"], "kernel": head}}}
+
+    def predict(variables, fixed, moving):
+        return model.apply(variables, fixed, moving)[0]
+
+    mapped = jax.jit(jax.vmap(predict, (None, 0, 0)))(variables, *images)
+    for index in range(3):
+        np.testing.assert_allclose(mapped[index], predict(variables, *images[:, index]), atol=1e-5)
+
+    arguments = (variables, *images[:, 0])
+    tangents = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(2), leaf.shape), arguments)
+    displacement, pushed = jax.jit(lambda a, t: jax.jvp(predict, a, t))(arguments, tangents)
+    cotangent = jax.random.normal(jax.random.key(3), displacement.shape)
+    pulled = jax.jit(lambda a, ct: jax.vjp(predict, *a)[1](ct))(arguments, cotangent)
+    products = jax.tree.map(lambda a, b: jnp.sum(a * b), tangents, pulled)
+    expected = jnp.sum(pushed * cotangent)
+    assert abs(expected) > 1
+    np.testing.assert_allclose(sum(jax.tree.leaves(products)), expected, rtol=1e-3)

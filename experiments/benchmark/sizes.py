@@ -9,6 +9,7 @@ Loss and gradient of AiR (the paper's width and heads, control-grid head) on one
 
 import argparse
 import json
+import math
 import statistics
 import time
 from pathlib import Path
@@ -24,17 +25,17 @@ from experiments.benchmark.__main__ import FOLDER, machine
 # By name of what is varied: the values, and the batch size, image size and model options that each stands for.
 VARIED = {
     "pairs (28 x 28 pixels, 16 tokens)": ([2**n for n in range(13)], lambda n: (n, 28, {"patch_size": 7})),
-    "pixels along an axis (8 pairs, 16 tokens)": (
-        [28, 56, 112, 224, 448, 896],
-        lambda n: (8, n, {"patch_size": n // 4}),
+    "pixels (8 pairs, 16 tokens)": (
+        [size**2 for size in (28, 56, 112, 224, 448, 896)],
+        lambda n: (8, math.isqrt(n), {"patch_size": math.isqrt(n) // 4}),
     ),
     "tokens (8 pairs, 112 x 112 pixels)": (
         [16, 64, 196, 256, 784, 3136],
-        lambda n: (8, 112, {"patch_size": round(112 / n**0.5)}),
+        lambda n: (8, 112, {"patch_size": 112 // math.isqrt(n)}),
     ),
     "tokens, flash attention (8 pairs, 112 x 112 pixels)": (
         [16, 64, 196, 256, 784, 3136],
-        lambda n: (8, 112, {"patch_size": round(112 / n**0.5), "flash_attention": True}),
+        lambda n: (8, 112, {"patch_size": 112 // math.isqrt(n), "flash_attention": True}),
     ),
     "blocks (128 pairs, 28 x 28 pixels, 16 tokens)": (
         [1, 2, 3, 4, 6, 8],
