@@ -1,5 +1,6 @@
 """How images reach the step: resident on the devices, or streamed from the host a few steps at a time."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,9 +18,11 @@ Run = Callable[[Any, int], tuple[Any, dict[str, Any]]]
 
 
 def fits(images: np.ndarray, devices: Sequence[jax.Device]) -> bool:
-    """Whether the images leave half of a device's memory free; on a CPU, where they are in memory already, they do."""
-    local = next(device for device in devices if device.process_index == jax.process_index())
-    memory = local.memory_stats()
+    """Whether a copy of the images for each device leaves half of the memory free."""
+    local = [device for device in devices if device.process_index == jax.process_index()]
+    if local[0].platform == "cpu":  # whose devices share the memory
+        return len(local) * images.nbytes <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    memory = local[0].memory_stats()
     return memory is None or "bytes_limit" not in memory or images.nbytes <= memory["bytes_limit"] // 2
 
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from jax.experimental import multihost_utils
 from air_jax.errors import UserError
 
 AXIS_NAME = "devices"
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # Pairs that a core of a CPU must have to itself before it is worth its own device.
 _MIN_PAIRS_A_CORE = 8
 # How long a process that is done waits for the last one, which scores and draws; a process that dies is noticed sooner.
@@ -37,9 +39,17 @@ def use_cores(batch_size: int) -> None:
     in_flags = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if in_flags or jax.config.jax_num_cpu_devices > 0:
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    counts = range(1, min(cores, batch_size // _MIN_PAIRS_A_CORE) + 1)
+    counts = range(1, min(num_cores(), batch_size // _MIN_PAIRS_A_CORE) + 1)
     jax.config.update("jax_num_cpu_devices", max((n for n in counts if batch_size % n == 0), default=1))
+
+
+def num_cores() -> int:
+    """The CPU cores that this process may use: its affinity, and the quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # no quota, or no Linux
+        quota, period = map(int, CPU_QUOTA.read_text().split())
+        cores = min(cores, max(1, quota // period))
+    return cores
 
 
 def all_devices() -> list[jax.Device]:
@@ -67,8 +77,8 @@ def data_parallel(train_steps: Callable, devices: Sequence[jax.Device], *, strea
 
     State and resident images are the same on every device, so they are neither stacked nor copied by the caller; what
     is mapped is the device's index in `devices`, from which a step takes its slice of the global batch, and the batches
-    when they are streamed. What comes back is the copy of this process's first device: `train_steps` must average
-    (`pmean` over `AXIS_NAME`) everything that it returns.
+    when they are streamed. What comes back counts as the same on every device of this process: `train_steps` must
+    average (`pmean` over `AXIS_NAME`) everything that it returns.
 
     Args:
       train_steps: see `air_jax.steps.make_train_steps`.

@@ -1,7 +1,7 @@
 """JAX primitives of our own: operations whose derivatives are known better than JAX would find them."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,12 @@ def make_primitive(name: str, implementation: Callable, abstract: Callable, *, m
     """
     primitive = Primitive(name)
     primitive.multiple_results = multiple_results
-    primitive.def_impl(lambda *arrays, **parameters: jax.jit(partial(implementation, **parameters))(*arrays))
+
+    @cache  # a new function each time would be compiled each time
+    def compiled(parameters):
+        return jax.jit(partial(implementation, **dict(parameters)))
+
+    primitive.def_impl(lambda *arrays, **parameters: compiled(tuple(sorted(parameters.items())))(*arrays))
     primitive.def_abstract_eval(abstract)
     mlir.register_lowering(primitive, mlir.lower_fun(implementation, multiple_results=multiple_results))
     batching.primitive_batchers[primitive] = partial(_batch, primitive)

@@ -44,6 +44,8 @@ class Scorer:
         Returns:
           `before` and `after` registration, each a dict of means over the pairs (see `_means` for undefined ones).
         """
+        # On one device: parameters that are on several would make each of them compute all scores.
+        params = jax.device_put(params, jax.local_devices()[0])
         collected = []
         for fixed, moving, keys, size in self._batches(images, pairs):
             scores = self._eval_step(params, fixed, moving, keys)

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import platform
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,7 +54,8 @@ class CompileClock:
         return sum(end - start for start, end in self._spans)
 
     def _on_duration(self, event: str, seconds: float, **_) -> None:
-        if not event.startswith("/jax/core/compile/"):
+        # Other threads compile beside this one, and do not hold it up.
+        if not event.startswith("/jax/core/compile/") or threading.current_thread() is not threading.main_thread():
             return
         self.programs += event.endswith("/backend_compile_duration")
         end = time.perf_counter()

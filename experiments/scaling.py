@@ -80,7 +80,7 @@ def main() -> None:
         alone = None
         for devices in NUM_DEVICES:
             share = batch_size // devices
-            if not share:
+            if batch_size % devices:
                 break
             if share not in timed:
                 timed[share] = step_seconds(config, share, 1)

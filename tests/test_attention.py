@@ -1,5 +1,7 @@
 """Flash attention and rematerialisation change memory and time, not what is computed."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,6 @@ import pytest
 
 from air_jax import AiR
 from air_jax.models import PyramidAiR, attention
-from air_jax.models.attention import can_use_flash_attention
 
 MODELS = {
     "air": (AiR, dict(encoder_depth=2, decoder_depth=2)),
@@ -68,18 +69,31 @@ def test_flash_attention_computes_the_same(name, monkeypatch):
         return real(*arguments, implementation="xla")
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", stand_in)
-    monkeypatch.setattr(attention, "can_use_flash_attention", lambda *_: True)
+    monkeypatch.setattr(attention, "can_use_cudnn", lambda *_: True)
     displacement, out = model.clone(flash_attention=True).apply(variables, fixed, moving)
     assert set(asked) == {"cudnn"}
     assert out["decoder"]["block_0"] == {}
     np.testing.assert_allclose(displacement, expected, atol=1e-4)
 
 
-def test_cudnn_where_it_can():
-    assert can_use_flash_attention(16, jnp.bfloat16, "gpu")
-    assert not can_use_flash_attention(4, jnp.bfloat16, "gpu")
-    assert not can_use_flash_attention(16, jnp.float32, "gpu")
-    assert not can_use_flash_attention(16, jnp.bfloat16, "cpu")
+@pytest.mark.parametrize(
+    ("shape", "dtype", "has_bias", "platform", "expected"),
+    [
+        ((2, 48, 4, 16), jnp.bfloat16, True, "gpu", True),
+        ((2, 49, 4, 16), jnp.bfloat16, False, "gpu", True),
+        ((2, 49, 4, 16), jnp.bfloat16, True, "gpu", False),  # odd numbers of tokens, in training with a bias
+        ((2, 48, 4, 4), jnp.bfloat16, False, "gpu", False),
+        ((2, 48, 4, 256), jnp.bfloat16, False, "gpu", False),
+        ((2, 48, 4, 16), jnp.float32, False, "gpu", False),
+        ((2, 48, 4, 16), jnp.bfloat16, False, "cpu", False),
+    ],
+)
+def test_cudnn_where_it_can(shape, dtype, has_bias, platform, expected, monkeypatch):
+    monkeypatch.setattr(attention, "get_backend", lambda: SimpleNamespace(platform_version="PJRT C API\ncuda 13000"))
+    query = jnp.zeros(shape, dtype)
+    assert attention.can_use_cudnn(query, query, has_bias, platform) == expected
+    monkeypatch.setattr(attention, "get_backend", lambda: SimpleNamespace(platform_version="rocm 60300"))
+    assert not attention.can_use_cudnn(query, query, has_bias, platform)
 
 
 @pytest.mark.parametrize("name", ["air", "pyramid"])
@@ -92,10 +106,11 @@ def test_elsewhere_flash_attention_goes_by_chunks_and_computes_the_same(name, ch
         displacement, out = model.apply(variables, fixed, moving)
         return jnp.sum(displacement**2), (displacement, out)
 
-    (_, (expected, _)), gradient = jax.value_and_grad(value_and_out, has_aux=True)(variables, model)
-    (_, (found, out)), found_gradient = jax.value_and_grad(value_and_out, has_aux=True)(
-        variables, model.clone(flash_attention=True)
-    )
+    def compute(model):
+        return jax.jit(jax.value_and_grad(lambda v: value_and_out(v, model), has_aux=True))(variables)
+
+    (_, (expected, _)), gradient = compute(model)
+    (_, (found, out)), found_gradient = compute(model.clone(flash_attention=True))
     assert out["decoder"]["block_0"] == {}
     np.testing.assert_allclose(found, expected, atol=1e-4)
     largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradient))
@@ -109,3 +124,27 @@ def test_chunks_do_without_the_memory_of_all_weights():
     needed = loss.lower(query, query, query).compile().memory_analysis().temp_size_in_bytes
     all_weights = 4 * heads * tokens**2  # bytes; a plain gradient needs several such arrays
     assert needed < all_weights / 2
+
+
+@pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="small attention is not used before jax 0.11")
+def test_small_attention_with_a_bias_computes_the_same_in_a_model(monkeypatch):
+    model = PyramidAiR(
+        stride=(7,), patch_size=(7,), spacing=(7,), num_steps=(2,), width=16, feed_forward=16, self_attention=True
+    )
+    fixed, moving = np.random.default_rng(0).random((2, 16, 28, 28, 1), dtype=np.float32)
+    variables = jax.jit(model.init)(jax.random.key(0), fixed, moving)
+    variables = jax.tree.map(lambda leaf: leaf + 0.05 * jax.random.normal(jax.random.key(1), leaf.shape), variables)
+
+    def compute():
+        return jax.jit(jax.value_and_grad(lambda v: jnp.sum(model.apply(v, fixed, moving)[0] ** 2)))(variables)
+
+    used, real = [], attention.small_attention
+    monkeypatch.setattr(attention, "small_attention", lambda *a: used.append(a[3] is not None) or real(*a))
+    value, gradient = compute()
+    assert used
+    assert all(used)
+    monkeypatch.setattr(attention, "suits_small_attention", lambda *_: False)
+    expected, expected_gradient = compute()
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected_gradient))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4 * largest), gradient, expected_gradient)

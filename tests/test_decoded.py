@@ -52,6 +52,7 @@ def test_a_changed_file_is_decoded_anew(folder):
     (folder / "data").write_bytes(b"abcd")
     decoded("set", folder, decode)
     assert len(calls) == 2
+    assert len(cached_files(folder)) == 1
 
 
 def test_a_damaged_cache_is_made_anew(folder):

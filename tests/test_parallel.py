@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from air_jax import AiR
+from air_jax import AiR, parallel
 from air_jax.losses import make_objective
 from air_jax.parallel import AXIS_NAME, data_parallel, replicate
 from air_jax.steps import init_state, make_train_steps
@@ -197,3 +197,11 @@ def test_each_core_is_a_device_unless_the_user_says_otherwise(cores, batch_size,
         check=True,
     )
     assert int(done.stdout) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [("200000 100000", 2), ("50000 100000", 1), ("max 100000", 64)])
+def test_a_containers_quota_counts(text, expected, tmp_path, monkeypatch):
+    (tmp_path / "cpu.max").write_text(f"{text}\n")
+    monkeypatch.setattr(parallel, "CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64), raising=False)
+    assert parallel.num_cores() == expected

@@ -7,7 +7,8 @@ import pytest
 from jax.scipy.ndimage import map_coordinates
 from jax.test_util import check_grads
 
-from air_jax import warp
+from air_jax import startup, warp
+from air_jax.transforms import interpolation
 from air_jax.transforms.sampler import MODES
 
 
@@ -110,3 +111,47 @@ def test_float16_images_keep_their_dtype():
     assert value.dtype == tangent.dtype == jnp.bfloat16
     exact = jax.jvp(lambda u: warp(image, u), (displacement,), (displacement,))[1]
     np.testing.assert_allclose(tangent.astype(jnp.float32), exact, atol=0.05)
+
+
+# Whole images in a piece; parts that divide an image; parts that have to be padded.
+@pytest.mark.parametrize(
+    ("shape", "batch", "at_once"), [((4, 5), 6, 50), ((6, 4), 2, 9), ((5, 7), 2, 6), ((7, 1), 3, 3)]
+)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_pieces_change_nothing(shape, batch, at_once, channels, monkeypatch):
+    image, displacement = pair(shape, channels, batch)
+    weights = jnp.asarray(np.random.default_rng(1).standard_normal(image.shape), jnp.float32)
+
+    def compute(sample):
+        def function(image, displacement):
+            warped = sample(image, displacement, mode="constant")
+            return jnp.sum(weights * warped), warped
+
+        (_, warped), gradients = jax.jit(jax.value_and_grad(function, (0, 1), has_aux=True))(image, displacement)
+        return warped, *gradients
+
+    pieces, real = [], interpolation._pieces
+    monkeypatch.setattr(interpolation, "POINTS_AT_ONCE", at_once)
+    monkeypatch.setattr(interpolation, "_pieces", lambda a: pieces.append(len(real(a)[0])) or real(a))
+    found = compute(interpolation.interpolate)
+    assert min(pieces) > 1
+    for ours, expected in zip(found, compute(plain_warp), strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_float64_images_keep_their_precision_under_differentiation():
+    with jax.enable_x64(True):
+        image = jnp.asarray(np.random.default_rng(0).random((1, 6, 5, 1)))
+        zero = jnp.zeros((1, 6, 5, 2), jnp.float32)
+        warped, pull = jax.vjp(warp, image, zero)
+        np.testing.assert_array_equal(warped, image)
+        cotangent = jnp.asarray(np.random.default_rng(1).random(image.shape))
+        np.testing.assert_array_equal(pull(cotangent)[0], cotangent)
+
+
+def test_without_jit_nothing_is_compiled_twice():
+    image, displacement = pair((5, 4))
+    interpolation.interpolate(image, displacement, "constant")
+    clock = startup.CompileClock()
+    interpolation.interpolate(image, displacement, "constant")
+    assert clock.programs == 0

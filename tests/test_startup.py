@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -58,8 +59,11 @@ def test_items_leave_compilation_out_and_nested_traces_count_once():
     with start.item("pause"):
         time.sleep(0.2)
         jax.jit(lambda x: jnp.tan(x) * 3.5)(jnp.arange(11.0)).block_until_ready()
-    line = start.line()
-    assert "imports 1.0 s, pause 0.2 s, compile " in line
+    imports, pause = (
+        float(text) for text in re.search(r"imports ([\d.]+) s, pause ([\d.]+) s, compile ", start.line()).groups()
+    )
+    assert imports == 1.0
+    assert pause >= 0.2
 
 
 @pytest.mark.parametrize("cached", [True, False])

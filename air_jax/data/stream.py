@@ -37,10 +37,15 @@ def stream(
     """
     import grain  # takes seconds to import, and only streaming needs it
 
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
+        host = None
+
     def read(span: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         start, num_steps = span
         # Threads do not share JAX's default device; on the host, nothing waits for the accelerator.
-        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        with jax.default_device(host):
             pairs = _pairs_of_steps(seed, np.arange(start, start + num_steps, dtype=np.int32), len(images), batch_size)
         fixed, moving = (_slices(np.asarray(index), num_devices, device_indices) for index in pairs)
         return images[fixed], images[moving]
@@ -49,7 +54,7 @@ def stream(
     return iter(grain.MapDataset.source(list(spans)).map(read).to_iter_dataset(ahead))
 
 
-@partial(jax.jit, static_argnums=(2, 3))
+@partial(jax.jit, static_argnums=(0, 2, 3))
 def _pairs_of_steps(seed: int, steps: jax.Array, num_images: int, batch_size: int) -> tuple[jax.Array, jax.Array]:
     return jax.vmap(lambda step: pairs_of_step(seed, step, num_images, batch_size))(steps)
 

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.backend import get_backend
 from jax.typing import DTypeLike
 
 from air_jax.models.small_attention import small_attention, suits_small_attention
@@ -59,8 +60,8 @@ class MultiHeadAttention(nn.Module):
       num_heads: number of heads.
       head_size: size of each head's queries, keys and values.
       kernel_init: initialises the projections to queries, keys and values.
-      flash_attention: never holds all weights in memory, and returns none. On a GPU, with half precision and a head
-        size that is a multiple of 8, cuDNN computes the attention so; elsewhere `chunked_attention` does.
+      flash_attention: never holds all weights in memory, and returns none. cuDNN computes the attention so where it
+        can, see `can_use_cudnn`; elsewhere `chunked_attention` does. A bias is still held whole.
       dtype: dtype of the computation; parameters are float32.
     """
 
@@ -87,7 +88,7 @@ class MultiHeadAttention(nn.Module):
         query, key, value = project("query", queries), project("key", memory), project("value", memory)
         bias = None if bias is None else bias[None].astype(self.dtype)
         weights = None
-        if self.flash_attention and can_use_flash_attention(self.head_size, self.dtype, jax.default_backend()):
+        if self.flash_attention and can_use_cudnn(query, key, bias is not None, jax.default_backend()):
             attended = jax.nn.dot_product_attention(query, key, value, bias, implementation="cudnn")
         elif self.flash_attention:
             attended = chunked_attention(query, key, value, bias)
@@ -137,6 +138,13 @@ def chunked_attention(query: jax.Array, key: jax.Array, value: jax.Array, bias: 
     return attended.reshape(len(query), -1, *attended.shape[3:])[:, :num_queries]
 
 
-def can_use_flash_attention(head_size: int, dtype: DTypeLike, platform: str) -> bool:
-    """Whether cuDNN's flash attention takes heads of this size and this precision on this platform."""
-    return platform == "gpu" and head_size % 8 == 0 and jnp.dtype(dtype) in (jnp.bfloat16, jnp.float16)
+def can_use_cudnn(query: jax.Array, key: jax.Array, has_bias: bool, platform: str) -> bool:
+    """Whether cuDNN's flash attention takes queries `[B, Tq, H, D]` and keys `[B, Tk, H, D]` on this platform.
+
+    It wants an NVIDIA GPU, half precision, heads of a multiple of 8 up to 128, and, to train with a bias, even numbers
+    of tokens.
+    """
+    num_queries, _, head_size = query.shape[1:]
+    suits = query.dtype in (jnp.bfloat16, jnp.float16) and head_size % 8 == 0 and head_size <= 128
+    even = num_queries % 2 == 0 and key.shape[1] % 2 == 0
+    return platform == "gpu" and suits and (even or not has_bias) and "cuda" in get_backend().platform_version

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.interpreters import ad
 
-from air_jax.layout import in_order
+from air_jax.layout import apart, in_order
 from air_jax.primitives import make_primitive
 
 MAX_TOKENS, MAX_HEAD_SIZE, MIN_BATCH = 32, 8, 16
@@ -62,7 +62,7 @@ def _largest(logits: jax.Array) -> jax.Array:
     largest = logits[:, :, 0]
     for j in range(1, logits.shape[2]):
         largest = jnp.maximum(largest, logits[:, :, j])
-    return jax.lax.optimization_barrier(largest)
+    return apart(largest)
 
 
 # ---- The three maps --------------------------------------------------------------------------------------------------
@@ -88,9 +88,11 @@ def _scatter_impl(p, g):
     return _sum(p[:, None, i] * g[:, :, i, None] for i in range(g.shape[2]))
 
 
-def _apart(implementation):
+def _on_its_own(implementation):
+    """Nothing that comes before is computed anew for each term of the sum."""
+
     def function(*arguments):
-        return jax.lax.optimization_barrier(implementation(*map(in_order, arguments)))
+        return apart(implementation(*map(in_order, arguments)))
 
     return function
 
@@ -101,7 +103,7 @@ def _bilinear(name, implementation, left_rule, right_rule):
     def abstract(left, right):
         return left.update(shape=jax.eval_shape(implementation, left, right).shape)
 
-    primitive = make_primitive(name, _apart(implementation), abstract, multiple_results=False)
+    primitive = make_primitive(name, _on_its_own(implementation), abstract, multiple_results=False)
     ad.defbilinear(primitive, left_rule, right_rule)
     return primitive.bind
 

@@ -26,7 +26,7 @@ import numpy as np
 from jax.interpreters import ad
 from jax.scipy.ndimage import map_coordinates
 
-from air_jax.layout import in_order
+from air_jax.layout import apart, in_order
 from air_jax.primitives import make_primitive
 from air_jax.transforms.grid import identity_grid
 
@@ -85,9 +85,10 @@ def _scatter_impl(*arguments, axis_sets, mode):
     batch, *shape, channels = values[0].shape
     points, _ = _pieces(identity_grid(shape)[None] + displacement)
     starts = _starts(points.shape, batch, shape, mode)
-    values = [_pieces(value.astype(jnp.float32))[0] for value in values]
+    dtype = jnp.promote_types(values[0].dtype, jnp.float32)
+    values = [_pieces(value.astype(dtype))[0] for value in values]
     padded = _padded_shape(shape, mode)
-    sums = jnp.zeros((batch * math.prod(padded), channels)[: 1 + (channels > 1)], jnp.float32)
+    sums = jnp.zeros((batch * math.prod(padded), channels)[: 1 + (channels > 1)], dtype)
 
     def add(sums, piece):
         points, starts, *values = piece
@@ -98,8 +99,8 @@ def _scatter_impl(*arguments, axis_sets, mode):
             fractions = [fraction[..., None] for fraction in fractions]
         for corner, index in _corners(indices).items():
             update = sum(_weight(corner, fractions, axes) * v for axes, v in zip(axis_sets, values, strict=True))
-            # Otherwise XLA computes index and weight anew for each element, one by one.
-            index, update = jax.lax.optimization_barrier((index, update))
+            # Otherwise XLA's CPU compiler computes index and weight anew for each element, one by one.
+            index, update = apart((index, update))
             sums = sums.at[index].add(update, mode="promise_in_bounds")
         return sums, None
 
@@ -178,7 +179,7 @@ def _padded_shape(shape: Sequence[int], mode: str) -> tuple[int, ...]:
 
 
 def _pad(volumes: jax.Array, mode: str) -> jax.Array:
-    volumes = volumes.astype(jnp.float32)
+    volumes = volumes.astype(jnp.promote_types(volumes.dtype, jnp.float32))
     if mode != "constant":
         return volumes
     return in_order(jnp.pad(volumes, [(0, 0), *[(1, 1)] * (volumes.ndim - 2), (0, 0)]))
@@ -195,8 +196,8 @@ def _cell(points: jax.Array, starts: jax.Array, shape: Sequence[int], mode: str)
         stride = math.prod(padded[axis + 1 :])
         indices.append([stride * _within(index, size, mode) for index in (lower, lower + 1)])
     indices[0] = [starts + index for index in indices[0]]
-    # Otherwise XLA computes them anew for each corner.
-    return jax.lax.optimization_barrier((indices, fractions))
+    # Otherwise XLA's CPU compiler computes them anew for each corner.
+    return apart((indices, fractions))
 
 
 def _within(index: jax.Array, size: int, mode: str) -> jax.Array:

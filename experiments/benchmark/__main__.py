@@ -13,7 +13,6 @@ import datetime
 import importlib.metadata
 import importlib.util
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -21,6 +20,7 @@ import sys
 import time
 from pathlib import Path
 
+from air_jax.parallel import num_cores
 from experiments.benchmark.works import VOLUME_SHAPE, Work, works
 
 FOLDER = Path(__file__).resolve().parent
@@ -76,7 +76,7 @@ def machine() -> dict:
     return {
         "date": datetime.date.today().isoformat(),
         "processor": names[0] if names else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": num_cores(),
         "python": platform.python_version(),
         **versions,
     }
@@ -159,7 +159,7 @@ def main() -> None:
         "--batch_sizes", type=int, nargs="+", help="of the train step; default: 128, on a GPU also more"
     )
     parser.add_argument("--volume_shape", type=int, nargs=3, default=VOLUME_SHAPE)
-    parser.add_argument("--output", type=Path, default=None, help="default: results/DATE.json beside this file")
+    parser.add_argument("--output", type=Path, default=None, help="default: results/DATE_DEVICE.json beside this file")
     parser.add_argument("--only", nargs=2, metavar=("CONTENDER", "WORK"), help="one measurement, in this process")
     arguments = parser.parse_args()
     shape = tuple(arguments.volume_shape)
@@ -184,7 +184,7 @@ def main() -> None:
         sys.exit(1)
     batch_sizes = arguments.batch_sizes or BATCH_SIZES[ceilings["platform"] != "cpu"]
     options = ["--batch_sizes", *map(str, batch_sizes), "--volume_shape", *map(str, shape)]
-    report = {"machine": machine(), "ceilings": ceilings, "works": {}}
+    report = {"machine": machine() | {"device": ceilings["device"]}, "ceilings": ceilings, "works": {}}
     for name, work in works(batch_sizes, shape).items():
         if name.startswith(tuple(arguments.works)):
             report["works"][name] = measure(name, work, contenders, arguments.rounds, options)
@@ -196,7 +196,8 @@ def main() -> None:
         f"ceilings: {peak['flops_per_second'] / 1e9:,.0f} GFLOP/s, {peak['bytes_per_second'] / 1e9:,.1f} GB/s\n\n"
         f"{table(report)}\n"
     )
-    output = arguments.output or FOLDER / "results" / f"{report['machine']['date']}.json"
+    name = "_".join([report["machine"]["date"], *ceilings["device"].lower().split(), *filter(None, arguments.works)])
+    output = arguments.output or FOLDER / "results" / f"{name}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(report, indent=2) + "\n")
     output.with_suffix(".md").write_text(text)

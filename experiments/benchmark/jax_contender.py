@@ -15,6 +15,7 @@ from air_jax.steps import init_state, make_train_steps
 from configs import mnist
 from experiments.benchmark.works import STEPS_A_CALL, inference_images, train_images, warp_inputs
 
+FEW_PAIRS = 16
 Prepared = tuple[Callable[[], Any], dict[str, float]]
 
 
@@ -27,7 +28,10 @@ def prepare(work: str, volume_shape: tuple[int, ...]) -> Prepared:
         jax.config.update("jax_default_matmul_precision", "float32")  # PyTorch's default; XLA's is TensorFloat-32
     if work.startswith("train_"):
         return train(batch_size)
-    return inference() if work == "inference" else warping(work.removeprefix("warp_"), volume_shape)
+    if work == "inference":
+        return inference()
+    _, count, kind = work.split("_")
+    return warping(int(count), kind, volume_shape)
 
 
 def train(batch_size: int) -> Prepared:
@@ -53,8 +57,9 @@ def train(batch_size: int) -> Prepared:
         displacement, _ = model.apply({"params": params}, fixed, moving)
         return jnp.mean(objective(fixed, warp(moving, displacement), displacement)[0])
 
-    batch = jnp.zeros((batch_size, *images.shape[1:]))
-    flops = _flops(jax.value_and_grad(loss), state.params, batch, batch)
+    # Of a few pairs, in which nothing loops: XLA counts a loop's body once.
+    batch = jnp.zeros((FEW_PAIRS, *images.shape[1:]))
+    flops = batch_size / FEW_PAIRS * _flops(jax.value_and_grad(loss), state.params, batch, batch)
     run = data_parallel(steps, devices)
     state, images = replicate((state, images), devices)
 
@@ -82,9 +87,9 @@ def inference() -> Prepared:
     return lambda: jax.block_until_ready(compiled(params, fixed, moving)), {"flops": flops}
 
 
-def warping(kind: str, shape: tuple[int, ...]) -> Prepared:
-    """One warp of one volume, and one gradient unless `kind` is `forward`."""
-    volume, displacement, cotangent = (jnp.asarray(array)[None] for array in warp_inputs(shape))
+def warping(count: int, kind: str, shape: tuple[int, ...]) -> Prepared:
+    """One warp of a batch of volumes, and one gradient unless `kind` is `forward`."""
+    volume, displacement, cotangent = map(jnp.asarray, warp_inputs(count, shape))
     functions = {
         "forward": lambda volume, displacement, _: warp(volume, displacement),
         "coordinates": lambda volume, displacement, cotangent: _value_and_vjp(
@@ -104,5 +109,5 @@ def _value_and_vjp(function, argument, cotangent):
 
 
 def _flops(function: Callable, *arguments: Any) -> float:
-    """As XLA counts them before it optimises, so that no compiler's way of computing counts."""
+    """As XLA counts them before it optimises."""
     return jax.jit(function).lower(*arguments).cost_analysis()["flops"]

@@ -1,10 +1,10 @@
-"""Cost against size: time and memory of a train step against batch, image size, tokens and blocks.
+"""Cost against size: time and memory of a step against batch, image size, tokens and blocks.
 
   python -m experiments.benchmark.sizes
 
-Loss and gradient of AiR (the paper's width and heads, control-grid head) on one device; the time is the median of
-`--repeats` calls after two that are not timed, the memory XLA's own analysis of the temporary arrays. Figures stand in
-`results/sizes.json` and `results/sizes.png`.
+Loss and gradient of AiR (the paper's width and heads, control-grid head), without an optimiser, on one device; the time
+is the median of `--repeats` calls after two that are not timed, the memory XLA's own analysis of the temporary arrays.
+Figures stand in `results/sizes.json` and `results/sizes.png`.
 """
 
 import argparse

@@ -1,6 +1,5 @@
 """PyTorch doing each piece of work, as its users would write it: eager, compiled, or as a CUDA graph."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +8,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its own documentation's name)
 from torch import nn
 
+from air_jax.parallel import num_cores
 from experiments.benchmark.works import IMAGE_SIZE, STEPS_A_CALL, inference_images, train_images, warp_inputs
 
-torch.set_num_threads(len(os.sched_getaffinity(0)))
+torch.set_num_threads(num_cores())
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+COMPILE_MODES = {"compile": "default", "cuda graph": "reduce-overhead"}
 PATCH_SIZE, WIDTH, NUM_HEADS, FEED_FORWARD = 7, 16, 4, 64
 
 
@@ -53,14 +54,17 @@ def prepare(work: str, volume_shape: tuple[int, ...], mode: str) -> Callable[[],
     """What does one piece of work once, in a mode: `eager`, `compile` or `cuda graph`."""
     if work.startswith("train_"):
         return train(int(work.removeprefix("train_")), mode)
-    return inference(mode) if work == "inference" else warping(work.removeprefix("warp_"), volume_shape, mode)
+    if work == "inference":
+        return inference(mode)
+    if mode == "cuda graph":
+        raise ValueError("a warp is a single kernel: nothing to gain from a graph")
+    _, count, kind = work.split("_")
+    return warping(int(count), kind, volume_shape, mode)
 
 
 def compiled(function: Callable, mode: str) -> Callable:
     """`function` as the mode runs it."""
-    if mode == "eager":
-        return function
-    return torch.compile(function, mode="reduce-overhead" if mode == "cuda graph" else "default")
+    return function if mode == "eager" else torch.compile(function, mode=COMPILE_MODES[mode])
 
 
 def register(model: nn.Module, grid: torch.Tensor, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
@@ -73,9 +77,14 @@ def train(batch_size: int, mode: str) -> Callable[[], Any]:
     torch.manual_seed(0)
     images = torch.from_numpy(train_images()).to(DEVICE)
     model = AiR().to(DEVICE)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, capturable=mode == "cuda graph")
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True, capturable=mode == "cuda graph")
     grid = identity_grid((IMAGE_SIZE, IMAGE_SIZE))
-    loss_of = compiled(lambda fixed, moving: F.mse_loss(register(model, grid, fixed, moving), fixed), mode)
+
+    def loss_of(fixed, moving):
+        return F.mse_loss(register(model, grid, fixed, moving), fixed)
+
+    # Of the whole step, what torch.compile takes in one piece; a CUDA graph takes all of it.
+    loss_of = loss_of if mode == "cuda graph" else compiled(loss_of, mode)
 
     def step():
         fixed = torch.randint(len(images), (batch_size,), device=DEVICE)
@@ -84,12 +93,28 @@ def train(batch_size: int, mode: str) -> Callable[[], Any]:
         loss_of(images[fixed, None] / 255.0, images[moving, None] / 255.0).backward()
         optimizer.step()
 
+    take_step = captured(step) if mode == "cuda graph" else step
+
     def call():
         for _ in range(STEPS_A_CALL):
-            step()
+            take_step()
         synchronize()
 
     return call
+
+
+def captured(step: Callable[[], None]) -> Callable[[], None]:
+    """The whole step as one CUDA graph, as PyTorch's documentation captures it (whole-network capture)."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
 
 
 def inference(mode: str) -> Callable[[], Any]:
@@ -106,11 +131,11 @@ def inference(mode: str) -> Callable[[], Any]:
     return call
 
 
-def warping(kind: str, shape: tuple[int, ...], mode: str) -> Callable[[], Any]:
-    volume, displacement, cotangent = warp_inputs(shape)
-    volume, cotangent = (torch.from_numpy(array).to(DEVICE)[None, None] for array in (volume, cotangent))
+def warping(count: int, kind: str, shape: tuple[int, ...], mode: str) -> Callable[[], Any]:
+    volume, displacement, cotangent = warp_inputs(count, shape)
+    volume, cotangent = (torch.from_numpy(array).to(DEVICE)[:, None] for array in (volume, cotangent))
     scale = (2 / (np.asarray(shape) - 1)).astype(np.float32)
-    displacement = torch.from_numpy(displacement * scale)[..., [2, 1, 0]].to(DEVICE)[None]
+    displacement = torch.from_numpy(displacement * scale)[..., [2, 1, 0]].to(DEVICE)
     grid = identity_grid(shape)
     argument = {"forward": None, "coordinates": displacement, "image": volume}[kind]
     if argument is not None:

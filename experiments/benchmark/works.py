@@ -7,6 +7,8 @@ import numpy as np
 NUM_IMAGES = 4_096
 VOLUME_SHAPE = (160, 192, 224)
 IMAGE_SIZE = 28
+# On a CPU, PyTorch shares out the volumes of a batch to the cores, not the voxels of one.
+NUM_VOLUMES = (1, 2)
 STEPS_A_CALL = 50
 INFERENCE_BATCH_SIZE = 1_024
 
@@ -50,14 +52,14 @@ def works(batch_sizes: list[int], volume_shape: tuple[int, ...] = VOLUME_SHAPE) 
     inference = Work(
         f"inference, configs/mnist.py, batches of {INFERENCE_BATCH_SIZE}", 20, "pair", INFERENCE_BATCH_SIZE
     )
-    return (
-        trainings
-        | {"inference": inference}
-        | {
-            f"warp_{name}": Work(f"warp {shape}: {title}", 8, "volume", 1, 4 * floats * voxels)
-            for name, (title, floats) in WARPS.items()
-        }
-    )
+    warps = {
+        f"warp_{count}_{name}": Work(
+            f"warp {count} x {shape}: {title}", 8, "volume", count, 4 * floats * voxels * count
+        )
+        for count in NUM_VOLUMES
+        for name, (title, floats) in WARPS.items()
+    }
+    return trainings | {"inference": inference} | warps
 
 
 def train_images() -> np.ndarray:
@@ -75,11 +77,11 @@ def inference_images() -> tuple[np.ndarray, np.ndarray]:
     return images[:INFERENCE_BATCH_SIZE], images[INFERENCE_BATCH_SIZE:]
 
 
-def warp_inputs(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A volume `[*S]`, a smooth displacement `[*S, 3]` of a few voxels, and what is fed to the gradients `[*S]`."""
+def warp_inputs(count: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Volumes `[count, *S]`, smooth displacements of a few voxels `[count, *S, 3]`, and cotangents `[count, *S]`."""
     rng = np.random.default_rng(0)
     grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
-    phase = rng.uniform(0, 6, 3)
-    displacement = 3 * np.sin(0.09 * grid[..., [1, 2, 0]] + phase) * np.cos(0.07 * grid + phase)
-    volume, cotangent = rng.random((2, *shape), dtype=np.float32)
-    return volume, displacement.astype(np.float32), cotangent
+    phases = rng.uniform(0, 6, (count, 3))
+    displacements = [3 * np.sin(0.09 * grid[..., [1, 2, 0]] + phase) * np.cos(0.07 * grid + phase) for phase in phases]
+    volumes, cotangents = rng.random((2, count, *shape), dtype=np.float32)
+    return volumes, np.stack(displacements).astype(np.float32), cotangents
