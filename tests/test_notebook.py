@@ -31,6 +31,6 @@ def test_the_notebook_runs_on_digits(tmp_path):
 @pytest.mark.parametrize("name", ["README.md", "experiments/notebooks/air_mnist.ipynb"])
 def test_the_repository_has_one_address(name):
     (address,) = re.findall(r"^url = https://github\.com/(\S+)$", (REPOSITORY / "setup.cfg").read_text(), re.MULTILINE)
-    mentions = re.findall(r"(?<!/)\b[\w-]+/air_jax\b|(?<=github/)[\w-]+/air_jax\b", (REPOSITORY / name).read_text())
+    mentions = re.findall(r"(?<![/.])\b[\w-]+/air_jax\b|(?<=github/)[\w-]+/air_jax\b", (REPOSITORY / name).read_text())
     assert mentions
     assert set(mentions) == {address}, f"setup.cfg says {address}"

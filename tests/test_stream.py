@@ -88,6 +88,7 @@ def test_a_streamed_run_is_a_resident_one_bit_for_bit(digits_config, tmp_path, m
 def test_images_stay_on_the_device_while_they_fit():
     class Device:
         process_index = 0
+        platform = "gpu"
 
         def __init__(self, memory):
             self.memory_stats = lambda: memory
@@ -95,6 +96,13 @@ def test_images_stay_on_the_device_while_they_fit():
     assert feed.fits(IMAGES, [Device(None)])
     assert feed.fits(IMAGES, [Device({"bytes_limit": 2 * IMAGES.nbytes})])
     assert not feed.fits(IMAGES, [Device({"bytes_limit": 2 * IMAGES.nbytes - 2})])
+
+
+@pytest.mark.parametrize(("num_devices", "expected"), [(1, True), (2, True), (3, False)])
+def test_the_devices_of_a_cpu_share_its_memory(num_devices, expected, monkeypatch):
+    memory = {"SC_PAGE_SIZE": 4, "SC_PHYS_PAGES": IMAGES.nbytes}  # room for four copies: half of it for two
+    monkeypatch.setattr(feed.os, "sysconf", memory.__getitem__)
+    assert feed.fits(IMAGES, jax.devices()[:num_devices]) == expected
 
 
 def test_the_readme_names_the_key():
