@@ -1,4 +1,4 @@
-"""What XLA's CPU compiler has to be told about the order of arrays in memory."""
+"""What XLA's CPU compiler has to be told: which arrays to write to memory, and in which order."""
 
 from typing import Any
 

@@ -56,16 +56,18 @@ def identity(fixed: np.ndarray, _: np.ndarray) -> np.ndarray:
 
 def demons(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
     """Diffeomorphic demons, half and full resolution, 100 iterations each, smoothed with 0.5 pixels."""
-    import SimpleITK as sitk  # noqa: N813 (its own documentation's name)
+    import SimpleITK
 
     def register(fixed, moving):
-        fixed, moving = sitk.GetImageFromArray(fixed), sitk.GetImageFromArray(moving)
-        demons = sitk.DiffeomorphicDemonsRegistrationFilter()
+        fixed, moving = SimpleITK.GetImageFromArray(fixed), SimpleITK.GetImageFromArray(moving)
+        demons = SimpleITK.DiffeomorphicDemonsRegistrationFilter()
         demons.SetNumberOfIterations(100)
         demons.SetStandardDeviations(0.5)
-        coarse = [sitk.Shrink(sitk.SmoothingRecursiveGaussian(image, 1.0), [2, 2]) for image in (fixed, moving)]
-        field = sitk.Resample(demons.Execute(*coarse), fixed, sitk.Transform(), sitk.sitkLinear)
-        return sitk.GetArrayFromImage(demons.Execute(fixed, moving, field))[..., ::-1]  # (x, y) to (row, column)
+        coarse = [
+            SimpleITK.Shrink(SimpleITK.SmoothingRecursiveGaussian(image, 1.0), [2, 2]) for image in (fixed, moving)
+        ]
+        field = SimpleITK.Resample(demons.Execute(*coarse), fixed, SimpleITK.Transform(), SimpleITK.sitkLinear)
+        return SimpleITK.GetArrayFromImage(demons.Execute(fixed, moving, field))[..., ::-1]  # (x, y) to (row, column)
 
     pairs = zip(fixed[..., 0], moving[..., 0], strict=True)
     return np.stack([register(*pair) for pair in pairs]).astype(np.float32)

@@ -136,6 +136,19 @@ def test_a_download_prepares_array_records_and_is_then_read(tmp_path, monkeypatc
     np.testing.assert_array_equal(images.labels, [0, 1, 2, 0, 1])
 
 
+def test_without_the_cache_nothing_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    builder = FakeBuilder(tmp_path, prepared=True)
+    builder.data_path.mkdir()
+    (builder.data_path / "mnist-train.array_record").write_bytes(b"records")
+    fake_tfds(monkeypatch, builder)
+    without = tfds_images.load("mnist", cache=False)
+    assert not (tmp_path / "cache").exists()
+    kept = tfds_images.load("mnist")
+    assert (tmp_path / "cache").exists()
+    np.testing.assert_array_equal(without.images, kept.images)
+
+
 @pytest.mark.parametrize("shape", [(None, None, 3), (28, 28)])
 def test_sets_of_unequal_images_are_refused(tmp_path, monkeypatch, shape):
     fake_tfds(monkeypatch, FakeBuilder(tmp_path, shape=shape, prepared=True))

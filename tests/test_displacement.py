@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813 (its own documentation's name)
+import SimpleITK
 from scipy.interpolate import BSpline
 from scipy.ndimage import map_coordinates
 
@@ -157,9 +157,9 @@ def test_inverse_where_the_map_stretches_too_much_for_the_plain_iteration():
 
 def test_inverse_agrees_with_simpleitk():
     displacement = np.asarray(exponential(smooth((30, 33), 1.5, batch=1)))
-    image = sitk.GetImageFromArray(displacement[0, ..., ::-1].astype(np.float64), isVector=True)
-    reference = sitk.GetArrayFromImage(
-        sitk.InvertDisplacementField(image, maximumNumberOfIterations=100, maxErrorToleranceThreshold=1e-4)
+    image = SimpleITK.GetImageFromArray(displacement[0, ..., ::-1].astype(np.float64), isVector=True)
+    reference = SimpleITK.GetArrayFromImage(
+        SimpleITK.InvertDisplacementField(image, maximumNumberOfIterations=100, maxErrorToleranceThreshold=1e-4)
     )[..., ::-1]
     inverted, _ = inverse(jnp.asarray(displacement))
     # Away from the border, at which ITK holds the inverse at zero.

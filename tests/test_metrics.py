@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813 (its own documentation's name)
+import SimpleITK
 
 from air_jax import metrics
 
@@ -10,9 +10,9 @@ def test_dice_agrees_with_simpleitk():
     fixed, warped = rng.random((2, 3, 9, 8, 1), dtype=np.float32)
     dice = metrics.mask_dice(fixed, warped)
     for pair in range(3):
-        overlap = sitk.LabelOverlapMeasuresImageFilter()
+        overlap = SimpleITK.LabelOverlapMeasuresImageFilter()
         overlap.Execute(
-            *(sitk.GetImageFromArray((image[pair, ..., 0] > 0.5).astype(np.uint8)) for image in (fixed, warped))
+            *(SimpleITK.GetImageFromArray((image[pair, ..., 0] > 0.5).astype(np.uint8)) for image in (fixed, warped))
         )
         np.testing.assert_allclose(dice[pair], overlap.GetDiceCoefficient(), rtol=1e-6)
 
@@ -51,9 +51,9 @@ def test_any_corner_counts_the_folds_that_central_differences_miss():
 def test_jacobian_scores_agree_with_simpleitk(shape):
     num_axes = len(shape)
     displacement = 0.3 * np.random.default_rng(0).standard_normal((1, *shape, num_axes)).astype(np.float32)
-    field = sitk.GetImageFromArray(displacement[0, ..., ::-1].astype(np.float64), isVector=True)  # ITK: x first
+    field = SimpleITK.GetImageFromArray(displacement[0, ..., ::-1].astype(np.float64), isVector=True)  # ITK: x first
     interior = (slice(1, -1),) * num_axes
-    determinant = sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(field))[interior]
+    determinant = SimpleITK.GetArrayFromImage(SimpleITK.DisplacementFieldJacobianDeterminant(field))[interior]
     np.testing.assert_allclose(metrics.folding_percent(displacement), 100 * (determinant <= 0).mean(), rtol=1e-5)
     expected = np.log(np.clip(determinant, 1e-9, None)).std()
     np.testing.assert_allclose(metrics.sd_log_jacobian(displacement), expected, rtol=1e-3)

@@ -13,6 +13,9 @@ The derivative of each in each argument is one of them again, so as primitives t
 reverse and to any order, without JAX taking the sums apart.
 """
 
+from functools import reduce
+from operator import add
+
 import jax
 import jax.numpy as jnp
 from jax.interpreters import ad
@@ -59,33 +62,22 @@ def small_attention(
 
 def _largest(logits: jax.Array) -> jax.Array:
     """The maximum over the keys of `[H, Tq, Tk, B]`, which keeps `exp` from overflowing."""
-    largest = logits[:, :, 0]
-    for j in range(1, logits.shape[2]):
-        largest = jnp.maximum(largest, logits[:, :, j])
-    return apart(largest)
+    return apart(reduce(jnp.maximum, (logits[:, :, j] for j in range(logits.shape[2]))))
 
 
 # ---- The three maps --------------------------------------------------------------------------------------------------
 
 
-def _sum(terms):
-    terms = iter(terms)
-    total = next(terms)
-    for term in terms:
-        total = total + term
-    return total
-
-
 def _scores_impl(q, k):
-    return _sum(q[:, d, :, None] * k[:, d, None, :] for d in range(q.shape[1]))
+    return reduce(add, (q[:, d, :, None] * k[:, d, None, :] for d in range(q.shape[1])))
 
 
 def _gather_impl(p, v):
-    return _sum(p[:, None, :, j] * v[:, :, None, j] for j in range(v.shape[2]))
+    return reduce(add, (p[:, None, :, j] * v[:, :, None, j] for j in range(v.shape[2])))
 
 
 def _scatter_impl(p, g):
-    return _sum(p[:, None, i] * g[:, :, i, None] for i in range(g.shape[2]))
+    return reduce(add, (p[:, None, i] * g[:, :, i, None] for i in range(g.shape[2])))
 
 
 def _on_its_own(implementation):

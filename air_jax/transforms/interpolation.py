@@ -12,8 +12,9 @@ set `A` of axes, two linear maps take part:
 
 and the same for `T_A`: no other map is needed, whatever is differentiated, forward or reverse, however often.
 JAX finds derivatives of `map_coordinates` by itself, but reads each corner anew for each component and scatters into an
-array of its own for each corner; here one pass over the corners gives the value and all slopes. They are primitives,
-because nothing else in JAX lets a linear map have a transpose of its own and be differentiated further.
+array of its own for each corner; here one pass over the corners gives the value and all slopes (the value alone is
+`map_coordinates`). They are primitives, because nothing else in JAX lets a linear map have a transpose of its own and
+be differentiated further. In the code a displacement stands for `x`: `x_p = p + displacement(p)`.
 """
 
 import itertools
@@ -31,7 +32,7 @@ from air_jax.primitives import make_primitive
 from air_jax.transforms.grid import identity_grid
 
 MODES = ("constant", "nearest", "mirror", "reflect", "wrap")
-# On a CPU, points are taken in pieces whose corners and weights stay in the cache; elsewhere all at once.
+# For derivatives on a CPU, points are taken in pieces whose corners and weights stay in the cache; else all at once.
 POINTS_AT_ONCE = 2**15
 
 AxisSets = tuple[tuple[int, ...], ...]

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 (its own documentation's name)
 from torch import nn
+from torch.nn import functional
 
 from air_jax.parallel import num_cores
 from experiments.benchmark.works import IMAGE_SIZE, STEPS_A_CALL, inference_images, train_images, warp_inputs
@@ -33,7 +33,7 @@ class AiR(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def tokens(self, image: torch.Tensor) -> torch.Tensor:
-        patches = F.unfold(image, PATCH_SIZE, stride=PATCH_SIZE).transpose(1, 2)
+        patches = functional.unfold(image, PATCH_SIZE, stride=PATCH_SIZE).transpose(1, 2)
         return self.embed(patches) + self.position
 
     def forward(self, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
@@ -41,7 +41,7 @@ class AiR(nn.Module):
         memory = self.encoder(self.tokens(fixed))
         vectors = self.head(self.decoder(self.tokens(moving), memory))
         control = vectors.transpose(1, 2).reshape(-1, 2, self.grid_size, self.grid_size)
-        return F.interpolate(control, size=IMAGE_SIZE, mode="bicubic", align_corners=False)
+        return functional.interpolate(control, size=IMAGE_SIZE, mode="bicubic", align_corners=False)
 
 
 def identity_grid(shape: tuple[int, ...]) -> torch.Tensor:
@@ -70,7 +70,7 @@ def compiled(function: Callable, mode: str) -> Callable:
 def register(model: nn.Module, grid: torch.Tensor, fixed: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
     """The moving images, warped onto the fixed ones."""
     displacement = model(fixed, moving).permute(0, 2, 3, 1) * (2 / (IMAGE_SIZE - 1))
-    return F.grid_sample(moving, grid + displacement, align_corners=True)
+    return functional.grid_sample(moving, grid + displacement, align_corners=True)
 
 
 def train(batch_size: int, mode: str) -> Callable[[], Any]:
@@ -81,7 +81,7 @@ def train(batch_size: int, mode: str) -> Callable[[], Any]:
     grid = identity_grid((IMAGE_SIZE, IMAGE_SIZE))
 
     def loss_of(fixed, moving):
-        return F.mse_loss(register(model, grid, fixed, moving), fixed)
+        return functional.mse_loss(register(model, grid, fixed, moving), fixed)
 
     # Of the whole step, what torch.compile takes in one piece; a CUDA graph takes all of it.
     loss_of = loss_of if mode == "cuda graph" else compiled(loss_of, mode)
@@ -140,7 +140,7 @@ def warping(count: int, kind: str, shape: tuple[int, ...], mode: str) -> Callabl
     argument = {"forward": None, "coordinates": displacement, "image": volume}[kind]
     if argument is not None:
         argument.requires_grad_(True)
-    sample = compiled(lambda volume, u: F.grid_sample(volume, grid + u, align_corners=True), mode)
+    sample = compiled(lambda volume, u: functional.grid_sample(volume, grid + u, align_corners=True), mode)
 
     def call():
         with torch.set_grad_enabled(argument is not None):
