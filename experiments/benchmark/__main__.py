@@ -9,23 +9,20 @@ PyTorch contenders are left out where PyTorch is not installed (`pip install tor
 """
 
 import argparse
-import datetime
-import importlib.metadata
 import importlib.util
 import json
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from air_jax.parallel import num_cores
+from experiments.benchmark import machine
 from experiments.benchmark.works import VOLUME_SHAPE, Work, works
 
 FOLDER = Path(__file__).resolve().parent
-# Of the train step, on a CPU and elsewhere.
-BATCH_SIZES = ([128], [128, 1_024, 8_192, 32_768])
+# Of the train step.
+BATCH_SIZES, MORE_BATCH_SIZES = [128], [1_024, 8_192, 32_768]
 CONTENDERS = ("air_jax", "torch eager", "torch compile", "torch cuda graph")
 
 
@@ -33,9 +30,7 @@ def run_here(contender: str, work: str, repeats: int, shape: tuple[int, ...]) ->
     """Does one piece of work in this process; returns its times in seconds."""
     started = time.perf_counter()
     if work == "ceilings":
-        from experiments.benchmark import ceilings
-
-        return ceilings.measure()
+        return machine.ceilings()
     if contender == "air_jax":
         from experiments.benchmark import jax_contender
 
@@ -64,27 +59,6 @@ def run_apart(contender: str, work: str, options: list[str]) -> dict | None:
         print(f"{contender}, {work}: left out ({reason})", flush=True)
         return None
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def machine() -> dict:
-    """What a reader needs to know about where the figures come from."""
-    versions = {}
-    for package in ("jax", "flax", "optax", "torch"):
-        if importlib.util.find_spec(package):
-            versions[package] = importlib.metadata.version(package)
-    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
-    return {
-        "date": datetime.date.today().isoformat(),
-        "processor": names[0] if names else platform.processor(),
-        "cores": num_cores(),
-        "python": platform.python_version(),
-        **versions,
-    }
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def table(report: dict) -> str:
@@ -182,9 +156,10 @@ def main() -> None:
     ceilings = run_apart("air_jax", "ceilings", [])  # in a process of its own as well: JAX would keep a GPU's memory
     if ceilings is None:
         sys.exit(1)
-    batch_sizes = arguments.batch_sizes or BATCH_SIZES[ceilings["platform"] != "cpu"]
+    more = [] if ceilings["platform"] == "cpu" else MORE_BATCH_SIZES
+    batch_sizes = arguments.batch_sizes or BATCH_SIZES + more
     options = ["--batch_sizes", *map(str, batch_sizes), "--volume_shape", *map(str, shape)]
-    report = {"machine": machine() | {"device": ceilings["device"]}, "ceilings": ceilings, "works": {}}
+    report = {"machine": machine.describe() | {"device": ceilings["device"]}, "ceilings": ceilings, "works": {}}
     for name, work in works(batch_sizes, shape).items():
         if name.startswith(tuple(arguments.works)):
             report["works"][name] = measure(name, work, contenders, arguments.rounds, options)

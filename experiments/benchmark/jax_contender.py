@@ -9,10 +9,9 @@ import jax.numpy as jnp
 from air_jax import config as configs
 from air_jax import warp
 from air_jax.losses import make_objective
-from air_jax.optimizer import make_optimizer
-from air_jax.parallel import AXIS_NAME, all_devices, data_parallel, replicate, use_cores
-from air_jax.steps import init_state, make_train_steps
+from air_jax.parallel import all_devices, use_cores
 from configs import mnist
+from experiments.benchmark import training
 from experiments.benchmark.works import STEPS_A_CALL, inference_images, train_images, warp_inputs
 
 FEW_PAIRS = 16
@@ -38,20 +37,11 @@ def train(batch_size: int) -> Prepared:
     """`STEPS_A_CALL` steps, as `python -m air_jax.main` takes them."""
     config = mnist.get_config()
     model = configs.build_model(config)
-    images = train_images()[..., None]
-    devices = all_devices()
-    optimizer = make_optimizer(config.learning_rate, config.schedule, config.warmup_steps, config.num_train_steps)
     objective = make_objective(**config.loss)
-    steps = make_train_steps(
-        model,
-        optimizer,
-        objective,
-        seed=0,
-        batch_size=batch_size,
-        num_devices=len(devices),
-        axis_name=AXIS_NAME,
+    images = train_images()[..., None]
+    call, params = training.prepare(
+        model, objective, images, batch_size, all_devices(), steps_a_call=STEPS_A_CALL, clip_norm=config.clip_norm
     )
-    state = init_state(model, optimizer, 0, images.shape[1:])
 
     def loss(params, fixed, moving):
         displacement, _ = model.apply({"params": params}, fixed, moving)
@@ -59,15 +49,7 @@ def train(batch_size: int) -> Prepared:
 
     # Of a few pairs, in which nothing loops: XLA counts a loop's body once.
     batch = jnp.zeros((FEW_PAIRS, *images.shape[1:]))
-    flops = batch_size / FEW_PAIRS * _flops(jax.value_and_grad(loss), state.params, batch, batch)
-    run = data_parallel(steps, devices)
-    state, images = replicate((state, images), devices)
-
-    def call():
-        nonlocal state
-        state, metrics = run(state, images, STEPS_A_CALL)
-        jax.block_until_ready((state, metrics))
-
+    flops = batch_size / FEW_PAIRS * _flops(jax.value_and_grad(loss), params, batch, batch)
     return call, {"flops": STEPS_A_CALL * flops}
 
 
@@ -76,7 +58,7 @@ def inference() -> Prepared:
     config = mnist.get_config()
     model = configs.build_model(config)
     fixed, moving = (jnp.asarray(images)[..., None] for images in inference_images())
-    params = init_state(model, make_optimizer(1e-3, "constant", 0, 1), 0, fixed.shape[1:]).params
+    params = jax.jit(model.init)(jax.random.key(0), fixed[:1], moving[:1])["params"]
 
     def register(params, fixed, moving):
         displacement, _ = model.apply({"params": params}, fixed, moving)

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from air_jax import AiR, warp
 from air_jax.losses import mse
-from experiments.benchmark.__main__ import FOLDER, machine
+from experiments.benchmark import machine
 
 # By name of what is varied: the values, and the batch size, image size and model options that each stands for.
 VARIED = {
@@ -85,7 +85,7 @@ def draw(found: dict[str, list]) -> Figure:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--output_dir", type=Path, default=FOLDER / "results")
+    parser.add_argument("--output_dir", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
     found = {}
     for name, (values, of) in VARIED.items():
@@ -96,7 +96,7 @@ def main() -> None:
             found[name].append((value, point))
             print(f"  {value:6,}: {1e3 * point['seconds']:9.2f} ms, {point['bytes'] / 2**20:9.1f} MiB", flush=True)
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    report = {"machine": machine(), "points": found}
+    report = {"machine": machine.describe(), "points": found}
     (arguments.output_dir / "sizes.json").write_text(json.dumps(report, indent=2) + "\n")
     draw(found).savefig(arguments.output_dir / "sizes.png", dpi=120)
     print(arguments.output_dir / "sizes.png")

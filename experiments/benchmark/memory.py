@@ -1,16 +1,15 @@
 """What a train step on a full-size volume needs: memory by XLA's own analysis, and one pair for real.
 
-  python experiments/memory.py [--shape 160 192 224]
-  python experiments/memory.py --volumes brains2_1mm.npz --attention flash --num_steps 3
+  python -m experiments.benchmark.memory [--shape 160 192 224]
+  python -m experiments.benchmark.memory --volumes brains2_1mm.npz --attention flash --num_steps 3
 
-The first compiles a train step of AiR for one pair for each way to compute the attention, and prints what XLA says it
-needs; nothing is run. The second takes steps on the first two images of an npz file (key `image`, `[n, D, H, W]`
+The first compiles loss and gradient of AiR for one pair for each way to compute the attention, and prints what XLA says
+it needs; nothing is run. The second takes steps on the first two images of an npz file (key `image`, `[n, D, H, W]`
 uint8), and prints the loss, the time and the largest memory of the whole process.
 """
 
 import argparse
 import resource
-import sys
 import time
 from pathlib import Path
 
@@ -18,13 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from air_jax import AiR, warp
 from air_jax.losses import make_objective
-from air_jax.optimizer import make_optimizer
-from air_jax.parallel import AXIS_NAME, data_parallel
-from air_jax.steps import init_state, make_train_steps
+from experiments.benchmark import training
 
 GIB = 2**30
 # The options of the model by what they are called here.
@@ -57,21 +52,11 @@ def analyse(model: AiR, shape: tuple[int, ...]) -> dict[str, float]:
 
 def take_steps(model: AiR, images: np.ndarray, num_steps: int) -> None:
     """The train step of `air_jax.steps` on the pairs of `images` `[n, *S, C]`, one pair a step."""
-    optimizer = make_optimizer(1e-3, "constant", 0, num_steps)
-    state = init_state(model, optimizer, 0, images.shape[1:])
-    steps = make_train_steps(
-        model,
-        optimizer,
-        make_objective("mse", diffusion=0.01),
-        seed=0,
-        batch_size=1,
-        num_devices=1,
-        axis_name=AXIS_NAME,
-    )
-    run = data_parallel(steps, jax.local_devices()[:1])
+    objective = make_objective("mse", diffusion=0.01)
+    call, _ = training.prepare(model, objective, images, 1, jax.local_devices()[:1], steps_a_call=1)
     for step in range(num_steps):
         start = time.perf_counter()
-        state, metrics = jax.block_until_ready(run(state, images, 1))
+        metrics = call()
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(f"step {step + 1}: loss {metrics['loss'][0]:.6f}, {seconds:.1f} s, peak {peak:.1f} GiB", flush=True)

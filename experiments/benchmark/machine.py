@@ -1,12 +1,40 @@
-"""What this machine can do at most, measured: floating-point operations a second, and bytes a second."""
+"""The machine that a measurement was made on: what it is, and what it can do at most."""
 
+import datetime
+import importlib.metadata
+import importlib.util
+import platform
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
+from air_jax.parallel import num_cores
 
-def measure() -> dict[str, float | str]:
+
+def describe() -> dict:
+    """What a reader needs to know about where the figures come from."""
+    versions = {}
+    for package in ("jax", "flax", "optax", "torch"):
+        if importlib.util.find_spec(package):
+            versions[package] = importlib.metadata.version(package)
+    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": names[0] if names else platform.processor(),
+        "cores": num_cores(),
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def ceilings() -> dict[str, float | str]:
     """The device, FLOP/s of a large float32 matrix product, and bytes/s of reading and writing a large array."""
     size = 4_096 if jax.default_backend() == "cpu" else 16_384
     a = jnp.ones((size, size))

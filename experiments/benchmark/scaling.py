@@ -1,6 +1,6 @@
 """How throughput should grow with devices, on paper: from step times measured here and the bytes of one all-reduce.
 
-  python experiments/scaling.py [--config=configs/mnist.py] [--global_batch 128 4096] [--latency_us 10]
+  python -m experiments.benchmark.scaling [--config=configs/mnist.py] [--global_batch 128 4096] [--latency_us 10]
 
 One device is timed at the batch that each of `N` devices would have. To that time comes one all-reduce a step, of all
 gradients in float32: a tree of `2 ceil(log2 N)` messages that take `latency_us` each, and `2 (N - 1) / N` times the
@@ -19,9 +19,8 @@ import numpy as np
 
 from air_jax import config as configs
 from air_jax.losses import make_objective
-from air_jax.optimizer import make_optimizer
-from air_jax.parallel import AXIS_NAME, data_parallel, replicate, use_cores
-from air_jax.steps import init_state, make_train_steps
+from air_jax.parallel import use_cores
+from experiments.benchmark import training
 
 NUM_DEVICES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 IMAGE_SHAPE = (28, 28, 1)
@@ -30,28 +29,22 @@ STEPS_A_CALL, REPEATS = 20, 5
 
 def step_seconds(config, batch_size: int, num_devices: int) -> tuple[float, int]:
     """Median time of a step of `batch_size` pairs on the first devices, and the number of parameters."""
-    model = configs.build_model(config)
-    optimizer = make_optimizer(1e-4, "constant", 0, 1, config.clip_norm)
-    steps = make_train_steps(
-        model,
-        optimizer,
-        make_objective(**config.loss),
-        seed=0,
-        batch_size=batch_size,
-        num_devices=num_devices,
-        axis_name=AXIS_NAME,
-    )
-    devices = jax.local_devices()[:num_devices]
     images = np.random.default_rng(0).integers(0, 256, (256, *IMAGE_SHAPE), dtype=np.uint8)
-    state, images = replicate((init_state(model, optimizer, 0, IMAGE_SHAPE), images), devices)
-    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    run = data_parallel(steps, devices)
+    call, params = training.prepare(
+        configs.build_model(config),
+        make_objective(**config.loss),
+        images,
+        batch_size,
+        jax.local_devices()[:num_devices],
+        steps_a_call=STEPS_A_CALL,
+        clip_norm=config.clip_norm,
+    )
     seconds = []
     for _ in range(1 + REPEATS):
         start = time.perf_counter()
-        state, _ = jax.block_until_ready(run(state, images, STEPS_A_CALL))
+        call()
         seconds.append((time.perf_counter() - start) / STEPS_A_CALL)
-    return statistics.median(seconds[1:]), num_parameters
+    return statistics.median(seconds[1:]), sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def main() -> None:
