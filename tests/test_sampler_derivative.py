@@ -9,7 +9,7 @@ from jax.test_util import check_grads
 
 from air_jax import startup, warp
 from air_jax.transforms import interpolation
-from air_jax.transforms.sampler import MODES
+from air_jax.transforms.sampler import MODES, sample
 
 
 def pair(shape, channels=2, batch=2, reach=3):
@@ -155,3 +155,36 @@ def test_without_jit_nothing_is_compiled_twice():
     clock = startup.CompileClock()
     interpolation.interpolate(image, displacement, "constant")
     assert clock.programs == 0
+
+
+# More points than voxels along one axis, fewer along another; parts as well.
+@pytest.mark.parametrize(("voxels", "points", "at_once"), [((5, 7), (8, 4), 2**15), ((4, 5, 3), (3, 6, 5), 20)])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_points_on_a_grid_of_their_own(voxels, points, at_once, channels, monkeypatch):
+    monkeypatch.setattr(interpolation, "POINTS_AT_ONCE", at_once)
+    rng = np.random.default_rng(0)
+    image = jnp.asarray(rng.random((2, *voxels, channels)), jnp.float32)
+    coordinates = rng.integers(-2, max(voxels) + 2, (2, *points, len(voxels))) + rng.uniform(
+        0.3, 0.7, (2, *points, len(voxels))
+    )
+    coordinates = jnp.asarray(coordinates, jnp.float32)
+    weights = jnp.asarray(rng.standard_normal((2, *points, channels)), jnp.float32)
+
+    def plain(image, coordinates):
+        def one(volume, coordinates):
+            return map_coordinates(volume, list(jnp.moveaxis(coordinates, -1, 0)), order=1, mode="constant")
+
+        return jax.vmap(jax.vmap(one, (-1, None), -1))(image, coordinates)
+
+    np.testing.assert_allclose(sample(image, coordinates), plain(image, coordinates), atol=1e-5)
+    ours, expected = (
+        jax.jit(jax.grad(lambda *arguments, f=f: jnp.sum(weights * f(*arguments) ** 2), (0, 1)))(image, coordinates)
+        for f in (sample, plain)
+    )
+    for found, reference in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(found, reference, atol=2e-5)
+    second = [
+        jax.jvp(jax.grad(lambda x, f=f: jnp.sum(f(image, x) ** 2)), (coordinates,), (coordinates,))[1]
+        for f in (sample, plain)
+    ]
+    np.testing.assert_allclose(*second, rtol=1e-3, atol=1e-3)

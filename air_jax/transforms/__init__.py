@@ -7,8 +7,9 @@ from air_jax.transforms.jacobian import (
     cell_jacobian_determinants,
     corner_jacobian_determinant,
     jacobian_determinant,
+    simplex_jacobian_determinants,
 )
-from air_jax.transforms.sampler import warp
+from air_jax.transforms.sampler import sample, warp
 
 __all__ = [
     "bspline",
@@ -21,5 +22,7 @@ __all__ = [
     "inverse",
     "jacobian_determinant",
     "resize",
+    "sample",
+    "simplex_jacobian_determinants",
     "warp",
 ]

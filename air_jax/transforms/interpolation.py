@@ -14,7 +14,8 @@ and the same for `T_A`: no other map is needed, whatever is differentiated, forw
 JAX finds derivatives of `map_coordinates` by itself, but reads each corner anew for each component and scatters into an
 array of its own for each corner; here one pass over the corners gives the value and all slopes (the value alone is
 `map_coordinates`). They are primitives, because nothing else in JAX lets a linear map have a transpose of its own and
-be differentiated further. In the code a displacement stands for `x`: `x_p = p + displacement(p)`.
+be differentiated further. In the code a displacement stands for `x`: `x_p = p + displacement(p)`; the grid of the
+points `S` and that of the voxels `V` may differ.
 """
 
 import itertools
@@ -39,7 +40,7 @@ AxisSets = tuple[tuple[int, ...], ...]
 
 
 def interpolate(volumes: jax.Array, displacement: jax.Array, mode: str) -> jax.Array:
-    """Linear interpolation of `volumes` `[B, *S, C]` where `displacement` `[B, *S, N]`, float32, points: `[B, *S, C]`.
+    """Linear interpolation of `volumes` `[B, *V, C]` where `displacement` `[B, *S, N]`, float32, points: `[B, *S, C]`.
 
     Differentiable in both, to any order. `mode` is one of `MODES`, see `air_jax.warp`.
     """
@@ -50,20 +51,22 @@ def interpolate(volumes: jax.Array, displacement: jax.Array, mode: str) -> jax.A
 
 
 def _gather(volumes: jax.Array, displacement: jax.Array, *, axis_sets: AxisSets, mode: str) -> list[jax.Array]:
-    """`S_A volumes` for each `A` of `axis_sets`: `[B, *S, C]` each."""
+    """`S_A volumes`, with volumes `[B, *V, C]`, for each `A` of `axis_sets`: `[B, *S, C]` each."""
     return gather_p.bind(volumes, displacement, axis_sets=axis_sets, mode=mode)
 
 
-def _scatter(values: Sequence[jax.Array], displacement: jax.Array, *, axis_sets: AxisSets, mode: str) -> jax.Array:
-    """The sum of `T_A values` over `axis_sets`, with values `[B, *S, C]` for each: `[B, *S, C]`."""
-    return scatter_p.bind(*values, displacement, axis_sets=axis_sets, mode=mode)
+def _scatter(
+    values: Sequence[jax.Array], displacement: jax.Array, *, axis_sets: AxisSets, mode: str, shape: tuple[int, ...]
+) -> jax.Array:
+    """The sum of `T_A values` over `axis_sets`, with values `[B, *S, C]` for each: `[B, *V, C]`, with `V = shape`."""
+    return scatter_p.bind(*values, displacement, axis_sets=axis_sets, mode=mode, shape=shape)
 
 
 def _gather_impl(volumes, displacement, *, axis_sets, mode):
     if axis_sets == ((),):
         return [_map_coordinates(volumes, displacement, mode)]
     batch, *shape, channels = volumes.shape
-    points, unite = _pieces(identity_grid(shape)[None] + displacement)
+    points, unite = _pieces(identity_grid(displacement.shape[1:-1])[None] + displacement)
     voxels = _pad(volumes, mode).reshape(-1, channels)
     if channels == 1:
         voxels = voxels[:, 0]
@@ -78,13 +81,14 @@ def _gather_impl(volumes, displacement, *, axis_sets, mode):
             fractions = [fraction[..., None] for fraction in fractions]
         return [_contract(corners, fractions, axes) for axes in axis_sets]
 
-    return [unite(array).reshape(volumes.shape).astype(volumes.dtype) for array in _each(take, (points, starts))]
+    found = _each(take, (points, starts))
+    return [unite(array).reshape(*displacement.shape[:-1], channels).astype(volumes.dtype) for array in found]
 
 
-def _scatter_impl(*arguments, axis_sets, mode):
+def _scatter_impl(*arguments, axis_sets, mode, shape):
     *values, displacement = arguments
-    batch, *shape, channels = values[0].shape
-    points, _ = _pieces(identity_grid(shape)[None] + displacement)
+    batch, channels = len(values[0]), values[0].shape[-1]
+    points, _ = _pieces(identity_grid(displacement.shape[1:-1])[None] + displacement)
     starts = _starts(points.shape, batch, shape, mode)
     dtype = jnp.promote_types(values[0].dtype, jnp.float32)
     values = [_pieces(value.astype(dtype))[0] for value in values]
@@ -121,7 +125,7 @@ def _map_coordinates(volumes: jax.Array, displacement: jax.Array, mode: str) -> 
     def sample(volume, displacement):
         # Axis by axis: stacked coordinates would go through memory first.
         axes = range(volume.ndim)
-        grid = [jax.lax.broadcasted_iota(jnp.float32, volume.shape, axis) for axis in axes]
+        grid = [jax.lax.broadcasted_iota(jnp.float32, displacement.shape[:-1], axis) for axis in axes]
         return map_coordinates(volume, [grid[axis] + displacement[..., axis] for axis in axes], order=1, mode=mode)
 
     if volumes.shape[-1] == 1:  # without an axis of length 1, in which the compiler would gather slices
@@ -274,10 +278,11 @@ def _gather_transpose(cotangents, volumes, displacement, *, axis_sets, mode):
     if not given:
         return ad.Zero(volumes.aval), None
     sets, values = zip(*given, strict=True)
-    return _scatter(values, displacement, axis_sets=sets, mode=mode), None
+    shape = volumes.aval.shape[1:-1]
+    return _scatter(values, displacement, axis_sets=sets, mode=mode, shape=shape), None
 
 
-def _scatter_jvp(primals, tangents, *, axis_sets, mode):
+def _scatter_jvp(primals, tangents, *, axis_sets, mode, shape):
     *values, displacement = primals
     *values_dot, displacement_dot = tangents
     terms = [(axes, dot) for axes, dot in zip(axis_sets, values_dot, strict=True) if not isinstance(dot, ad.Zero)]
@@ -286,14 +291,15 @@ def _scatter_jvp(primals, tangents, *, axis_sets, mode):
             for b in sorted(set(range(displacement.shape[-1])) - set(axes)):
                 moved = value * displacement_dot[..., b, None].astype(value.dtype)
                 terms.append((tuple(sorted((*axes, b))), moved))
-    total = _scatter(values, displacement, axis_sets=axis_sets, mode=mode)
+    total = _scatter(values, displacement, axis_sets=axis_sets, mode=mode, shape=shape)
     if not terms:
         return total, jnp.zeros_like(total)
     sets, moved = zip(*terms, strict=True)
-    return total, _scatter(moved, displacement, axis_sets=sets, mode=mode)
+    return total, _scatter(moved, displacement, axis_sets=sets, mode=mode, shape=shape)
 
 
-def _scatter_transpose(cotangent, *arguments, axis_sets, mode):
+def _scatter_transpose(cotangent, *arguments, axis_sets, mode, shape):
+    del shape
     *values, displacement = arguments
     if isinstance(cotangent, ad.Zero):
         return [None] * len(arguments)
@@ -304,13 +310,13 @@ def _scatter_transpose(cotangent, *arguments, axis_sets, mode):
 
 
 def _gather_abstract(volumes, displacement, *, axis_sets, mode):
-    del displacement, mode
-    return [volumes] * len(axis_sets)
+    del mode
+    return [volumes.update(shape=(*displacement.shape[:-1], volumes.shape[-1]))] * len(axis_sets)
 
 
-def _scatter_abstract(*arguments, axis_sets, mode):
+def _scatter_abstract(*arguments, axis_sets, mode, shape):
     del axis_sets, mode
-    return arguments[0]
+    return arguments[0].update(shape=(arguments[0].shape[0], *shape, arguments[0].shape[-1]))
 
 
 gather_p = make_primitive("air_jax_gather", _gather_impl, _gather_abstract, multiple_results=True)

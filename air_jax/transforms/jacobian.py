@@ -1,17 +1,17 @@
 """The Jacobian determinant of `p -> p + u(p)`: local volume change, and where the map folds."""
 
 import itertools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
-def _interior(array: jax.Array, axis: int, start: int, num_axes: int) -> jax.Array:
-    """Cuts `[B, *S, N]` to the interior voxels, shifted by `start - 1` along one spatial axis."""
-    index = [slice(None)] + [slice(1, -1)] * num_axes + [slice(None)]
-    size = array.shape[axis + 1]
-    index[axis + 1] = slice(start, size - 2 + start)
-    return array[tuple(index)]
+def _interior(array: jax.Array, offset: Sequence[int]) -> jax.Array:
+    """Cuts `[B, *S, N]` to the interior voxels, shifted by `offset`: -1, 0 or 1 along each axis."""
+    spatial = [slice(1 + step, size - 1 + step) for step, size in zip(offset, array.shape[1:-1], strict=True)]
+    return array[(slice(None), *spatial)]
 
 
 def determinant(columns: list[jax.Array]) -> jax.Array:
@@ -34,13 +34,19 @@ def _check(displacement: jax.Array) -> int:
 
 
 def _differences(displacement: jax.Array, num_axes: int, low: int, high: int) -> list[jax.Array]:
-    """Derivative of `p + u(p)` along each axis at interior voxels, from the values at offsets `low - 1`, `high - 1`."""
+    """Derivative of `p + u(p)` along each axis at interior voxels, from the values at offsets `low` and `high`."""
     columns = []
-    for axis in range(num_axes):
-        upper, lower = (_interior(displacement, axis, start, num_axes) for start in (high, low))
-        unit = jnp.zeros(num_axes, displacement.dtype).at[axis].set(1)
-        columns.append((upper - lower) / (high - low) + jnp.broadcast_to(unit, upper.shape))
+    for unit in np.eye(num_axes, dtype=int):
+        difference = _interior(displacement, high * unit) - _interior(displacement, low * unit)
+        columns.append(difference / (high - low) + jnp.broadcast_to(unit.astype(difference.dtype), difference.shape))
     return columns
+
+
+def _corner_determinants(displacement: jax.Array, num_axes: int) -> list[jax.Array]:
+    """The determinant at interior voxels, for each of the `2^N` combinations of backward and forward differences."""
+    backward = _differences(displacement, num_axes, low=-1, high=0)
+    forward = _differences(displacement, num_axes, low=0, high=1)
+    return [determinant(list(columns)) for columns in itertools.product(*zip(backward, forward, strict=True))]
 
 
 def jacobian_determinant(displacement: jax.Array) -> jax.Array:
@@ -56,7 +62,7 @@ def jacobian_determinant(displacement: jax.Array) -> jax.Array:
       ValueError: the shape is not that of a 2-D or 3-D displacement.
     """
     num_axes = _check(displacement)
-    return determinant(_differences(displacement, num_axes, low=0, high=2))
+    return determinant(_differences(displacement, num_axes, low=-1, high=1))
 
 
 def corner_jacobian_determinant(displacement: jax.Array) -> jax.Array:
@@ -74,11 +80,40 @@ def corner_jacobian_determinant(displacement: jax.Array) -> jax.Array:
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement.
     """
+    return jnp.stack(_corner_determinants(displacement, _check(displacement))).min(axis=0)
+
+
+def simplex_jacobian_determinants(displacement: jax.Array) -> jax.Array:
+    """`N!` times the signed volume of each triangle (2-D) or tetrahedron (3-D) of a voxel after `p -> p + u(p)`.
+
+    A square between voxels is two triangles, in two ways, by either of its diagonals. A cube is five tetrahedra, in two
+    ways: four at every other corner and one in the middle. The simplex at a corner belongs to the voxel there; its
+    determinant is one of those that `corner_jacobian_determinant` takes the smallest of. The middle tetrahedra
+    belong to the cube's first and last voxel, with the edges along the diagonals of its three faces there (Liu et al.,
+    IJCV 2024, section 3: `J1*` and `J2*`).
+
+    Args:
+      displacement: `[B, *S, N]` in voxel units, 2-D or 3-D, at least 3 voxels along each axis.
+
+    Returns:
+      `[4, B, *(S - 2)]` or `[10, B, *(S - 2)]`, at interior voxels: the corners', then, in 3-D, those of the tetrahedra
+      in the middle of the cubes before and after the voxel. The identity gives 1, and 2 in the middle.
+
+    Raises:
+      ValueError: the shape is not that of a 2-D or 3-D displacement.
+    """
     num_axes = _check(displacement)
-    backward = _differences(displacement, num_axes, low=0, high=1)
-    forward = _differences(displacement, num_axes, low=1, high=2)
-    corners = [determinant(list(columns)) for columns in itertools.product(*zip(backward, forward, strict=True))]
-    return jnp.stack(corners).min(axis=0)
+    determinants = _corner_determinants(displacement, num_axes)
+    if num_axes == 3:
+        center = _interior(displacement, (0, 0, 0))
+        for side in (-1, 1):
+            offsets = side * np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1]])
+            edges = [
+                _interior(displacement, offset) - center + jnp.broadcast_to(offset.astype(center.dtype), center.shape)
+                for offset in offsets
+            ]
+            determinants.append(-side * determinant(edges))  # the order of the edges turns from one side to the other
+    return jnp.stack(determinants)
 
 
 def cell_jacobian_determinants(displacement: jax.Array) -> jax.Array:
