@@ -23,6 +23,7 @@ COLUMNS = {
     "mse": "MSE",
     "folding_percent": "folding %",
     "any_corner_folding_percent": "any corner %",
+    "ndv_percent": "NDV %",
     "sd_log_jacobian": "SD log J",
     "endpoint_error": "EPE",
     "foreground_endpoint_error": "EPE (fg)",

@@ -21,7 +21,7 @@ from air_jax import train as train_module
 from air_jax.checkpoint import restore_best_params
 from air_jax.train import evaluate, train
 
-SCORES = {"mse", "dice", "folding_percent", "any_corner_folding_percent", "sd_log_jacobian"}
+SCORES = {"mse", "dice", "folding_percent", "any_corner_folding_percent", "ndv_percent", "sd_log_jacobian"}
 
 
 def lines_of(workdir):
