@@ -57,9 +57,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.dtype = "float32"  # of the Transformer; or "bfloat16"
 
     config.loss = ml_collections.ConfigDict()
-    config.loss.similarity = "mse"
+    config.loss.similarity = "mse"  # or "ncc", "lncc", "squared_lncc"; for other modalities "mi", "mind_ssc"
     config.loss.diffusion = 0.0  # weight of the diffusion regularizer; the paper has none
     config.loss.folding = 0.0  # weight of the folding penalty
+    config.loss.bending = 0.0  # weight of the bending energy
 
     config.eval = ml_collections.ConfigDict()
     config.eval.num_pairs = 1_000  # in each list of pairs

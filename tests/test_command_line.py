@@ -28,8 +28,8 @@ def run(*arguments, module="air_jax.main", **environment):
         (["--config=configs/digits.py", "--config.model.head=spline"], "--config.model.head='spline': must be one of"),
         (["--config=configs/digits.py", "--config.model.width=15"], "--config.model.width=15: must be a multiple of"),
         (
-            ["--config=configs/digits.py", "--config.loss.similarity=ncc"],
-            "--config.loss.similarity='ncc': must be one of",
+            ["--config=configs/digits.py", "--config.loss.similarity=nope"],
+            "--config.loss.similarity='nope': must be one of",
         ),
         (["--config=configs/digits.py", "--config.batch_size=0"], "--config.batch_size=0: must be positive"),
         (["--config=configs/digits.py", "--config.eval_every=150"], "must be a multiple of log_every"),

@@ -1,7 +1,24 @@
 """Losses: plain functions, one value a pair `[B]`. A new one is a function and a line in its module's dict."""
 
+from air_jax.losses.correlation import lncc, ncc, squared_lncc
+from air_jax.losses.information import mi
+from air_jax.losses.mind import mind_ssc
 from air_jax.losses.objective import Objective, make_objective
-from air_jax.losses.regularization import REGULARIZERS, diffusion, folding
+from air_jax.losses.regularization import REGULARIZERS, bending, diffusion, folding
 from air_jax.losses.similarity import SIMILARITIES, mse
 
-__all__ = ["REGULARIZERS", "SIMILARITIES", "Objective", "diffusion", "folding", "make_objective", "mse"]
+__all__ = [
+    "REGULARIZERS",
+    "SIMILARITIES",
+    "Objective",
+    "bending",
+    "diffusion",
+    "folding",
+    "lncc",
+    "make_objective",
+    "mi",
+    "mind_ssc",
+    "mse",
+    "ncc",
+    "squared_lncc",
+]

@@ -1,0 +1,259 @@
+"""Similarities against brute-force references in float64, and what each of them must and must not see."""
+
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.interpolate import BSpline
+
+from air_jax.losses import SIMILARITIES, lncc, mi, mind_ssc, squared_lncc
+
+VARIANCE_FLOOR = (1 / 255) ** 2
+
+
+def mean_over_channels(reference):
+    """Makes a reference for two images `[*S]` one for `[B, *S, C]`."""
+
+    def of_batch(fixed, warped, **options):
+        pairs = zip(fixed, warped, strict=True)
+        return np.array(
+            [np.mean([reference(f[..., c], w[..., c], **options) for c in range(f.shape[-1])]) for f, w in pairs]
+        )
+
+    return of_batch
+
+
+def correlation(a, b):
+    covariance = np.mean((a - a.mean()) * (b - b.mean()))
+    return covariance / np.sqrt(max(a.var(), VARIANCE_FLOOR) * max(b.var(), VARIANCE_FLOOR))
+
+
+def local_correlations(fixed, warped, window):
+    radius = window // 2
+    for voxel in np.ndindex(fixed.shape):
+        box = tuple(slice(max(index - radius, 0), index + radius + 1) for index in voxel)
+        yield correlation(fixed[box], warped[box])
+
+
+@mean_over_channels
+def reference_mse(fixed, warped):
+    return ((warped - fixed) ** 2).mean()
+
+
+@mean_over_channels
+def reference_ncc(fixed, warped):
+    return 1 - correlation(fixed, warped)
+
+
+@mean_over_channels
+def reference_lncc(fixed, warped, window=9):
+    return 1 - np.mean(list(local_correlations(fixed, warped, window)))
+
+
+@mean_over_channels
+def reference_squared_lncc(fixed, warped, window=9):
+    return 1 - np.mean(np.square(list(local_correlations(fixed, warped, window))))
+
+
+def entropy(shares):
+    return -sum(share * np.log(share) for share in shares.ravel() if share > 0)
+
+
+@mean_over_channels
+def reference_mi(fixed, warped, bins=32):
+    spline = BSpline.basis_element([-2, -1, 0, 1, 2], extrapolate=False)
+    joint = np.zeros((bins, bins))
+    for f, w in zip(fixed.ravel(), warped.ravel(), strict=True):
+        weights = [np.nan_to_num(spline(2 + (bins - 5) * value - np.arange(bins))) for value in (f, w)]
+        joint += np.outer(*weights) / fixed.size
+    return entropy(joint) - entropy(joint.sum(0)) - entropy(joint.sum(1))
+
+
+def reference_descriptors(image, radius, dilation):
+    num_axes = image.ndim
+    padded = np.pad(image, dilation, mode="edge")
+    steps = [dilation * sign * np.eye(num_axes, dtype=int)[axis] for axis in range(num_axes) for sign in (1, -1)]
+    pairs = [(a, b) for a, b in itertools.combinations(steps, 2) if np.sum((a - b) ** 2) == 2 * dilation**2]
+    assert len(pairs) == {2: 4, 3: 12}[num_axes]
+    distances = np.zeros((len(pairs), *image.shape))
+    for pair, (a, b) in enumerate(pairs):
+        for voxel in np.ndindex(image.shape):
+            ranges = [
+                range(max(i - radius, 0), min(i + radius + 1, n)) for i, n in zip(voxel, image.shape, strict=True)
+            ]
+            patch = [np.array(q) + dilation for q in itertools.product(*ranges)]
+            distances[(pair, *voxel)] = np.mean([(padded[tuple(q + a)] - padded[tuple(q + b)]) ** 2 for q in patch])
+    distances -= distances.min(0)
+    variance = distances.mean(0)
+    variance = np.maximum(np.clip(variance, 0.001 * variance.mean(), 1000 * variance.mean()), 1e-6)
+    return np.exp(-distances / variance)
+
+
+@mean_over_channels
+def reference_mind_ssc(fixed, warped, radius=2, dilation=2):
+    descriptors = [reference_descriptors(image, radius, dilation) for image in (fixed, warped)]
+    return np.mean((descriptors[0] - descriptors[1]) ** 2)
+
+
+# An entry of the dict without one fails the test below.
+REFERENCES = {
+    "mse": reference_mse,
+    "ncc": reference_ncc,
+    "lncc": reference_lncc,
+    "squared_lncc": reference_squared_lncc,
+    "mi": reference_mi,
+    "mind_ssc": reference_mind_ssc,
+}
+CASES = [
+    *((name, function, {}) for name, function in SIMILARITIES.items()),
+    ("lncc", lncc, {"window": 3}),
+    ("squared_lncc", squared_lncc, {"window": 5}),
+    ("mi", mi, {"bins": 8}),
+    ("mind_ssc", mind_ssc, {"radius": 1, "dilation": 1}),
+]
+CONTRAST_BLIND = ["ncc", "lncc", "squared_lncc", "mind_ssc"]
+
+
+def images(shape=(6, 7), batch=2, channels=2):
+    """Two that are alike, but for noise."""
+    rng = np.random.default_rng(0)
+    fixed, noise = rng.random((2, batch, *shape, channels)).astype(np.float32)
+    return fixed, 0.7 * fixed + 0.3 * noise
+
+
+def blob(shape=(32, 32), centre=16.0):
+    """Smooth structure everywhere, so that every window has contrast, `[1, *S, 1]` in [0.1, 0.9]."""
+    grid = np.stack(np.meshgrid(*(np.arange(size) for size in shape), indexing="ij"), axis=-1)
+    distance = np.sqrt(np.sum((grid - centre) ** 2, axis=-1))
+    return jnp.asarray((0.5 + 0.4 * np.cos(distance / 3))[None, ..., None], jnp.float32)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_every_entry_has_a_reference(name):
+    assert name in REFERENCES, f"give {name!r} an independent reference in this file"
+
+
+@pytest.mark.parametrize(("name", "function", "options"), CASES)
+@pytest.mark.parametrize(("shape", "channels"), [((6, 7), 2), ((4, 5, 6), 1)])
+def test_similarities_agree_with_their_references(name, function, options, shape, channels):
+    fixed, warped = images(shape, channels=channels)
+    values = jax.jit(partial(function, **options))(jnp.asarray(fixed), jnp.asarray(warped))
+    assert values.shape == (2,)
+    expected = REFERENCES[name](fixed.astype(np.float64), warped.astype(np.float64), **options)
+    np.testing.assert_allclose(values, expected, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in SIMILARITIES if name != "mse"])
+def test_bfloat16_is_computed_in_float32(name):
+    similarity = jax.jit(SIMILARITIES[name])
+    fixed, warped = (jnp.asarray(image, jnp.bfloat16) for image in images())
+    exact = similarity(fixed.astype(jnp.float32), warped.astype(jnp.float32))
+    np.testing.assert_allclose(similarity(fixed, warped), exact, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_vmap_over_stacks_of_pairs(name):
+    fixed, warped = map(jnp.asarray, images(batch=4))
+    stacked = jax.jit(jax.vmap(SIMILARITIES[name]))(fixed.reshape(2, 2, 6, 7, 2), warped.reshape(2, 2, 6, 7, 2))
+    np.testing.assert_allclose(stacked.ravel(), SIMILARITIES[name](fixed, warped), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+@pytest.mark.parametrize("argument", [0, 1])
+def test_gradients_agree_with_differences(name, argument):
+    with jax.enable_x64(True):
+        # Some voxels at the ends of the range, which must not be dead ends of the derivative.
+        pair = [jnp.asarray(image, jnp.float64).at[:, 0].set(0).at[:, 1].set(1) for image in images(channels=1)]
+        direction = jnp.asarray(np.random.default_rng(2).standard_normal(pair[0].shape))
+
+        @jax.jit
+        def along(step):
+            moved = list(pair)
+            moved[argument] = moved[argument] + step * direction
+            return SIMILARITIES[name](*moved).sum()
+
+        # Forward over reverse, which second-order optimisers need, gives both derivatives.
+        slope, curvature = jax.jit(lambda at: jax.jvp(jax.grad(along), (at,), (1.0,)))(0.0)
+        step = 1e-6
+        np.testing.assert_allclose(slope, (along(step) - along(-step)) / (2 * step), rtol=1e-5, atol=1e-8)
+        assert np.isfinite(curvature)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_gradients_are_finite_on_flat_images(name):
+    gradient = jax.jit(jax.grad(lambda warped, fixed: SIMILARITIES[name](fixed, warped).sum()))
+    random = jnp.asarray(np.random.default_rng(0).random((1, 6, 13, 1)), jnp.float32)
+    for value in (0.0, 0.3, 1.0):
+        constant = jnp.full((1, 12, 13, 1), value)
+        for fixed, warped in itertools.product((constant, constant.at[:, :6].set(random)), repeat=2):
+            assert np.isfinite(np.asarray(gradient(warped, fixed))).all()
+        np.testing.assert_allclose(gradient(constant, constant), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ncc", "lncc", "squared_lncc"])
+def test_noise_on_flat_images_is_no_correlation(name):
+    noise = jnp.asarray(1e-6 * np.random.default_rng(0).standard_normal((1, 16, 16, 1)), jnp.float32)
+    np.testing.assert_allclose(SIMILARITIES[name](0.5 + noise, 0.5 + noise), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["ncc", "lncc", "squared_lncc"])
+def test_correlations_of_an_image_with_itself_and_its_negative(name):
+    image = blob()
+    np.testing.assert_allclose(SIMILARITIES[name](image, image), 0, atol=1e-5)
+    inverted = 0 if name == "squared_lncc" else 2
+    np.testing.assert_allclose(SIMILARITIES[name](image, 1 - image), inverted, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CONTRAST_BLIND)
+def test_brightness_and_contrast_do_not_matter(name):
+    fixed, warped = map(jnp.asarray, images((12, 13)))
+    value = SIMILARITIES[name](fixed, warped)
+    np.testing.assert_allclose(SIMILARITIES[name](fixed, 0.2 + 0.5 * warped), value, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in SIMILARITIES if name != "mse"])
+@pytest.mark.parametrize("shape", [(32, 32), (20, 20, 20)])
+def test_shifts_cost(name, shape):
+    """Also with inverted contrast, where the similarity is meant for it."""
+    fixed, shifted = blob(shape, 10.0), blob(shape, 11.0)
+    similarity = jax.jit(SIMILARITIES[name])
+    assert float(similarity(fixed, shifted)[0]) > float(similarity(fixed, fixed)[0]) + 0.01
+    if name in ("squared_lncc", "mi", "mind_ssc"):
+        assert float(similarity(fixed, 1 - shifted)[0]) > float(similarity(fixed, 1 - fixed)[0]) + 0.01
+
+
+def test_mutual_information_of_separate_intensities_is_their_histograms():
+    """On bins' centres far apart: the joint entropy has the windows' own one twice, the two others once each."""
+    levels = np.array([0, 12, 27]) / 27
+    rng = np.random.default_rng(0)
+    fixed = rng.integers(3, size=400)
+    warped = np.where(rng.random(400) < 0.7, 2 - fixed, rng.integers(3, size=400))
+    counts = np.zeros((3, 3))
+    np.add.at(counts, (fixed, warped), 1)
+    counts /= counts.sum()
+    expected = entropy(counts) - entropy(counts.sum(0)) - entropy(counts.sum(1))
+    pair = [jnp.asarray(levels[index].reshape(1, 20, 20, 1), jnp.float32) for index in (fixed, warped)]
+    np.testing.assert_allclose(mi(*pair), expected, rtol=1e-5)
+
+
+def test_mutual_information_of_unrelated_images_is_small_and_never_negative():
+    """With several chunks of voxels, the last one not full."""
+    fixed, warped = jnp.asarray(np.random.default_rng(0).random((2, 1, 200, 205, 1)), jnp.float32)
+    assert -0.02 < float(mi(fixed, warped)[0]) <= 0
+    assert float(mi(fixed, fixed)[0]) < -2
+
+
+@pytest.mark.parametrize(
+    ("similarity", "message"),
+    [
+        (partial(lncc, window=4), "window is 4"),
+        (partial(squared_lncc, window=-1), "window is -1"),
+        (partial(mi, bins=5), "bins is 5"),
+    ],
+)
+def test_mistakes(similarity, message):
+    with pytest.raises(ValueError, match=message):
+        similarity(*map(jnp.asarray, images()))
