@@ -1,0 +1,183 @@
+"""NumPy files: one image, or a stack of images for training. Pickled objects are never read.
+
+Axes are `[row, column]` or `[z, y, x]`: physical x is the *last* array axis, unless `affine` says otherwise.
+
+One image is a `.npy` array `[*S]` with a spacing of 1, or a `.npz` with
+
+- `image`: `[*S]`, or `[*S, C]` where `spacing` or `affine` is there to tell N,
+- `spacing` (optional): `[N]`, mm, in the order of the array's axes,
+- `affine` (optional): `[N+1, N+1]`, array indices to mm in LPS; it takes precedence over `spacing`.
+
+A stack is a `.npz` with n images of one size; other keys are ignored:
+
+- `image`: `[n, *S]`, or `[n, *S, C]` where `spacing` is there to tell N. Without `spacing` all axes after the first are
+  spatial.
+- `label` (optional): integers, `[n, *S]` (segmentations) or `[n]` (classes),
+- `spacing` (optional): `[N]`, or `[n, N]`, mm, in the order of the array's axes,
+- `split` (optional): `[n]` of `train`, `validation` or `test`,
+- `ids` (optional): `[n]`, the images' names.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from air_jax.errors import UserError
+from air_jax.io.access import reading, writing
+from air_jax.io.space import check_affine, reversed_affine, spacing_of
+from air_jax.io.volume import Volume, plain
+
+SPLITS = ("train", "validation", "test")
+_KIND = "a NumPy file (.npy, .npz)"
+
+
+class Stack(NamedTuple):
+    """Images of one size; see the module for the file.
+
+    Attributes:
+      image: `[n, *S]` or `[n, *S, C]`, as stored.
+      label: `[n, *S]` or `[n]` integers, or None.
+      spacing: `[n, N]` float64 mm, or None where it is not known.
+      split: `[n]` strings, or None.
+      ids: `[n]` strings, or None.
+    """
+
+    image: np.ndarray
+    label: np.ndarray | None = None
+    spacing: np.ndarray | None = None
+    split: np.ndarray | None = None
+    ids: np.ndarray | None = None
+
+    @property
+    def num_axes(self) -> int:
+        return self.image.ndim - 1 if self.spacing is None else self.spacing.shape[-1]
+
+
+def read_array(path: Path) -> Volume:
+    """Reads one image from `.npy` or `.npz`; see the module.
+
+    Returns:
+      The array, floats as float32 with 0 where not finite, integers as stored; and its affine.
+
+    Raises:
+      UserError: one line that names the file and what is wrong with it.
+    """
+    arrays = _load(path, ("image", "spacing", "affine"))
+    array = _numbers(path, "image", arrays["image"])
+    if "affine" in arrays:
+        affine = _numbers(path, "affine", arrays["affine"]).astype(np.float64)
+        if affine.shape not in ((3, 3), (4, 4)) or (affine[-1] != [0] * (len(affine) - 1) + [1]).any():
+            raise UserError(f"{path}: affine must be [N+1, N+1] with last row 0 ... 0 1, N = 2 or 3")
+    else:
+        affine = reversed_affine(_spacing(path, arrays.get("spacing", np.ones(array.ndim)), ((2,), (3,))))
+    check_affine(path, affine)
+    num_axes = len(affine) - 1
+    if array.ndim not in (num_axes, num_axes + 1):
+        raise UserError(f"{path}: image has shape {array.shape}; with {num_axes} axes it must be [*S] or [*S, C]")
+    return Volume(plain(array), affine)
+
+
+def write_array(path: Path, array: np.ndarray, affine: np.ndarray, suffix: str) -> None:
+    """Writes one image: `.npy` keeps the array alone, `.npz` also `spacing` and `affine`."""
+    array = plain(array)
+    with writing(path, suffix) as partial:
+        if suffix == ".npy":
+            np.save(partial, array, allow_pickle=False)
+        else:
+            np.savez_compressed(partial, allow_pickle=False, image=array, spacing=spacing_of(affine), affine=affine)
+
+
+def read_stack(path: str | Path) -> Stack:
+    """Reads a stack of images; see the module for the file.
+
+    Raises:
+      UserError: one line that names the file and the key that is wrong.
+    """
+    path = Path(path)
+    arrays = _load(path, Stack._fields)
+    return _checked_stack(path, **arrays)
+
+
+def write_stack(
+    path: str | Path,
+    image: np.ndarray,
+    label: np.ndarray | None = None,
+    spacing: np.ndarray | None = None,
+    split: np.ndarray | None = None,
+    ids: np.ndarray | None = None,
+) -> None:
+    """Writes a stack of images, compressed; see the module for the shapes.
+
+    Raises:
+      UserError: an array does not fit, the name does not end in .npz, or the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".npz":
+        raise UserError(f"{path}: a stack is a .npz file; choose a name that ends so")
+    given = {"image": image, "label": label, "spacing": spacing, "split": split, "ids": ids}
+    stack = _checked_stack(path, **{key: np.asarray(value) for key, value in given.items() if value is not None})
+    arrays = {key: value for key, value in stack._asdict().items() if value is not None}
+    with writing(path, ".npz") as partial:
+        np.savez_compressed(partial, allow_pickle=False, **arrays)
+
+
+def _checked_stack(path: Path, image, label=None, spacing=None, split=None, ids=None) -> Stack:
+    image = _numbers(path, "image", image)
+    if not image.ndim or not len(image):
+        raise UserError(f"{path}: image has shape {image.shape}; it must be [n, *S]")
+    n = len(image)
+    if spacing is not None:
+        spacing = np.broadcast_to(_spacing(path, spacing, ((2,), (3,), (n, 2), (n, 3))), (n, np.shape(spacing)[-1]))
+    stack = Stack(image, label, spacing, split, ids)
+    num_axes = stack.num_axes
+    if num_axes not in (2, 3) or image.ndim - num_axes not in (1, 2):
+        raise UserError(
+            f"{path}: image has shape {image.shape}; it must be [n, *S] with 2 or 3 axes S, "
+            "or [n, *S, C] with spacing [N] beside it"
+        )
+    if label is not None:
+        is_integer = np.issubdtype(label.dtype, np.integer) or label.dtype == bool
+        if not is_integer or label.shape not in ((n,), image.shape[: num_axes + 1]):
+            raise UserError(
+                f"{path}: label is {label.dtype} of shape {label.shape}; "
+                f"it must be integers [{n}] or {list(image.shape[: num_axes + 1])}"
+            )
+    for key, values in (("split", split), ("ids", ids)):
+        if values is not None and values.shape != (n,):
+            raise UserError(f"{path}: {key} has shape {values.shape}; it must be [{n}], one for each image")
+    if split is not None and not np.isin(split, SPLITS).all():
+        wrong = next(value for value in split if value not in SPLITS)
+        raise UserError(f"{path}: split has {str(wrong)!r}; it must be {', '.join(SPLITS)}")
+    return stack._replace(ids=None if ids is None else ids.astype(str))
+
+
+def _load(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The arrays of these names that the file has; the array of a `.npy` is `image`."""
+    with reading(path, _KIND):
+        # NumPy takes for a pickle whatever does not begin as its own files do.
+        with open(path, "rb") as file:
+            if not file.read(6).startswith((b"PK", b"\x93NUMPY")):
+                raise UserError(f"{path}: damaged, or not {_KIND}")
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"image": loaded}
+        with loaded:
+            if "image" not in loaded:
+                raise UserError(f"{path}: has no array named image (it has {', '.join(loaded.files) or 'none'})")
+            return {key: loaded[key] for key in keys if key in loaded}
+
+
+def _numbers(path: Path, key: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "biuf":
+        raise UserError(f"{path}: {key} is {array.dtype}; it must be real numbers")
+    return array
+
+
+def _spacing(path: Path, spacing: np.ndarray, shapes: tuple[tuple[int, ...], ...]) -> np.ndarray:
+    spacing = _numbers(path, "spacing", spacing).astype(np.float64)
+    if spacing.shape not in shapes:
+        raise UserError(f"{path}: spacing has shape {spacing.shape}; it must be one of {list(map(list, shapes))}")
+    if not (np.isfinite(spacing) & (spacing > 0)).all():
+        raise UserError(f"{path}: spacing must be positive, in mm")
+    return spacing
