@@ -1,10 +1,9 @@
-"""Figures of a run: what a person looks at first."""
+"""Figures of a training run."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -12,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from air_jax import metrics
 from air_jax.transforms import corner_jacobian_determinant, identity_grid, jacobian_determinant
+from air_jax.visualize.panels import draw_lines
 
 FOLD_COLORS = ListedColormap([(0, 0, 0, 0), "#ffb000", "#d62728"])
 
@@ -63,9 +63,9 @@ def _draw_grid(axis: Axes, image: np.ndarray, displacement: np.ndarray) -> None:
     """The lines of the identity grid after `p -> p + u(p)`, over the moving image that they read from."""
     height, width, _ = displacement.shape
     coordinates = np.asarray(identity_grid((height, width))) + displacement
-    lines = coordinates[..., ::-1]  # (row, column) to (x, y)
     _show(axis, 0.5 * image)
-    axis.add_collection(LineCollection([*lines, *lines.swapaxes(0, 1)], colors="#4fc3f7", linewidths=0.4))
+    lines = coordinates[..., ::-1]  # (row, column) to (x, y)
+    draw_lines(axis, [*lines, *lines.swapaxes(0, 1)])
     axis.set(xlim=(-2, width + 1), ylim=(height + 1, -2))
 
 

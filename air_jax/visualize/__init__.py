@@ -1,0 +1,6 @@
+"""Figures: what a person looks at first, after a run and after registering two files."""
+
+from air_jax.visualize.report import report_figure
+from air_jax.visualize.runs import attention_figure, curves_figure, registration_figure
+
+__all__ = ["attention_figure", "curves_figure", "registration_figure", "report_figure"]
