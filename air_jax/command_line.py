@@ -9,7 +9,7 @@ from absl import app, flags, logging
 from air_jax.errors import UserError
 
 
-def run(main: Callable[[], None], *, required: str) -> None:
+def run(main: Callable[[], None], *required: str) -> None:
     """Parses the flags, of which `required` must be given, and runs `main`."""
 
     def parse(arguments: list[str]) -> list[str]:
@@ -17,15 +17,16 @@ def run(main: Callable[[], None], *, required: str) -> None:
             rest = app.parse_flags_with_usage(arguments)
             if len(rest) > 1:
                 raise UserError(f"unexpected argument {rest[1]!r}; flags are written --name=value")
-            if flags.FLAGS[required].value is None:
-                raise UserError(f"--{required} must be given")
-            # config_flags puts off the error of a config file that cannot be loaded until its value is used.
-            hasattr(flags.FLAGS[required].value, "__len__")
+            for name in required:
+                if flags.FLAGS[name].value is None:
+                    raise UserError(f"--{name} must be given")
+                # config_flags puts off the error of a config file that cannot be loaded until its value is used.
+                hasattr(flags.FLAGS[name].value, "__len__")
         except (AttributeError, KeyError) as error:  # how config_flags reports a key that the config does not have
             _exit(f"unknown config key: {str(error).strip(chr(34))}; the config file lists all of them")
         except OSError as error:
             reason = str(error).splitlines()[-1].strip()
-            _exit(f"--{required}={_given(arguments, required)}: cannot be loaded ({reason})")
+            _exit(f"--{required[0]}={_given(arguments, required[0])}: cannot be loaded ({reason})")
         except UserError as error:
             _exit(error)
         return rest

@@ -15,6 +15,7 @@ from air_jax.losses import REGULARIZERS, SIMILARITIES
 from air_jax.models import MODELS
 from air_jax.models.heads import HEADS
 from air_jax.optimizer import SCHEDULES
+from air_jax.preprocess import WINDOWS
 
 FILE_NAME = "config.json"
 _POSITIVE_KEYS = {
@@ -37,6 +38,7 @@ _REQUIRED_KEYS = _POSITIVE_KEYS | {
     "clip_norm",
     "eval.pairs_seed",
     "dataset.name",
+    "dataset.normalization",
     "dataset.train_fraction",
     "dataset.num_validation",
     "deformation.amplitude",
@@ -69,6 +71,7 @@ def check(config: ConfigDict) -> None:
         f"must be less than num_train_steps ({config.num_train_steps})",
     )
     require(config.schedule in SCHEDULES, "schedule", f"must be one of {', '.join(SCHEDULES)}")
+    require(config.dataset.normalization in WINDOWS, "dataset.normalization", f"must be one of {', '.join(WINDOWS)}")
     require(0 < config.dataset.train_fraction < 1, "dataset.train_fraction", "must lie between 0 and 1")
     require(
         config.dataset.num_validation >= 2,

@@ -14,4 +14,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main, required="workdir")
+    command_line.run(main, "workdir")

@@ -41,4 +41,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main, required="config")
+    command_line.run(main, "config")

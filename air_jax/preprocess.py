@@ -2,6 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+# Of an image's values: a few voxels of metal, vessels or noise must not darken all others.
+PERCENTILES = (0.5, 99.5)
+# Hounsfield units: radiology's window for soft tissue, level 40 and width 400.
+CT_WINDOW = (-160.0, 240.0)
 
 
 def to_unit_range(images: jax.Array) -> jax.Array:
@@ -9,3 +15,69 @@ def to_unit_range(images: jax.Array) -> jax.Array:
     if jnp.issubdtype(images.dtype, jnp.integer):
         return images.astype(jnp.float32) / jnp.iinfo(images.dtype).max
     return images.astype(jnp.float32)
+
+
+def normalize(image: np.ndarray, window: str) -> np.ndarray:
+    """One image to [0, 1]: linearly between the window's two limits, and clipped outside of them.
+
+    The limits are those of this image, and one pair for all of its channels. Voxels that are not finite count as 0, as
+    in the images that `air_jax.io` reads.
+
+    Args:
+      image: `[*S]` or `[*S, C]`, real numbers or booleans.
+      window: a key of `WINDOWS`. "range": unsigned integers by their dtype's range, booleans and floats as they are,
+        in [0, 1] already, which is what `to_unit_range` does on the device. "percentile": from the 0.5th to the 99.5th
+        percentile of all values, background included; from the smallest to the largest where these two coincide, as
+        in sparse masks. "ct": from -160 to 240 Hounsfield units, soft tissue.
+
+    Returns:
+      float32 of the image's shape, 0 everywhere where the image is constant under "percentile".
+
+    Raises:
+      ValueError: no such window, or an image that does not fit it, told in one line.
+    """
+    if window not in WINDOWS:
+        raise ValueError(f"no window {window!r}; there are {', '.join(WINDOWS)}")
+    image = np.asarray(image)
+    if image.dtype.kind not in "biuf" or not image.size:
+        raise ValueError(f"has dtype {image.dtype} and shape {image.shape}; give real numbers, at least one")
+    # 64 bits hold large integers apart, and the difference of any two float32.
+    values = np.array(image, np.float64)
+    values[~np.isfinite(values)] = 0
+    low, high = WINDOWS[window](values, image.dtype)
+    if low == high:
+        return np.zeros(image.shape, np.float32)
+    return np.clip((values - low) / (high - low), 0, 1).astype(np.float32)
+
+
+def _range_limits(values: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
+    if dtype.kind == "u":
+        return 0, np.iinfo(dtype).max
+    if dtype.kind == "i":
+        raise ValueError(f'has dtype {dtype}, whose range tells nothing; use "percentile", or give unsigned integers')
+    low, high = np.float32(values.min()), np.float32(values.max())
+    if low < 0 or high > 1:
+        raise ValueError(
+            f'has values from {low:g} to {high:g}, which "range" does not scale; use "percentile", or scale to [0, 1]'
+        )
+    return 0, 1
+
+
+def _percentile_limits(values: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
+    del dtype
+    low, high = np.percentile(values, PERCENTILES)
+    return (low, high) if low < high else (values.min(), values.max())
+
+
+def _ct_limits(values: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
+    del values
+    if dtype.kind in "bu":
+        raise ValueError(
+            f"has dtype {dtype}, which cannot hold Hounsfield units: air is -1000; "
+            'rescale as the scanner\'s header says, or use "percentile"'
+        )
+    return CT_WINDOW
+
+
+# Each takes an image's values, as finite float64, and the dtype that they had; and returns what becomes 0 and 1.
+WINDOWS = {"range": _range_limits, "percentile": _percentile_limits, "ct": _ct_limits}

@@ -40,6 +40,8 @@ class Registration:
       step: the training step that the parameters are from.
       objective: what `register(..., refine_steps=n)` minimises, see `air_jax.losses.make_objective`: that of the
         training, with a penalty on folding where the training had none.
+      normalization: how the images that it was trained on were brought to [0, 1], a key of
+        `air_jax.preprocess.WINDOWS`. `register` leaves it to its caller, who has `air_jax.preprocess.normalize` for it.
     """
 
     def __init__(
@@ -49,12 +51,14 @@ class Registration:
         image_shape: tuple[int, ...],
         step: int,
         objective: Objective | None = None,
+        normalization: str = "range",
     ):
         self.model = model
         self.params = jax.device_put(params)
         self.image_shape = image_shape
         self.step = step
         self.objective = objective or make_objective("mse", folding=FOLDING_WEIGHT)
+        self.normalization = normalization
         self._register = jax.jit(self._register_batch)
 
     def register(
@@ -63,8 +67,9 @@ class Registration:
         """Registers `moving` to `fixed`, one pair or a batch of pairs.
 
         Args:
-          fixed: `[*S]`, `[B, *S]` or `[B, *S, C]`, uint8 or uint16 over the whole range, or floats in [0, 1]. How
-            many axes `S` has is known from the model.
+          fixed: `[*S]`, `[B, *S]` or `[B, *S, C]`, uint8 or uint16 over the whole range, or floats in [0, 1]; where
+            `normalization` is not "range", what `air_jax.preprocess.normalize` gives. How many axes `S` has is known
+            from the model.
           moving: the same shape.
           refine_steps: steps of optimisation on these very pairs, from the network's displacement on, see
             `air_jax.optimize.refine`; `out` stays what the network gave.
@@ -137,4 +142,11 @@ def load(workdir: str | Path) -> Registration:
     loss = {**config.loss}
     if not loss.get("folding"):
         loss["folding"] = FOLDING_WEIGHT
-    return Registration(configs.build_model(config), params, image_shape, step, make_objective(**loss))
+    return Registration(
+        configs.build_model(config),
+        params,
+        image_shape,
+        step,
+        make_objective(**loss),
+        normalization=config.dataset.normalization,
+    )

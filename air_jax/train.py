@@ -57,7 +57,7 @@ def train(
       config: see `configs/mnist.py` for every key.
       workdir: folder of the run; afterwards it holds `config.json`, `metrics.jsonl`, `checkpoints/`, `eval.json` and
         `figures/`.
-      dataset: the data set, where it is at hand; loaded as `config.dataset` says otherwise.
+      dataset: the data set, where it is at hand, normalised; loaded as `config.dataset` says otherwise.
       start: times the start, where the caller has begun to.
 
     Returns:
@@ -148,7 +148,7 @@ def evaluate(workdir: str | Path, *, dataset: Dataset | None = None) -> dict[str
 
     Args:
       workdir: the run's folder.
-      dataset: the run's data set, where it is at hand; loaded as the run's config says otherwise.
+      dataset: the run's data set, where it is at hand, normalised; loaded as the run's config says otherwise.
 
     Returns:
       The scores, as in `eval.json`.

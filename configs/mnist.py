@@ -30,7 +30,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.streaming = config_dict.placeholder(bool)
 
     config.dataset = ml_collections.ConfigDict()
-    config.dataset.name = "mnist"  # "digits", or any TFDS set of equal-sized uint8 images
+    config.dataset.name = "mnist"  # "digits", any TFDS set of equal-sized uint8 images, or one's own: path/stack.npz
+    config.dataset.normalization = "range"  # of uint8, uint16 or [0, 1]; "percentile" of each image; "ct": soft tissue
     config.dataset.cache = True  # keeps decoded images in the user's cache folder, for the next start
     config.dataset.train_fraction = 0.8  # the rest is the test part (section 3.1)
     config.dataset.num_validation = 2_000  # last images of the training part, which choose the checkpoint

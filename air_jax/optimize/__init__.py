@@ -1,5 +1,7 @@
-"""Optimisation on the pairs at hand."""
+"""Optimisation on the pairs at hand, with the objective that models are trained with."""
 
-from air_jax.optimize.control_grid import refine
+from air_jax.optimize.affine import AFFINES, register_affine
+from air_jax.optimize.deformable import refine
+from air_jax.optimize.fields import FIELDS
 
-__all__ = ["refine"]
+__all__ = ["AFFINES", "FIELDS", "refine", "register_affine"]

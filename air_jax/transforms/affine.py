@@ -1,4 +1,4 @@
-"""Affine maps of points: `x -> linear x + translation`, as matrices `[B, N, N + 1]` whose last column is the translation."""
+"""Affine maps of points, `x -> linear x + translation`: matrices `[B, N, N + 1]`, the translation in the last column."""
 
 from collections.abc import Sequence
 

@@ -1,0 +1,231 @@
+"""Affine registration: what should come before a deformation, from files whose headers say little."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from air_jax.optimize.levels import level_matrix, level_shape, shrink
+from air_jax.transforms import apply_affine, compose_affine, identity_grid, invert_affine, sample
+
+# How many times larger a level's voxels are, and Adam's learning rate there. A parameter of 1 moves the image's rim by
+# half the image.
+LEVELS = ((8, 0.02), (4, 0.01), (2, 0.005))
+
+Similarity = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class Freedom(NamedTuple):
+    """Which parameters of an affine map are free."""
+
+    rotation: bool
+    scale: bool
+    stretch: bool
+
+
+AFFINES = {
+    "translation": Freedom(False, False, False),
+    "rigid": Freedom(True, False, False),
+    "similarity": Freedom(True, True, False),
+    "affine": Freedom(True, True, True),
+}
+
+
+class _Parameters(NamedTuple):
+    """`[B, ...]` each; all zero is the identity.
+
+    Attributes:
+      translation: `[B, N]`, in half the image's length.
+      rotation: `[B, N (N - 1) / 2]`, in radians.
+      stretch: `[B, N, N]`; its symmetric part is the logarithm of the stretch.
+    """
+
+    translation: jax.Array
+    rotation: jax.Array
+    stretch: jax.Array
+
+
+def register_affine(
+    similarity: Similarity,
+    fixed: jax.Array,
+    moving: jax.Array,
+    *,
+    kind: str = "affine",
+    matrix: jax.Array | None = None,
+    voxel_size: Sequence[float] | None = None,
+    moving_voxel_size: Sequence[float] | None = None,
+    angles: Sequence[float] = (0.0,),
+    num_steps: int = 60,
+) -> jax.Array:
+    """Registers by an affine map, from coarse to fine.
+
+    At the coarsest level several starts are tried at once: the given matrix as it is, with the images' centres brought
+    together, and with their centres of mass; the best goes on. Rotations and stretches are about the fixed image's
+    centre.
+
+    Args:
+      similarity: `(fixed, warped)`, `[B, *S, C]`, to `[B]`; lower is better.
+      fixed: `[B, *S, C]` in [0, 1].
+      moving: `[B, *V, C]` in [0, 1].
+      kind: a key of `AFFINES`.
+      matrix: `[B, N, N + 1]`, from fixed to moving voxels, where to start: what the files' headers say. Default: the
+        identity.
+      voxel_size: `[N]`, the fixed image's, in any unit. Default: all the same.
+      moving_voxel_size: the same of the moving image. Default: the fixed image's.
+      angles: of rotations, in radians, that are tried as starts, in 2-D only.
+      num_steps: of Adam, at each level.
+
+    Returns:
+      `[B, N, N + 1]`, from fixed to moving voxels: `warped(p) = moving(matrix(p))`.
+
+    Raises:
+      ValueError: an unknown kind.
+    """
+    if kind not in AFFINES:
+        raise ValueError(f"register_affine: kind is {kind!r}; it must be one of {', '.join(AFFINES)}")
+    num_axes = fixed.ndim - 2
+    voxel_size = tuple(map(float, voxel_size)) if voxel_size is not None else (1.0,) * num_axes
+    moving_voxel_size = tuple(map(float, moving_voxel_size)) if moving_voxel_size is not None else voxel_size
+    if matrix is None:
+        matrix = jnp.broadcast_to(jnp.eye(num_axes, num_axes + 1), (len(fixed), num_axes, num_axes + 1))
+    angles = tuple(map(float, angles)) if num_axes == 2 else (0.0,)
+    return _register(
+        similarity, fixed, moving, matrix, AFFINES[kind], (voxel_size, moving_voxel_size), angles, num_steps
+    )
+
+
+@partial(jax.jit, static_argnames=("similarity", "freedom", "sizes", "angles", "num_steps"))
+def _register(similarity, fixed, moving, matrix, freedom, sizes, angles, num_steps):
+    shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
+    voxel_size, moving_voxel_size = sizes
+    starts = _starts(fixed, moving, matrix, voxel_size, angles)
+    num_starts = len(starts.translation) // len(fixed)
+    parameters = starts
+
+    for level, (factor, learning_rate) in enumerate(LEVELS):
+        length = factor * min(voxel_size)
+        coarse = level_shape(shape, length, voxel_size)
+        coarse_moving = level_shape(moving_shape, length, moving_voxel_size)
+        copies = num_starts if level == 0 else 1
+        images = [
+            jnp.repeat(shrink(image, size), copies, axis=0)
+            for image, size in ((fixed, coarse), (moving, coarse_moving))
+        ]
+        header = jnp.repeat(matrix, copies, axis=0)
+
+        def loss(parameters, images=images, header=header, coarse=coarse, coarse_moving=coarse_moving):
+            total = compose_affine(header, _to_matrix(parameters, shape, voxel_size))
+            total = level_matrix(total, shape, moving_shape, coarse, coarse_moving)
+            points = apply_affine(
+                total, jnp.broadcast_to(identity_grid(coarse)[None], (len(total), *coarse, len(coarse)))
+            )
+            return similarity(images[0], sample(images[1], points, mode="nearest"))
+
+        parameters = _descend(loss, parameters, freedom, learning_rate, num_steps)
+        if level == 0:
+            best = jnp.argmin(loss(parameters).reshape(-1, num_starts), axis=1) + jnp.arange(len(fixed)) * num_starts
+            parameters = jax.tree.map(lambda array, best=best: array[best], parameters)
+    return compose_affine(matrix, _to_matrix(parameters, shape, voxel_size))
+
+
+def _descend(loss, parameters: _Parameters, freedom: Freedom, learning_rate: float, num_steps: int) -> _Parameters:
+    """Adam with a rate that falls to zero; each item's best parameters."""
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
+
+    def value(parameters):
+        values = loss(parameters)
+        return jnp.sum(values), values
+
+    def step(carry, _):
+        parameters, state, best, lowest = carry
+        (_, values), gradient = jax.value_and_grad(value, has_aux=True)(parameters)
+        better = values < lowest
+        best = jax.tree.map(
+            lambda new, old: jnp.where(better.reshape(-1, *(1,) * (new.ndim - 1)), new, old), parameters, best
+        )
+        updates, state = optimizer.update(_free(gradient, freedom), state)
+        return (optax.apply_updates(parameters, updates), state, best, jnp.minimum(values, lowest)), None
+
+    lowest = jnp.full(len(parameters.translation), jnp.inf)
+    carry = parameters, optimizer.init(parameters), parameters, lowest
+    (parameters, _, best, lowest), _ = jax.lax.scan(step, carry, length=num_steps)
+    better = loss(parameters) < lowest
+    return jax.tree.map(
+        lambda new, old: jnp.where(better.reshape(-1, *(1,) * (new.ndim - 1)), new, old), parameters, best
+    )
+
+
+def _free(gradient: _Parameters, freedom: Freedom) -> _Parameters:
+    """The gradient of the free parameters alone."""
+    translation, rotation, stretch = gradient
+    if not freedom.rotation:
+        rotation = jnp.zeros_like(rotation)
+    if not freedom.stretch:
+        trace = jnp.trace(stretch, axis1=1, axis2=2) * freedom.scale
+        stretch = trace[:, None, None] * jnp.eye(stretch.shape[-1])[None]
+    return _Parameters(translation, rotation, stretch)
+
+
+def _frame(shape: Sequence[int], voxel_size: Sequence[float]) -> tuple[jax.Array, jax.Array, float]:
+    """The fixed image's centre in voxels, the voxels' sizes, and half of its longest side in their unit."""
+    size = jnp.asarray(voxel_size, jnp.float32)
+    half = max(0.5 * number * length for number, length in zip(shape, voxel_size, strict=True))
+    return (jnp.asarray(shape, jnp.float32) - 1) / 2, size, half
+
+
+def _to_matrix(parameters: _Parameters, shape: Sequence[int], voxel_size: Sequence[float]) -> jax.Array:
+    """`[B, N, N + 1]`, from fixed voxels to fixed voxels: `centre + linear (p - centre) + translation`."""
+    centre, size, half = _frame(shape, voxel_size)
+    translation, rotation, stretch = parameters
+    symmetric = 0.5 * (stretch + jnp.swapaxes(stretch, 1, 2))
+    linear = jnp.matmul(jax.scipy.linalg.expm(_skew(rotation, len(shape))), jax.scipy.linalg.expm(symmetric))
+    linear = linear * size[None, None] / size[None, :, None]  # of lengths, then of voxels
+    offset = centre[None] + half * translation / size[None] - jnp.sum(linear * centre[None, None], axis=-1)
+    return jnp.concatenate([linear, offset[..., None]], axis=-1)
+
+
+def _skew(rotation: jax.Array, num_axes: int) -> jax.Array:
+    """`[B, N (N - 1) / 2]` to skew-symmetric matrices `[B, N, N]`."""
+    rows, columns = jnp.triu_indices(num_axes, 1)
+    upper = jnp.zeros((len(rotation), num_axes, num_axes)).at[:, rows, columns].set(rotation)
+    return upper - jnp.swapaxes(upper, 1, 2)
+
+
+def _starts(
+    fixed: jax.Array, moving: jax.Array, matrix: jax.Array, voxel_size: Sequence[float], angles: Sequence[float]
+) -> _Parameters:
+    """Parameters to start from, those of one pair next to each other: `[B * starts, ...]`."""
+    shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
+    num_axes, batch = len(shape), len(fixed)
+    centre, size, half = _frame(shape, voxel_size)
+    back = invert_affine(matrix)
+
+    def onto(here, there):
+        """The translation that takes the fixed image's point `here` `[B, N]` to the moving image's `there`."""
+        return (apply_affine(back, there) - here) * size[None] / half
+
+    middle = jnp.broadcast_to((jnp.asarray(moving_shape, jnp.float32) - 1) / 2, (batch, num_axes))
+    translations = [
+        jnp.zeros((batch, num_axes)),
+        onto(jnp.broadcast_to(centre, (batch, num_axes)), middle),
+        onto(_centre_of_mass(fixed), _centre_of_mass(moving)),
+    ]
+    translation = jnp.repeat(jnp.stack(translations, axis=1), len(angles), axis=1)
+    translation = translation.reshape(-1, num_axes)
+    count = len(translation)
+    rotation = jnp.zeros((count, num_axes * (num_axes - 1) // 2))
+    if num_axes == 2:
+        rotation = jnp.tile(jnp.asarray(angles), count // len(angles))[:, None]
+    return _Parameters(translation, rotation, jnp.zeros((count, num_axes, num_axes)))
+
+
+def _centre_of_mass(image: jax.Array) -> jax.Array:
+    """`[B, *S, C]` to `[B, N]`, in voxels, by how far intensities are from the border's: it may be black or white."""
+    axes = tuple(range(1, image.ndim - 1))
+    border = [jnp.mean(jnp.take(image, jnp.asarray([0, -1]), axis=axis), axis=axes, keepdims=True) for axis in axes]
+    mass = jnp.sum(jnp.abs(image - sum(border) / len(border)), axis=-1, keepdims=True)
+    grid = identity_grid(image.shape[1:-1])[None]
+    return jnp.sum(mass * grid, axis=axes) / jnp.maximum(jnp.sum(mass, axis=axes), 1e-6)

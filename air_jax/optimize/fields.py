@@ -1,0 +1,94 @@
+"""What a refinement moves: displacements voxel by voxel, control grids, velocities. A new one is a line in `FIELDS`."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from air_jax.transforms import bspline, compose, control_shape, exponential, smooth
+
+FLUID_SIGMA = 3.0  # of a dense update, in voxels
+ELASTIC_SIGMA = 0.5  # of the whole dense displacement, after each update
+NUM_SQUARINGS = 4  # of the small velocities of one round
+
+Shape = tuple[int, ...]
+
+
+class Field(NamedTuple):
+    """A parametrisation of a small displacement that is composed with the one reached so far.
+
+    Attributes:
+      levels: from coarse to fine, how many times a level's voxels are larger, and the spacing of its control points in
+        those voxels.
+      steps: of the optimiser, before the result is taken over and the parameters start at zero again.
+      optimizer: makes the optax transformation, given the relative voxel sizes `[N]`.
+      shape: of the parameters' spatial axes, given the image's and the spacing.
+      trial: `(start, parameters, spacing)` to the displacement that is differentiated.
+      accept: the same, when a round ends; `(start, parameters, spacing, voxel_size)`.
+    """
+
+    levels: tuple[tuple[int, int], ...]
+    steps: int
+    optimizer: Callable[[Sequence[float]], optax.GradientTransformation]
+    shape: Callable[[Shape, int], Shape]
+    trial: Callable[[jax.Array, jax.Array, int], jax.Array]
+    accept: Callable[[jax.Array, jax.Array, int, Sequence[float]], jax.Array]
+
+
+def fluid(voxel_size: Sequence[float], longest: float = 0.5) -> optax.GradientTransformation:
+    """Smoothed steepest descent, whose longest step in each pair is `longest` of the smallest voxels.
+
+    Smoothing the gradient is a viscous fluid's regularization (Christensen et al. 1996); one length for each pair, and
+    not one for each voxel as in Adam, leaves flat background where it is.
+    """
+    size = jnp.asarray(voxel_size, jnp.float32) / min(voxel_size)
+    sigma = tuple(FLUID_SIGMA * min(voxel_size) / length for length in voxel_size)
+
+    def update(gradient, state, params=None):
+        del params
+        sizes = size.reshape((1,) * (gradient.ndim - 1) + (-1,))
+        # A gradient by voxels, twice divided by their size, is a step in voxels along the gradient by lengths.
+        step = smooth(gradient, sigma) / jnp.square(sizes)
+        length = jnp.sqrt(jnp.sum(jnp.square(step * sizes), axis=-1, keepdims=True))
+        length = jnp.max(length, axis=tuple(range(1, gradient.ndim)), keepdims=True)
+        return -longest * step / jnp.maximum(length, 1e-12), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _smoothed(start, parameters, spacing, voxel_size):
+    del spacing
+    sigma = tuple(ELASTIC_SIGMA * min(voxel_size) / length for length in voxel_size)
+    return smooth(compose(start, parameters), sigma)
+
+
+def _bspline(start, control, spacing, voxel_size=None):
+    del voxel_size
+    shape = start.shape[1:-1]
+    return compose(start, bspline(control, (spacing,) * len(shape), shape))
+
+
+def _velocity(start, control, spacing, voxel_size=None):
+    del voxel_size
+    shape = start.shape[1:-1]
+    return compose(start, exponential(bspline(control, (spacing,) * len(shape), shape), NUM_SQUARINGS))
+
+
+def _control_shape(shape: Shape, spacing: int) -> Shape:
+    return control_shape(shape, (spacing,) * len(shape))
+
+
+FIELDS = {
+    # Every voxel's own displacement, in single smoothed steps. From zero, added is as good as composed, and cheaper.
+    "dense": Field(
+        ((4, 1), (2, 1), (1, 1)), 1, fluid, lambda shape, _: shape, lambda start, added, _: start + added, _smoothed
+    ),
+    # Cubic B-splines, at full resolution throughout: for small images and few, large deformations.
+    "control_grid": Field(((1, 4), (1, 2), (1, 1)), 10, lambda _: optax.adam(0.1), _control_shape, _bspline, _bspline),
+    # Velocities that are B-splines: each round's part is a diffeomorphism.
+    "velocity": Field(
+        ((4, 4), (2, 4), (1, 4), (1, 2)), 10, lambda _: optax.adam(0.1), _control_shape, _velocity, _velocity
+    ),
+}

@@ -1,0 +1,75 @@
+"""Scores of a registered pair of files, before and after, as they go into `scores.json`."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from air_jax import io, metrics
+from air_jax.file_pair import Side
+from air_jax.io.space import reversed_affine
+from air_jax.losses import ncc
+from air_jax.spaces import sample_moving
+
+Scores = dict[str, Any]
+
+
+def pair_scores(fixed: Side, moving: Side, displacement: jax.Array, inverse: jax.Array, header: np.ndarray) -> Scores:
+    """Every score that the given files allow (`air_jax.metrics`; lengths in mm, for pictures in pixels).
+
+    Args:
+      fixed, moving: the files' content.
+      displacement: the whole displacement `[*S, N]` of the fixed grid, in its voxels.
+      inverse: its inverse `[*V, N]`, of the moving grid, in its voxels.
+      header: `[N, N + 1]`, see `air_jax.spaces`.
+    """
+    warped = sample_moving(moving.grey, displacement, header)
+    images = (jnp.asarray(array)[None, ..., None] for array in (fixed.grey, warped))
+    fixed_image, warped_image = images
+    scores: Scores = {
+        "mse": float(metrics.image_scores(fixed_image, warped_image)["mse"][0]),
+        "ncc": 1 - float(ncc(fixed_image, warped_image)[0]),
+    }
+    if fixed.labels is not None:
+        scores |= _label_scores(fixed, moving, displacement, header)
+    if fixed.landmarks is not None:
+        scores |= _landmark_scores(fixed, moving, displacement, inverse, header)
+    scores |= {name: float(value[0]) for name, value in metrics.displacement_scores(displacement[None]).items()}
+    return scores
+
+
+def carry_to_moving(points: np.ndarray, fixed: io.Volume, displacement: jax.Array) -> np.ndarray:
+    """Physical points of the fixed image `[K, N]`, where the whole displacement leads them in the moving image."""
+    return io.to_physical(metrics.carry_points(displacement, io.to_voxels(points, fixed.affine)), fixed.affine)
+
+
+def _label_scores(fixed: Side, moving: Side, displacement: jax.Array, header: np.ndarray) -> Scores:
+    warped = np.asarray(sample_moving(moving.labels, displacement, header, order=0))
+    labels = [int(label) for label in np.union1d(fixed.labels, warped) if label != 0]
+    if not labels:
+        return {}
+    unit = "pixels" if is_picture(fixed.volume) else "mm"
+    dice = np.asarray(metrics.label_dice(fixed.labels[None], warped[None], labels))[0]
+    distance = np.asarray(metrics.label_hd95(fixed.labels, warped, labels, fixed.volume.spacing))
+    scores = {"dice": float(metrics.label_mean(dice)), f"hd95_{unit}": float(metrics.label_mean(distance))}
+    scores |= {f"dice_{label}": float(value) for label, value in zip(labels, dice, strict=True)}
+    return scores | {f"hd95_{unit}_{label}": float(value) for label, value in zip(labels, distance, strict=True)}
+
+
+def _landmark_scores(
+    fixed: Side, moving: Side, displacement: jax.Array, inverse: jax.Array, header: np.ndarray
+) -> Scores:
+    unit = "pixels" if is_picture(fixed.volume) else "mm"
+    there = carry_to_moving(fixed.landmarks, fixed.volume, displacement)
+    here = carry_to_moving(moving.landmarks, moving.volume, inverse)
+    scores = {}
+    for name, carried, target in (("", there, moving.landmarks), ("_inverse", here, fixed.landmarks)):
+        error = np.linalg.norm(carried - target, axis=1)
+        scores |= {f"tre{name}_mean_{unit}": float(error.mean()), f"tre{name}_median_{unit}": float(np.median(error))}
+    return scores
+
+
+def is_picture(volume: io.Volume) -> bool:
+    """Whether an image has no place in space: rows and columns of pixels."""
+    return volume.num_axes == 2 and np.array_equal(volume.affine, reversed_affine(np.ones(2)))

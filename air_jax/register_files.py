@@ -1,0 +1,264 @@
+"""The story of registering two files: read, align, deform, score, write, draw."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from air_jax import io
+from air_jax._version import __version__
+from air_jax.errors import UserError
+from air_jax.file_pair import Side, check_pair, read_side
+from air_jax.files import replace_text
+from air_jax.io.image import PICTURES, suffix_of
+from air_jax.losses import SIMILARITIES, make_objective
+from air_jax.optimize import AFFINES, FIELDS, refine, register_affine
+from air_jax.pair_scores import Scores, carry_to_moving, is_picture, pair_scores
+from air_jax.preprocess import WINDOWS
+from air_jax.registration import Registration, load
+from air_jax.spaces import jacobian_map, sample_moving, voxel_matrix, whole_displacement, whole_inverse
+
+NO_AFFINE = "none"
+TOLERANCE = 1e-3  # of convergence, see `air_jax.optimize.refine`
+DEFAULT_STEPS = 180
+# Turns of a picture that are tried first, in degrees: slides are laid down by hand.
+ANGLES = (0.0, -20.0, 20.0, -45.0, 45.0)
+
+
+class Options(NamedTuple):
+    """What the user asks for; see the flags of `air_jax.register`. None stands for the default."""
+
+    fixed: Path
+    moving: Path
+    output_dir: Path
+    workdir: Path | None = None
+    labels: Path | None = None
+    fixed_labels: Path | None = None
+    landmarks: Path | None = None
+    fixed_landmarks: Path | None = None
+    similarity: str | None = None
+    affine: str | None = None
+    field: str | None = None
+    refine_steps: int | None = None
+    normalization: str | None = None
+
+
+def register_files(options: Options) -> Scores:
+    """Registers two files, writes what came of it to `options.output_dir` and returns what `scores.json` holds.
+
+    Raises:
+      UserError: one line that names the file or flag.
+    """
+    start = time.perf_counter()
+    _check(options)
+    registration = None if options.workdir is None else load(options.workdir)
+    fixed, moving = _read(options, registration)
+    header = voxel_matrix(fixed.volume.affine, moving.volume.affine)
+    _make_folder(options.output_dir)
+
+    clock = _Clock(start)
+    clock.done("read")
+    matrix = _align(options, registration, fixed, moving, header)
+    clock.done("affine")
+    displacement = _deform(options, registration, fixed, moving, matrix, clock)
+    whole = whole_displacement(displacement, matrix, header)
+    inverse = whole_inverse(displacement, matrix, header, moving.volume.shape)
+    scores = _scores(options, fixed, moving, whole, inverse, header)
+    clock.done("inverse and scores")
+    _write(options, fixed, moving, whole, inverse, header)
+    _draw(options, fixed, moving, whole, header, scores)
+    clock.done("files and report")
+    scores["seconds"] = clock.seconds
+    replace_text(options.output_dir / "scores.json", json.dumps(scores, indent=2) + "\n")
+    return scores
+
+
+class _Clock:
+    """Tells what took how long, as it happens."""
+
+    def __init__(self, start: float):
+        self._start = self._last = start
+        self.seconds: dict[str, float] = {}
+
+    def done(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = round(now - self._last, 3)
+        self.seconds["all"] = round(now - self._start, 3)
+        print(f"{now - self._start:7.1f} s  {name} ({now - self._last:.1f} s)", flush=True)
+        self._last = now
+
+
+# ---- What is asked for -----------------------------------------------------------------------------------------------
+
+
+def _check(options: Options) -> None:
+    for name, choices in (
+        ("similarity", SIMILARITIES),
+        ("affine", (NO_AFFINE, *AFFINES)),
+        ("field", FIELDS),
+        ("normalization", WINDOWS),
+    ):
+        value = getattr(options, name)
+        if value is not None and value not in choices:
+            raise UserError(f"--{name}={value}: must be one of {', '.join(choices)}")
+    if options.refine_steps is not None and options.refine_steps < 0:
+        raise UserError(f"--refine_steps={options.refine_steps}: must not be negative")
+    if options.workdir is not None and options.normalization is not None:
+        raise UserError("--normalization is the trained run's own with --workdir; leave it out")
+    if options.output_dir.exists() and not options.output_dir.is_dir():
+        raise UserError(f"--output_dir={options.output_dir}: is a file; give a folder")
+
+
+def _read(options: Options, registration: Registration | None) -> tuple[Side, Side]:
+    window = registration.normalization if registration else options.normalization or "percentile"
+    fixed = read_side(options.fixed, options.fixed_labels, options.fixed_landmarks, window)
+    moving = read_side(options.moving, options.labels, options.landmarks, window)
+    check_pair(fixed, moving, options.fixed, options.moving)
+    if registration is not None:
+        num_axes, channels = len(registration.image_shape) - 1, registration.image_shape[-1]
+        if fixed.volume.num_axes != num_axes or channels != 1:
+            raise UserError(
+                f"{options.workdir}: its model takes {num_axes} axes and {channels} channel(s); "
+                f"{options.fixed} has {fixed.volume.num_axes} axes, registered as one grey channel"
+            )
+    return fixed, moving
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output_dir={folder}: cannot be made ({error.strerror})") from error
+
+
+# ---- Registration ----------------------------------------------------------------------------------------------------
+
+
+def _align(
+    options: Options, registration: Registration | None, fixed: Side, moving: Side, header: np.ndarray
+) -> np.ndarray:
+    """`[N, N + 1]`, from fixed to moving voxels: what the headers say, and the affine registration after it."""
+    kind = options.affine or (NO_AFFINE if registration else "affine")
+    if kind == NO_AFFINE:
+        return header
+    similarity = SIMILARITIES[options.similarity or "lncc"]
+    matrix = register_affine(
+        similarity,
+        *_batches(fixed, moving),
+        kind=kind,
+        matrix=jnp.asarray(header, jnp.float32)[None],
+        voxel_size=fixed.volume.spacing,
+        moving_voxel_size=moving.volume.spacing,
+        angles=np.deg2rad(ANGLES),
+    )
+    return np.asarray(matrix[0], np.float64)
+
+
+def _deform(
+    options: Options,
+    registration: Registration | None,
+    fixed: Side,
+    moving: Side,
+    matrix: np.ndarray,
+    clock: _Clock,
+) -> jax.Array:
+    """The deformation `[*S, N]` of the fixed grid that `matrix` follows: the network's, or zero, and then optimised."""
+    images = _batches(fixed, moving)
+    displacement = jnp.zeros((1, *fixed.volume.shape, fixed.volume.num_axes))
+    steps = options.refine_steps if options.refine_steps is not None else 0 if registration else DEFAULT_STEPS
+    field = options.field or "dense"
+    objective = registration.objective if registration else make_objective("lncc")
+    if options.similarity is not None:
+        objective = make_objective(options.similarity)
+    if registration is not None:
+        resampled = sample_moving(moving.grey, displacement[0], matrix)
+        try:
+            displacement = registration.register(images[0], resampled[None, ..., None]).displacement
+        except ValueError as error:
+            raise UserError(f"{options.workdir}: its model does not take {options.fixed} ({error})") from error
+        clock.done("network")
+    levels = FIELDS[field].levels
+    for index, level in enumerate(levels):
+        share = steps // len(levels) + (index >= len(levels) - steps % len(levels))
+        if not share:
+            continue
+        displacement = refine(
+            objective,
+            *images,
+            displacement,
+            num_steps=share,
+            field=field,
+            levels=(level,),
+            matrix=jnp.asarray(matrix, jnp.float32)[None],
+            voxel_size=fixed.volume.spacing,
+            moving_voxel_size=moving.volume.spacing,
+            tolerance=TOLERANCE,
+        ).block_until_ready()
+        clock.done(f"deformation, voxels x {level[0]}")
+    return displacement[0]
+
+
+def _batches(fixed: Side, moving: Side) -> tuple[jax.Array, jax.Array]:
+    return jnp.asarray(fixed.grey)[None, ..., None], jnp.asarray(moving.grey)[None, ..., None]
+
+
+# ---- What is left behind ---------------------------------------------------------------------------------------------
+
+
+def _scores(
+    options: Options, fixed: Side, moving: Side, whole: jax.Array, inverse: jax.Array, header: np.ndarray
+) -> dict[str, Any]:
+    return {
+        "before": pair_scores(fixed, moving, jnp.zeros_like(whole), jnp.zeros_like(inverse), header),
+        "after": pair_scores(fixed, moving, whole, inverse, header),
+        "options": {name: None if value is None else str(value) for name, value in options._asdict().items()},
+        "version": f"air_jax {__version__}, jax {jax.__version__}, {jax.devices()[0].device_kind}",
+    }
+
+
+def _write(
+    options: Options, fixed: Side, moving: Side, whole: jax.Array, inverse: jax.Array, header: np.ndarray
+) -> None:
+    folder, affine = options.output_dir, fixed.volume.affine
+    warped = np.asarray(sample_moving(moving.volume.array.astype(np.float32), whole, header))
+    ending = suffix_of(options.moving)
+    if ending in PICTURES and is_picture(fixed.volume):
+        if np.issubdtype(moving.volume.array.dtype, np.integer):
+            warped = np.round(warped).astype(moving.volume.array.dtype)
+    else:
+        ending = ".npz" if warped.ndim > fixed.volume.num_axes else ".nii.gz"
+    io.write_image(folder / f"warped{ending}", warped, affine)
+    io.write_field(folder / "displacement.nii.gz", np.asarray(whole), affine)
+    io.write_field(folder / "inverse_displacement.nii.gz", np.asarray(inverse), moving.volume.affine)
+    io.write_image(folder / "jacobian.nii.gz", np.asarray(jacobian_map(whole)), affine)
+    if moving.labels is not None:
+        labels = np.asarray(sample_moving(moving.labels, whole, header, order=0))
+        io.write_image(folder / "warped_labels.nii.gz", labels, affine)
+    if moving.landmarks is not None:
+        carried = carry_to_moving(moving.landmarks, moving.volume, inverse)
+        io.write_landmarks(folder / "landmarks.csv", carried)
+
+
+def _draw(
+    options: Options, fixed: Side, moving: Side, whole: jax.Array, header: np.ndarray, scores: dict[str, Any]
+) -> None:
+    from air_jax.visualize import report_figure  # matplotlib, which nothing before needs
+
+    before, after = (sample_moving(moving.grey, field, header) for field in (jnp.zeros_like(whole), whole))
+    figure = report_figure(
+        fixed.grey,
+        before,
+        after,
+        whole,
+        spacing=fixed.volume.spacing,
+        title=f"{options.moving.name} registered to {options.fixed.name}",
+        is_picture=is_picture(fixed.volume),
+        scores=scores,
+    )
+    partial = options.output_dir / "report.partial.png"
+    figure.savefig(partial, dpi=150)
+    partial.replace(options.output_dir / "report.png")

@@ -1,0 +1,71 @@
+"""From a deformation and an affine map to fields between two files' grids, each in voxels of its own grid.
+
+A deformation `u` lives on the fixed grid and is followed by `matrix`, from fixed to moving voxels. The files' headers
+alone say `header`, from fixed to moving voxels of the same physical place. The whole map is one displacement `d` of the
+fixed grid, in its voxels: `header(p + d(p)) = matrix(p + u(p))`, so that the moving image is interpolated once.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from air_jax.transforms import apply_affine, identity_grid, inverse, jacobian_determinant, sample
+
+
+def voxel_matrix(fixed_affine: np.ndarray, moving_affine: np.ndarray) -> np.ndarray:
+    """`[N, N + 1]` float64: from the fixed image's voxels to the moving image's, of the same physical place.
+
+    Args:
+      fixed_affine, moving_affine: `[N+1, N+1]`, array indices to physical space.
+    """
+    return np.linalg.solve(moving_affine, fixed_affine)[:-1]
+
+
+def whole_displacement(displacement: jax.Array, matrix: np.ndarray, header: np.ndarray) -> jax.Array:
+    """`d` `[*S, N]`, of the deformation `displacement` `[*S, N]` and what follows it, `matrix` `[N, N + 1]`."""
+    extra = np.linalg.solve(_square(header), _square(matrix)) - np.eye(len(matrix) + 1)  # close to 0, and so exact
+    points = identity_grid(displacement.shape[:-1]) + displacement
+    return displacement + _apply(extra[:-1], points)
+
+
+def whole_inverse(
+    displacement: jax.Array, matrix: np.ndarray, header: np.ndarray, moving_shape: tuple[int, ...]
+) -> jax.Array:
+    """The inverse of the whole map: a displacement `[*V, N]` of the moving grid, in its voxels.
+
+    It leads from a point of the moving image to the physical place of the fixed image that shows the same.
+
+    Args:
+      displacement: `u` `[*S, N]`.
+      matrix, header: `[N, N + 1]`, see above.
+      moving_shape: `V`.
+    """
+    undone, _ = inverse(displacement[None])
+    grid = identity_grid(moving_shape)
+    back = np.linalg.inv(_square(matrix))[:-1]
+    points = _apply(back, grid)
+    shift = sample(undone, points[None], mode="nearest")[0]
+    # header(back(y) + shift) - y, with the small difference computed first.
+    extra = (_square(header) @ np.linalg.inv(_square(matrix)) - np.eye(len(matrix) + 1))[:-1]
+    linear = np.concatenate([header[:, :-1], np.zeros((len(header), 1))], axis=1)
+    return _apply(linear, shift) + _apply(extra, grid)
+
+
+def sample_moving(moving: np.ndarray, displacement: jax.Array, header: np.ndarray, order: int = 1) -> jax.Array:
+    """The moving image `[*V]` or `[*V, C]` where the whole `displacement` `[*S, N]` points: `moving(header(p + d))`."""
+    coordinates = _apply(header, identity_grid(displacement.shape[:-1]) + displacement)
+    return sample(jnp.asarray(moving)[None], coordinates[None], order=order)[0]
+
+
+def jacobian_map(displacement: jax.Array) -> jax.Array:
+    """Determinant of `id + d` at every voxel `[*S]`, central differences; at the border, that of the next voxel."""
+    interior = jacobian_determinant(displacement[None])[0]
+    return jnp.pad(interior, 1, mode="edge")
+
+
+def _apply(matrix: np.ndarray, points: jax.Array) -> jax.Array:
+    return apply_affine(jnp.asarray(matrix, jnp.float32)[None], points[None])[0]
+
+
+def _square(matrix: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.asarray(matrix, np.float64), np.eye(len(matrix) + 1)[-1:]])
