@@ -25,18 +25,24 @@ def pair_scores(fixed: Side, moving: Side, displacement: jax.Array, inverse: jax
       header: `[N, N + 1]`, see `air_jax.spaces`.
     """
     warped = sample_moving(moving.grey, displacement, header)
-    images = (jnp.asarray(array)[None, ..., None] for array in (fixed.grey, warped))
-    fixed_image, warped_image = images
-    scores: Scores = {
-        "mse": float(metrics.image_scores(fixed_image, warped_image)["mse"][0]),
-        "ncc": 1 - float(ncc(fixed_image, warped_image)[0]),
-    }
+    scores: Scores = _floats(_image_scores(jnp.asarray(fixed.grey)[None, ..., None], warped[None, ..., None]))
     if fixed.labels is not None:
         scores |= _label_scores(fixed, moving, displacement, header)
     if fixed.landmarks is not None:
         scores |= _landmark_scores(fixed, moving, displacement, inverse, header)
-    scores |= {name: float(value[0]) for name, value in metrics.displacement_scores(displacement[None]).items()}
-    return scores
+    return scores | _floats(_displacement_scores(displacement[None]))
+
+
+@jax.jit
+def _image_scores(fixed, warped):
+    return {"mse": metrics.image_scores(fixed, warped)["mse"], "ncc": 1 - ncc(fixed, warped)}
+
+
+_displacement_scores = jax.jit(metrics.displacement_scores)
+
+
+def _floats(scores: dict[str, jax.Array]) -> Scores:
+    return {name: float(value[0]) for name, value in scores.items()}
 
 
 def carry_to_moving(points: np.ndarray, fixed: io.Volume, displacement: jax.Array) -> np.ndarray:

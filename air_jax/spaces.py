@@ -5,6 +5,8 @@ alone say `header`, from fixed to moving voxels of the same physical place. The 
 fixed grid, in its voxels: `header(p + d(p)) = matrix(p + u(p))`, so that the moving image is interpolated once.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,23 +42,33 @@ def whole_inverse(
       matrix, header: `[N, N + 1]`, see above.
       moving_shape: `V`.
     """
-    undone, _ = inverse(displacement[None])
-    grid = identity_grid(moving_shape)
-    back = np.linalg.inv(_square(matrix))[:-1]
-    points = _apply(back, grid)
-    shift = sample(undone, points[None], mode="nearest")[0]
     # header(back(y) + shift) - y, with the small difference computed first.
     extra = (_square(header) @ np.linalg.inv(_square(matrix)) - np.eye(len(matrix) + 1))[:-1]
     linear = np.concatenate([header[:, :-1], np.zeros((len(header), 1))], axis=1)
+    back = np.linalg.inv(_square(matrix))[:-1]
+    return _whole_inverse(displacement, *(jnp.asarray(m, jnp.float32) for m in (back, linear, extra)), moving_shape)
+
+
+@partial(jax.jit, static_argnames="moving_shape")
+def _whole_inverse(displacement, back, linear, extra, moving_shape):
+    undone, _ = inverse(displacement[None])
+    grid = identity_grid(moving_shape)
+    shift = sample(undone, _apply(back, grid)[None], mode="nearest")[0]
     return _apply(linear, shift) + _apply(extra, grid)
 
 
 def sample_moving(moving: np.ndarray, displacement: jax.Array, header: np.ndarray, order: int = 1) -> jax.Array:
     """The moving image `[*V]` or `[*V, C]` where the whole `displacement` `[*S, N]` points: `moving(header(p + d))`."""
+    return _sample_moving(jnp.asarray(moving), displacement, jnp.asarray(header, jnp.float32), order)
+
+
+@partial(jax.jit, static_argnames="order")
+def _sample_moving(moving, displacement, header, order):
     coordinates = _apply(header, identity_grid(displacement.shape[:-1]) + displacement)
-    return sample(jnp.asarray(moving)[None], coordinates[None], order=order)[0]
+    return sample(moving[None], coordinates[None], order=order)[0]
 
 
+@jax.jit
 def jacobian_map(displacement: jax.Array) -> jax.Array:
     """Determinant of `id + d` at every voxel `[*S]`, central differences; at the border, that of the next voxel."""
     interior = jacobian_determinant(displacement[None])[0]

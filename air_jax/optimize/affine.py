@@ -40,7 +40,7 @@ class _Parameters(NamedTuple):
     Attributes:
       translation: `[B, N]`, in half the image's length.
       rotation: `[B, N (N - 1) / 2]`, in radians.
-      stretch: `[B, N, N]`; its symmetric part is the logarithm of the stretch.
+      stretch: `[B, N, N]`; its symmetric part is what the stretch adds to the identity.
     """
 
     translation: jax.Array
@@ -124,15 +124,21 @@ def _register(similarity, fixed, moving, matrix, freedom, sizes, angles, num_ste
             )
             return similarity(images[0], sample(images[1], points, mode="nearest"))
 
-        parameters = _descend(loss, parameters, freedom, learning_rate, num_steps)
+        parameters, lowest = _descend(loss, parameters, freedom, learning_rate, num_steps)
         if level == 0:
-            best = jnp.argmin(loss(parameters).reshape(-1, num_starts), axis=1) + jnp.arange(len(fixed)) * num_starts
+            best = jnp.argmin(lowest.reshape(-1, num_starts), axis=1) + jnp.arange(len(fixed)) * num_starts
             parameters = jax.tree.map(lambda array, best=best: array[best], parameters)
     return compose_affine(matrix, _to_matrix(parameters, shape, voxel_size))
 
 
-def _descend(loss, parameters: _Parameters, freedom: Freedom, learning_rate: float, num_steps: int) -> _Parameters:
-    """Adam with a rate that falls to zero; each item's best parameters."""
+def _descend(
+    loss: Callable[[_Parameters], jax.Array],
+    parameters: _Parameters,
+    freedom: Freedom,
+    learning_rate: float,
+    num_steps: int,
+) -> tuple[_Parameters, jax.Array]:
+    """Adam with a rate that falls to zero; each item's best parameters and their loss `[B]`."""
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
 
     def value(parameters):
@@ -151,11 +157,8 @@ def _descend(loss, parameters: _Parameters, freedom: Freedom, learning_rate: flo
 
     lowest = jnp.full(len(parameters.translation), jnp.inf)
     carry = parameters, optimizer.init(parameters), parameters, lowest
-    (parameters, _, best, lowest), _ = jax.lax.scan(step, carry, length=num_steps)
-    better = loss(parameters) < lowest
-    return jax.tree.map(
-        lambda new, old: jnp.where(better.reshape(-1, *(1,) * (new.ndim - 1)), new, old), parameters, best
-    )
+    (_, _, best, lowest), _ = jax.lax.scan(step, carry, length=num_steps)
+    return best, lowest
 
 
 def _free(gradient: _Parameters, freedom: Freedom) -> _Parameters:
@@ -181,17 +184,21 @@ def _to_matrix(parameters: _Parameters, shape: Sequence[int], voxel_size: Sequen
     centre, size, half = _frame(shape, voxel_size)
     translation, rotation, stretch = parameters
     symmetric = 0.5 * (stretch + jnp.swapaxes(stretch, 1, 2))
-    linear = jnp.matmul(jax.scipy.linalg.expm(_skew(rotation, len(shape))), jax.scipy.linalg.expm(symmetric))
+    linear = jnp.matmul(_rotation(rotation, len(shape)), jnp.eye(len(shape))[None] + symmetric)
     linear = linear * size[None, None] / size[None, :, None]  # of lengths, then of voxels
     offset = centre[None] + half * translation / size[None] - jnp.sum(linear * centre[None, None], axis=-1)
     return jnp.concatenate([linear, offset[..., None]], axis=-1)
 
 
-def _skew(rotation: jax.Array, num_axes: int) -> jax.Array:
-    """`[B, N (N - 1) / 2]` to skew-symmetric matrices `[B, N, N]`."""
+def _rotation(rotation: jax.Array, num_axes: int) -> jax.Array:
+    """`[B, N (N - 1) / 2]` radians to rotations `[B, N, N]`, by Rodrigues' formula."""
     rows, columns = jnp.triu_indices(num_axes, 1)
     upper = jnp.zeros((len(rotation), num_axes, num_axes)).at[:, rows, columns].set(rotation)
-    return upper - jnp.swapaxes(upper, 1, 2)
+    skew = upper - jnp.swapaxes(upper, 1, 2)
+    # The small number keeps the square root differentiable at no rotation.
+    angle = jnp.sqrt(jnp.sum(jnp.square(rotation), axis=-1) + 1e-12)[:, None, None]
+    first, second = jnp.sinc(angle / jnp.pi), 0.5 * jnp.square(jnp.sinc(0.5 * angle / jnp.pi))
+    return jnp.eye(num_axes)[None] + first * skew + second * jnp.matmul(skew, skew)
 
 
 def _starts(

@@ -1,4 +1,4 @@
-"""Affine maps of points, `x -> linear x + translation`: matrices `[B, N, N + 1]`, the translation in the last column."""
+"""Affine maps of points, `x -> linear x + translation`: matrices `[B, N, N + 1]` with the translation last."""
 
 from collections.abc import Sequence
 

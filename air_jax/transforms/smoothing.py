@@ -23,16 +23,21 @@ def smooth(field: jax.Array, sigma: float | Sequence[float]) -> jax.Array:
     sigmas = [sigma] * num_axes if isinstance(sigma, (int, float)) else sigma
     for axis, axis_sigma in enumerate(sigmas, start=1):
         if axis_sigma > 0 and field.shape[axis] > 1:
-            field = _smooth_axis(field, axis, axis_sigma)
+            matrix = _matrix(field.shape[axis], float(axis_sigma))
+            # A matrix product beats shifted sums on CPUs, in full precision because coordinates need it.
+            smoothed = jnp.tensordot(field, matrix, axes=(axis, 1), precision=jax.lax.Precision.HIGHEST)
+            field = jnp.moveaxis(smoothed, -1, axis)
     return field
 
 
-def _smooth_axis(field: jax.Array, axis: int, sigma: float) -> jax.Array:
+def _matrix(size: int, sigma: float) -> np.ndarray:
+    """`[size, size]`: the weight of each voxel (second axis) in each smoothed one; rows sum to 1."""
     radius = int(np.ceil(TRUNCATE * sigma))
-    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    weights = (weights / weights.sum()).astype(field.dtype)
-    size = field.shape[axis]
-    padded = jnp.pad(field, [(radius, radius) if other == axis else (0, 0) for other in range(field.ndim)], mode="edge")
-    return sum(
-        weight * jax.lax.slice_in_dim(padded, start, start + size, axis=axis) for start, weight in enumerate(weights)
-    )
+    offsets = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    weights /= weights.sum()
+    matrix = np.zeros((size, size), np.float32)
+    voxels = np.arange(size)
+    for offset, weight in zip(offsets, weights, strict=True):
+        np.add.at(matrix, (voxels, np.clip(voxels + offset, 0, size - 1)), weight)
+    return matrix
