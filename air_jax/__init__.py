@@ -15,7 +15,7 @@ if sys.version_info < (3, 12):
 from air_jax._version import __version__
 from air_jax.errors import UserError
 from air_jax.models import AiR
-from air_jax.registration import Registration, Result, load
+from air_jax.registration import Registration, Result, load, without_model
 from air_jax.transforms import warp
 
-__all__ = ["AiR", "Registration", "Result", "UserError", "__version__", "load", "warp"]
+__all__ = ["AiR", "Registration", "Result", "UserError", "__version__", "load", "warp", "without_model"]

@@ -23,14 +23,18 @@ def pair_scores(fixed: Side, moving: Side, displacement: jax.Array, inverse: jax
       displacement: the whole displacement `[*S, N]` of the fixed grid, in its voxels.
       inverse: its inverse `[*V, N]`, of the moving grid, in its voxels.
       header: `[N, N + 1]`, see `air_jax.spaces`.
+
+    Returns:
+      By name; None for what has no finite value, such as the distance of a label that one side lacks.
     """
     warped = sample_moving(moving.grey, displacement, header)
     scores: Scores = _floats(_image_scores(jnp.asarray(fixed.grey)[None, ..., None], warped[None, ..., None]))
     if fixed.labels is not None:
         scores |= _label_scores(fixed, moving, displacement, header)
     if fixed.landmarks is not None:
-        scores |= _landmark_scores(fixed, moving, displacement, inverse, header)
-    return scores | _floats(_displacement_scores(displacement[None]))
+        scores |= _landmark_scores(fixed, moving, displacement, inverse)
+    scores |= _floats(_displacement_scores(displacement[None]))
+    return {name: value if np.isfinite(value) else None for name, value in scores.items()}
 
 
 @jax.jit
@@ -45,9 +49,9 @@ def _floats(scores: dict[str, jax.Array]) -> Scores:
     return {name: float(value[0]) for name, value in scores.items()}
 
 
-def carry_to_moving(points: np.ndarray, fixed: io.Volume, displacement: jax.Array) -> np.ndarray:
-    """Physical points of the fixed image `[K, N]`, where the whole displacement leads them in the moving image."""
-    return io.to_physical(metrics.carry_points(displacement, io.to_voxels(points, fixed.affine)), fixed.affine)
+def carry(points: np.ndarray, volume: io.Volume, displacement: jax.Array) -> np.ndarray:
+    """Where a displacement of the volume's grid leads physical points `[K, N]`: to the other image's points."""
+    return io.to_physical(metrics.carry_points(displacement, io.to_voxels(points, volume.affine)), volume.affine)
 
 
 def _label_scores(fixed: Side, moving: Side, displacement: jax.Array, header: np.ndarray) -> Scores:
@@ -63,12 +67,10 @@ def _label_scores(fixed: Side, moving: Side, displacement: jax.Array, header: np
     return scores | {f"hd95_{unit}_{label}": float(value) for label, value in zip(labels, distance, strict=True)}
 
 
-def _landmark_scores(
-    fixed: Side, moving: Side, displacement: jax.Array, inverse: jax.Array, header: np.ndarray
-) -> Scores:
+def _landmark_scores(fixed: Side, moving: Side, displacement: jax.Array, inverse: jax.Array) -> Scores:
     unit = "pixels" if is_picture(fixed.volume) else "mm"
-    there = carry_to_moving(fixed.landmarks, fixed.volume, displacement)
-    here = carry_to_moving(moving.landmarks, moving.volume, inverse)
+    there = carry(fixed.landmarks, fixed.volume, displacement)
+    here = carry(moving.landmarks, moving.volume, inverse)
     scores = {}
     for name, carried, target in (("", there, moving.landmarks), ("_inverse", here, fixed.landmarks)):
         error = np.linalg.norm(carried - target, axis=1)

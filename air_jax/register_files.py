@@ -17,7 +17,7 @@ from air_jax.files import replace_text
 from air_jax.io.image import PICTURES, suffix_of
 from air_jax.losses import SIMILARITIES, make_objective
 from air_jax.optimize import AFFINES, FIELDS, refine, register_affine
-from air_jax.pair_scores import Scores, carry_to_moving, is_picture, pair_scores
+from air_jax.pair_scores import Scores, carry, is_picture, pair_scores
 from air_jax.preprocess import WINDOWS
 from air_jax.registration import Registration, load
 from air_jax.spaces import jacobian_map, sample_moving, voxel_matrix, whole_displacement, whole_inverse
@@ -175,7 +175,8 @@ def _deform(
     if options.similarity is not None:
         objective = make_objective(options.similarity)
     if registration is not None:
-        resampled = sample_moving(moving.grey, displacement[0], matrix)
+        # Weights of an interpolation may add up to 1.0000001.
+        resampled = jnp.clip(sample_moving(moving.grey, displacement[0], matrix), 0, 1)
         try:
             displacement = registration.register(images[0], resampled[None, ..., None]).displacement
         except ValueError as error:
@@ -226,9 +227,9 @@ def _write(
     folder, affine = options.output_dir, fixed.volume.affine
     warped = np.asarray(sample_moving(moving.volume.array.astype(np.float32), whole, header))
     ending = suffix_of(options.moving)
-    if ending in PICTURES and is_picture(fixed.volume):
-        if np.issubdtype(moving.volume.array.dtype, np.integer):
-            warped = np.round(warped).astype(moving.volume.array.dtype)
+    # Pictures hold 8 or 16 bits; a TIFF of 32 bits has values that these cannot.
+    if ending in PICTURES and is_picture(fixed.volume) and moving.volume.array.dtype in (np.uint8, np.uint16):
+        warped = np.round(warped).astype(moving.volume.array.dtype)
     else:
         ending = ".npz" if warped.ndim > fixed.volume.num_axes else ".nii.gz"
     io.write_image(folder / f"warped{ending}", warped, affine)
@@ -239,7 +240,7 @@ def _write(
         labels = np.asarray(sample_moving(moving.labels, whole, header, order=0))
         io.write_image(folder / "warped_labels.nii.gz", labels, affine)
     if moving.landmarks is not None:
-        carried = carry_to_moving(moving.landmarks, moving.volume, inverse)
+        carried = carry(moving.landmarks, moving.volume, inverse)
         io.write_landmarks(folder / "landmarks.csv", carried)
 
 

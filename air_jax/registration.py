@@ -1,4 +1,4 @@
-"""A trained model in the hands of its user: load it, register images with it."""
+"""A trained model, or none, in the hands of its user: load it, register images with it."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from air_jax.losses import Objective, make_objective
+from air_jax.losses import Objective, Similarity, make_objective
 from air_jax.optimize import refine
 from air_jax.preprocess import to_unit_range
 from air_jax.transforms import warp
 
 FOLDING_WEIGHT = 5.0  # of the penalty in refinement, where the training had none
+STEPS_FROM_ZERO = 180
 
 
 class Result(NamedTuple):
@@ -42,6 +43,8 @@ class Registration:
         training, with a penalty on folding where the training had none.
       normalization: how the images that it was trained on were brought to [0, 1], a key of
         `air_jax.preprocess.WINDOWS`. `register` leaves it to its caller, who has `air_jax.preprocess.normalize` for it.
+      field: what refinement optimises, a key of `air_jax.optimize.FIELDS`.
+      refine_steps: steps of refinement where `register` is not told.
     """
 
     def __init__(
@@ -52,6 +55,8 @@ class Registration:
         step: int,
         objective: Objective | None = None,
         normalization: str = "range",
+        field: str = "control_grid",
+        refine_steps: int = 0,
     ):
         self.model = model
         self.params = jax.device_put(params)
@@ -59,10 +64,12 @@ class Registration:
         self.step = step
         self.objective = objective or make_objective("mse", folding=FOLDING_WEIGHT)
         self.normalization = normalization
+        self.field = field
+        self.refine_steps = refine_steps
         self._register = jax.jit(self._register_batch)
 
     def register(
-        self, fixed: np.ndarray | jax.Array, moving: np.ndarray | jax.Array, *, refine_steps: int = 0
+        self, fixed: np.ndarray | jax.Array, moving: np.ndarray | jax.Array, *, refine_steps: int | None = None
     ) -> Result:
         """Registers `moving` to `fixed`, one pair or a batch of pairs.
 
@@ -71,8 +78,9 @@ class Registration:
             `normalization` is not "range", what `air_jax.preprocess.normalize` gives. How many axes `S` has is known
             from the model.
           moving: the same shape.
-          refine_steps: steps of optimisation on these very pairs, from the network's displacement on, see
-            `air_jax.optimize.refine`; `out` stays what the network gave.
+          refine_steps: steps of optimisation on these very pairs, from the network's displacement on (from zero
+            without a network), see `air_jax.optimize.refine`; `out` stays what the network gave. Default: the
+            attribute of that name.
 
         Raises:
           ValueError: shapes or values that do not fit.
@@ -82,12 +90,13 @@ class Registration:
             raise ValueError(
                 f"fixed has shape {fixed.shape} and moving {moving.shape}; resample one onto the other first"
             )
+        refine_steps = self.refine_steps if refine_steps is None else refine_steps
         if refine_steps < 0:
             raise ValueError(f"refine_steps is {refine_steps}; it must not be negative")
         batches = [_to_batch(image, name, self.image_shape) for image, name in ((fixed, "fixed"), (moving, "moving"))]
         displacement, warped, out = self._register(self.params, *batches)
         if refine_steps:
-            displacement = refine(self.objective, *batches, displacement, num_steps=refine_steps)
+            displacement = refine(self.objective, *batches, displacement, num_steps=refine_steps, field=self.field)
             warped = warp(batches[1], displacement)
         if fixed.ndim == len(self.image_shape) - 1:
             displacement = displacement[0]
@@ -121,6 +130,41 @@ def _to_batch(image: jax.Array, name: str, image_shape: tuple[int, ...]) -> jax.
     if image.ndim == num_axes:
         return image[None, ..., None]
     return image[..., None] if image.ndim == num_axes + 1 else image
+
+
+class _Identity(nn.Module):
+    """The model that moves nothing."""
+
+    def __call__(self, fixed: jax.Array, moving: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+        del moving
+        return jnp.zeros((*fixed.shape[:-1], fixed.ndim - 2)), {}
+
+
+def without_model(
+    num_axes: int,
+    channels: int = 1,
+    *,
+    similarity: str | Similarity = "lncc",
+    field: str = "dense",
+    refine_steps: int = STEPS_FROM_ZERO,
+    **weights: float,
+) -> Registration:
+    """Registration by optimisation alone, from zero: nothing trained is needed.
+
+    Args:
+      num_axes: N, 2 or 3.
+      channels: C of the images.
+      similarity, **weights: see `air_jax.losses.make_objective`.
+      field: what is optimised, a key of `air_jax.optimize.FIELDS`.
+      refine_steps: steps of optimisation for each pair, unless `register` is told otherwise.
+
+    Raises:
+      KeyError: an unknown similarity or regularizer.
+    """
+    objective = make_objective(similarity, **weights)
+    return Registration(
+        _Identity(), {}, (1,) * num_axes + (channels,), 0, objective, field=field, refine_steps=refine_steps
+    )
 
 
 def load(workdir: str | Path) -> Registration:

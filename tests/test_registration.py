@@ -97,3 +97,19 @@ def test_loading_a_run_whose_config_lacks_keys(digits_config, tmp_path):
     configs.write(digits_config, (28, 28, 1), tmp_path)
     with pytest.raises(air_jax.UserError, match=r"lacks deformation\.amplitude"):
         air_jax.load(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(24, 20), (18, 16, 17)])
+def test_without_a_model_optimisation_starts_from_zero(shape):
+    centre = [size / 2 for size in shape]
+    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    fixed, moving = (
+        np.exp(-((grid - np.asarray(centre) - shift) ** 2).sum(axis=-1) / 10).astype(np.float32) for shift in (0, 1.5)
+    )
+    registration = air_jax.without_model(len(shape), similarity="mse", refine_steps=60)
+    result = registration.register(fixed, moving)
+    assert result.displacement.shape == (*shape, len(shape))
+    assert np.square(result.warped - fixed).mean() < 0.05 * np.square(moving - fixed).mean()
+    np.testing.assert_allclose(result.displacement[tuple(size // 2 for size in shape)], 1.5, atol=0.3)
+    unmoved = registration.register(fixed, moving, refine_steps=0)
+    np.testing.assert_array_equal(unmoved.warped, moving)

@@ -3,7 +3,7 @@
 from air_jax.losses.correlation import lncc, ncc, squared_lncc
 from air_jax.losses.information import mi
 from air_jax.losses.mind import mind_ssc
-from air_jax.losses.objective import Objective, make_objective
+from air_jax.losses.objective import Objective, Similarity, make_objective
 from air_jax.losses.regularization import REGULARIZERS, bending, diffusion, folding
 from air_jax.losses.similarity import SIMILARITIES, mse
 
@@ -11,6 +11,7 @@ __all__ = [
     "REGULARIZERS",
     "SIMILARITIES",
     "Objective",
+    "Similarity",
     "bending",
     "diffusion",
     "folding",

@@ -13,6 +13,8 @@ from air_jax.optimize.levels import level_matrix, level_shape, shrink, warp_betw
 from air_jax.transforms import resize
 
 STEPS_BETWEEN_CHECKS = 10
+# Steps that do not help are halved; a pair for which even this share of a full step does not help has converged.
+SHORTEST = 1 / 16
 
 
 def refine(
@@ -108,11 +110,12 @@ def _descend(
     def loss(displacement):
         return objective(fixed, warp_between(moving, displacement, matrix), displacement)[0]
 
-    def run_round(start, num_steps):
+    def run_round(start, num_steps, length):
         def step(carry, _):
             parameters, state = carry
             gradient = jax.grad(lambda parameters: jnp.sum(loss(field.trial(start, parameters, spacing))))(parameters)
             updates, state = optimizer.update(gradient, state)
+            updates = length * updates
             return (optax.apply_updates(parameters, updates), state), None
 
         parameters = jnp.zeros((len(start), *field.shape(start.shape[1:-1], spacing), start.shape[-1]))
@@ -121,37 +124,41 @@ def _descend(
             (parameters, _), _ = step(carry, None)
         else:
             (parameters, _), _ = jax.lax.scan(step, carry, length=num_steps)
-        return field.accept(start, parameters, spacing, voxel_size)
+        return field.accept(start, parameters, spacing, voxel_size, length)
 
-    def run(displacement, num_steps):
+    def run(displacement, num_steps, length):
         rounds, rest = divmod(num_steps, field.steps)
         displacement, _ = jax.lax.scan(
-            lambda start, _: (run_round(start, field.steps), None), displacement, length=rounds
+            lambda start, _: (run_round(start, field.steps, length), None), displacement, length=rounds
         )
-        return run_round(displacement, rest) if rest else displacement
+        return run_round(displacement, rest, length) if rest else displacement
+
+    def of_pairs(values):
+        return values.reshape(-1, *(1,) * (displacement.ndim - 1))
 
     def keep_going(carry):
-        step, _, _, active = carry
-        return (step < num_steps // STEPS_BETWEEN_CHECKS) & jnp.any(active)
+        check, _, _, length = carry
+        return (check < num_steps // STEPS_BETWEEN_CHECKS) & jnp.any(length > 0)
 
     def advance(carry):
-        step, displacement, value, active = carry
-        candidate = run(displacement, STEPS_BETWEEN_CHECKS)
+        check, displacement, value, length = carry
+        candidate = run(displacement, STEPS_BETWEEN_CHECKS, of_pairs(length))
         candidate_value = loss(candidate)
-        taken = active & (candidate_value < value)
-        chosen = taken.reshape(-1, *(1,) * (displacement.ndim - 1))
-        converged = value - candidate_value < tolerance * jnp.abs(first)
+        gain = value - candidate_value
+        taken = (length > 0) & (gain > 0)
+        converged = jnp.where(gain > 0, gain < tolerance * jnp.abs(first), length <= SHORTEST)
+        length = jnp.where(converged, 0.0, jnp.where(gain > 0, length, 0.5 * length))
         return (
-            step + 1,
-            jnp.where(chosen, candidate, displacement),
+            check + 1,
+            jnp.where(of_pairs(taken), candidate, displacement),
             jnp.where(taken, candidate_value, value),
-            active & ~converged,
+            length,
         )
 
     first = loss(displacement)
-    carry = jnp.zeros((), jnp.int32), displacement, first, jnp.ones(len(fixed), bool)
-    _, displacement, _, active = jax.lax.while_loop(keep_going, advance, carry)
+    carry = jnp.zeros((), jnp.int32), displacement, first, jnp.ones(len(fixed))
+    _, displacement, _, length = jax.lax.while_loop(keep_going, advance, carry)
     if rest := num_steps % STEPS_BETWEEN_CHECKS:
-        last = run(displacement, rest)
-        displacement = jnp.where(active.reshape(-1, *(1,) * (displacement.ndim - 1)), last, displacement)
+        last = run(displacement, rest, of_pairs(length))
+        displacement = jnp.where(of_pairs(length > 0), last, displacement)
     return displacement

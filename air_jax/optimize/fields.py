@@ -26,7 +26,8 @@ class Field(NamedTuple):
       optimizer: makes the optax transformation, given the relative voxel sizes `[N]`.
       shape: of the parameters' spatial axes, given the image's and the spacing.
       trial: `(start, parameters, spacing)` to the displacement that is differentiated.
-      accept: the same, when a round ends; `(start, parameters, spacing, voxel_size)`.
+      accept: the same, when a round ends, for steps of `length` `[B, 1, ...]`, a share of the full one:
+        `(start, parameters, spacing, voxel_size, length)`.
     """
 
     levels: tuple[tuple[int, int], ...]
@@ -34,7 +35,7 @@ class Field(NamedTuple):
     optimizer: Callable[[Sequence[float]], optax.GradientTransformation]
     shape: Callable[[Shape, int], Shape]
     trial: Callable[[jax.Array, jax.Array, int], jax.Array]
-    accept: Callable[[jax.Array, jax.Array, int, Sequence[float]], jax.Array]
+    accept: Callable[[jax.Array, jax.Array, int, Sequence[float], jax.Array], jax.Array]
 
 
 def fluid(voxel_size: Sequence[float], longest: float = 0.5) -> optax.GradientTransformation:
@@ -58,20 +59,22 @@ def fluid(voxel_size: Sequence[float], longest: float = 0.5) -> optax.GradientTr
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _smoothed(start, parameters, spacing, voxel_size):
+def _smoothed(start, parameters, spacing, voxel_size, length):
     del spacing
-    sigma = tuple(ELASTIC_SIGMA * min(voxel_size) / length for length in voxel_size)
-    return smooth(compose(start, parameters), sigma)
+    sigma = tuple(ELASTIC_SIGMA * min(voxel_size) / size for size in voxel_size)
+    composed = compose(start, parameters)
+    # Shorter steps are smoothed less, so that the two come to rest at the same place.
+    return composed + length * (smooth(composed, sigma) - composed)
 
 
-def _bspline(start, control, spacing, voxel_size=None):
-    del voxel_size
+def _bspline(start, control, spacing, voxel_size=None, length=None):
+    del voxel_size, length
     shape = start.shape[1:-1]
     return compose(start, bspline(control, (spacing,) * len(shape), shape))
 
 
-def _velocity(start, control, spacing, voxel_size=None):
-    del voxel_size
+def _velocity(start, control, spacing, voxel_size=None, length=None):
+    del voxel_size, length
     shape = start.shape[1:-1]
     return compose(start, exponential(bspline(control, (spacing,) * len(shape), shape), NUM_SQUARINGS))
 
@@ -83,7 +86,12 @@ def _control_shape(shape: Shape, spacing: int) -> Shape:
 FIELDS = {
     # Every voxel's own displacement, in single smoothed steps. From zero, added is as good as composed, and cheaper.
     "dense": Field(
-        ((4, 1), (2, 1), (1, 1)), 1, fluid, lambda shape, _: shape, lambda start, added, _: start + added, _smoothed
+        ((4, 1), (2, 1), (1, 1)),
+        1,
+        fluid,
+        lambda shape, _: shape,
+        lambda start, added, _: start + added,
+        _smoothed,
     ),
     # Cubic B-splines, at full resolution throughout: for small images and few, large deformations.
     "control_grid": Field(((1, 4), (1, 2), (1, 1)), 10, lambda _: optax.adam(0.1), _control_shape, _bspline, _bspline),
