@@ -61,13 +61,11 @@ def check_pair(fixed: Side, moving: Side, fixed_image: Path, moving_image: Path)
             f"{fixed_image} has {fixed.volume.num_axes} axes and {moving_image} {moving.volume.num_axes}; "
             "give two images of the same number of axes"
         )
-    if fixed.landmarks is not None and (moving.landmarks is None or len(fixed.landmarks) != len(moving.landmarks)):
-        there = "none" if moving.landmarks is None else len(moving.landmarks)
+    if fixed.landmarks is not None and len(fixed.landmarks) != len(moving.landmarks):
         raise UserError(
-            f"--fixed_landmarks has {len(fixed.landmarks)} points and --landmarks {there}; give the same ones in both"
+            f"--fixed_landmarks has {len(fixed.landmarks)} points and --landmarks {len(moving.landmarks)}; "
+            "give the same ones in both"
         )
-    if fixed.labels is not None and moving.labels is None:
-        raise UserError("--fixed_labels needs --labels, the moving image's segmentation")
 
 
 def _grey(volume: io.Volume) -> np.ndarray:

@@ -21,7 +21,8 @@ _FILES = {
     "fixed_landmarks": "CSV file of the same landmarks in the fixed image: target registration errors.",
 }
 _WORDS = {
-    "similarity": "mse, ncc, lncc, squared_lncc, mi or mind_ssc. Default: lncc, or the trained run's.",
+    "similarity": "What the deformation is optimised for: mse, ncc, lncc, squared_lncc, mi or mind_ssc. "
+    "Default: lncc, or the trained run's objective.",
     "affine": "What comes before the deformation: none, translation, rigid, similarity or affine. "
     "Default: affine, or none with --workdir.",
     "field": "What is optimised: dense, control_grid or velocity. Default: dense.",

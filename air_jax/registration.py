@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from air_jax.errors import UserError
 from air_jax.losses import Objective, Similarity, make_objective
 from air_jax.optimize import refine
 from air_jax.preprocess import to_unit_range
@@ -171,13 +172,13 @@ def load(workdir: str | Path) -> Registration:
     """Loads the best checkpoint of a finished or interrupted run; nothing but its workdir is needed.
 
     Raises:
-      UserError: the folder is not a run's workdir, or nothing in it can be read.
+      UserError: the folder is not a run's workdir, nothing in it can be read, or the extra 'train' is not installed.
     """
     try:  # here, so that `import air_jax` stays light
         from air_jax import config as configs
         from air_jax.checkpoint import restore_best_params
     except ModuleNotFoundError as error:
-        raise ImportError(f"air_jax.load needs {error.name}; install air_jax with its extra 'train'") from error
+        raise UserError(f"air_jax.load needs {error.name}; install air_jax with its extra 'train'") from error
 
     workdir = Path(workdir)
     config, image_shape = configs.read(workdir)

@@ -15,7 +15,6 @@ from air_jax.optimize import AFFINES, register_affine
 from air_jax.optimize import affine as module
 from air_jax.spaces import voxel_matrix
 from air_jax.transforms import (
-    affine_identity,
     apply_affine,
     between_grids,
     compose_affine,
@@ -49,7 +48,9 @@ def test_maps_of_points_are_those_of_homogeneous_matrices(num_axes):
     np.testing.assert_allclose(apply_affine(inner, points), expected, atol=2e-4)
     np.testing.assert_allclose(square(compose_affine(outer, inner)), square(outer) @ square(inner), atol=1e-5)
     np.testing.assert_allclose(square(invert_affine(inner)), np.linalg.inv(square(inner)), rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(apply_affine(affine_identity(3, num_axes), points), points)
+    np.testing.assert_array_equal(
+        apply_affine(jnp.broadcast_to(jnp.eye(num_axes, num_axes + 1), (3, num_axes, num_axes + 1)), points), points
+    )
 
 
 @pytest.mark.parametrize(("old", "new"), [((24, 17), (12, 9)), ((9, 14, 10), (18, 14, 3))])

@@ -393,7 +393,7 @@ def mistakes(volumes, tmp_path_factory):
             {"landmarks": "moving.csv", "fixed_landmarks": "three.csv"},
             "--fixed_landmarks has 3 points and --landmarks 4",
         ),
-        ({"fixed_landmarks": "three.csv"}, "--fixed_landmarks has 3 points and --landmarks none"),
+        ({"fixed_landmarks": "three.csv"}, "--fixed_landmarks needs --landmarks"),
         ({"landmarks": "flat.csv"}, "flat.csv: has points of 2 numbers"),
         ({"similarity": "nope"}, "--similarity=nope: must be one of mse, ncc, lncc"),
         ({"affine": "nope"}, "--affine=nope: must be one of none, translation, rigid, similarity, affine"),

@@ -72,7 +72,7 @@ def register_affine(
       moving: `[B, *V, C]` in [0, 1].
       kind: a key of `AFFINES`.
       matrix: `[B, N, N + 1]`, from fixed to moving voxels, where to start: what the files' headers say. Default: the
-        identity.
+        identity in lengths.
       voxel_size: `[N]`, the fixed image's, in any unit. Default: all the same.
       moving_voxel_size: the same of the moving image. Default: the fixed image's.
       angles: of rotations, in radians, that are tried as starts, in 2-D only.
@@ -90,7 +90,9 @@ def register_affine(
     voxel_size = tuple(map(float, voxel_size)) if voxel_size is not None else (1.0,) * num_axes
     moving_voxel_size = tuple(map(float, moving_voxel_size)) if moving_voxel_size is not None else voxel_size
     if matrix is None:
-        matrix = jnp.broadcast_to(jnp.eye(num_axes, num_axes + 1), (len(fixed), num_axes, num_axes + 1))
+        scale = jnp.asarray(voxel_size, jnp.float32) / jnp.asarray(moving_voxel_size, jnp.float32)
+        matrix = jnp.concatenate([jnp.diag(scale), jnp.zeros((num_axes, 1))], axis=1)
+        matrix = jnp.broadcast_to(matrix, (len(fixed), num_axes, num_axes + 1))
     angles = tuple(map(float, angles)) if num_axes == 2 else (0.0,)
     return _register(
         similarity, fixed, moving, matrix, AFFINES[kind], (voxel_size, moving_voxel_size), angles, num_steps

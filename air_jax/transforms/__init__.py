@@ -1,6 +1,6 @@
 """Grid, sampler and displacement algebra: pure functions on `[B, *S, N]` displacements in voxel units."""
 
-from air_jax.transforms.affine import affine_identity, apply_affine, between_grids, compose_affine, invert_affine
+from air_jax.transforms.affine import apply_affine, between_grids, compose_affine, invert_affine
 from air_jax.transforms.bspline import bspline, control_shape
 from air_jax.transforms.displacement import compose, exponential, inverse, resize
 from air_jax.transforms.grid import identity_grid
@@ -14,7 +14,6 @@ from air_jax.transforms.sampler import sample, warp
 from air_jax.transforms.smoothing import smooth
 
 __all__ = [
-    "affine_identity",
     "apply_affine",
     "between_grids",
     "bspline",

@@ -28,11 +28,6 @@ def apply_affine(matrix: jax.Array, points: jax.Array) -> jax.Array:
     )
 
 
-def affine_identity(batch: int, num_axes: int) -> jax.Array:
-    """The matrix `[B, N, N + 1]` that leaves every point where it is."""
-    return jnp.broadcast_to(jnp.eye(num_axes, num_axes + 1), (batch, num_axes, num_axes + 1))
-
-
 def between_grids(old_shape: Sequence[int], new_shape: Sequence[int]) -> jax.Array:
     """The matrix `[N, N + 1]` from the voxels of a resized grid to those of the old one, over the same extent.
 
