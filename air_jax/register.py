@@ -42,7 +42,7 @@ def main() -> None:
     startup.use_compilation_cache()
     paths = {name: Path(flag.value) for name, flag in FILES.items() if flag.value is not None}
     words = {name: flag.value for name, flag in WORDS.items()}
-    register_files(Options(**paths, **words, refine_steps=REFINE_STEPS.value))
+    register_files(Options(**paths, **words, refine_steps=REFINE_STEPS.value), compile_ahead=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 import json
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +18,8 @@ from air_jax.errors import UserError
 from air_jax.file_pair import Side, check_pair, read_side
 from air_jax.files import replace_text
 from air_jax.io.image import PICTURES, suffix_of
-from air_jax.losses import SIMILARITIES, make_objective
-from air_jax.optimize import AFFINES, FIELDS, refine, register_affine
+from air_jax.losses import SIMILARITIES, Objective, make_objective
+from air_jax.optimize import AFFINES, FIELDS, compile_refine, refine, register_affine, shares
 from air_jax.pair_scores import Scores, carry, is_picture, pair_scores
 from air_jax.preprocess import WINDOWS
 from air_jax.registration import STEPS_FROM_ZERO, Registration, load
@@ -48,8 +51,13 @@ class Options(NamedTuple):
     normalization: str | None = None
 
 
-def register_files(options: Options) -> Scores:
+def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
     """Registers two files, writes what came of it to `options.output_dir` and returns what `scores.json` holds.
+
+    Args:
+      options: what is asked for.
+      compile_ahead: whether the deformation is compiled in a second thread, while the affine map is sought. It needs
+        JAX's persistent cache, see `air_jax.startup.use_compilation_cache`.
 
     Raises:
       UserError: one line that names the file or flag.
@@ -63,7 +71,11 @@ def register_files(options: Options) -> Scores:
 
     clock = _Clock(start)
     clock.done("read")
-    matrix = _align(options, registration, fixed, moving, header)
+    with ThreadPoolExecutor(1) as other_core:
+        ahead = other_core.submit(_compile_ahead, options, registration, fixed, moving) if compile_ahead else None
+        matrix = _align(options, registration, fixed, moving, header)
+        if ahead is not None:
+            ahead.result()
     clock.done("affine")
     displacement = _deform(options, registration, fixed, moving, matrix, clock)
     whole = whole_displacement(displacement, matrix, header)
@@ -157,7 +169,7 @@ def _align(
         SIMILARITIES[AFFINE_SIMILARITY],
         *_batches(fixed, moving),
         kind=kind,
-        matrix=jnp.asarray(header, jnp.float32)[None],
+        matrix=_one(header),
         voxel_size=fixed.volume.spacing,
         moving_voxel_size=moving.volume.spacing,
         angles=np.deg2rad(ANGLES),
@@ -175,39 +187,64 @@ def _deform(
 ) -> jax.Array:
     """The deformation `[*S, N]` of the fixed grid that `matrix` follows: the network's, or zero, and then optimised."""
     images = _batches(fixed, moving)
-    displacement = jnp.zeros((1, *fixed.volume.shape, fixed.volume.num_axes))
-    steps = options.refine_steps if options.refine_steps is not None else 0 if registration else STEPS_FROM_ZERO
-    field = options.field or "dense"
-    objective = registration.objective if registration else make_objective("lncc")
-    if options.similarity is not None:
-        objective = make_objective(options.similarity)
+    displacement = _zero(fixed)
     if registration is not None:
-        # Weights of an interpolation may add up to 1.0000001.
+        # Interpolation weights may sum to a little more than 1.
         resampled = jnp.clip(sample_moving(moving.grey, displacement[0], matrix), 0, 1)
         try:
             displacement = registration.register(images[0], resampled[None, ..., None]).displacement
         except ValueError as error:
             raise UserError(f"{options.workdir}: its model does not take {options.fixed} ({error})") from error
         clock.done("network")
-    levels = FIELDS[field].levels
-    for index, level in enumerate(levels):
-        share = steps // len(levels) + (index >= len(levels) - steps % len(levels))
-        if not share:
-            continue
+    for settings in _levels(options, registration, fixed, moving):
         displacement = refine(
-            objective,
-            *images,
-            displacement,
-            num_steps=share,
-            field=field,
-            levels=(level,),
-            matrix=jnp.asarray(matrix, jnp.float32)[None],
-            voxel_size=fixed.volume.spacing,
-            moving_voxel_size=moving.volume.spacing,
-            tolerance=TOLERANCE,
+            _objective(options, registration), *images, displacement, matrix=_one(matrix), **settings
         ).block_until_ready()
-        clock.done(f"deformation, voxels x {level[0]}")
+        clock.done(f"deformation, voxels x {settings['levels'][0][0]}")
     return displacement[0]
+
+
+def _compile_ahead(options: Options, registration: Registration | None, fixed: Side, moving: Side) -> None:
+    matrix = np.eye(fixed.volume.num_axes, fixed.volume.num_axes + 1)
+    for settings in _levels(options, registration, fixed, moving):
+        objective = _objective(options, registration)
+        compile_refine(objective, *_batches(fixed, moving), _zero(fixed), matrix=_one(matrix), **settings)
+
+
+def _levels(options: Options, registration: Registration | None, fixed: Side, moving: Side) -> Iterator[dict[str, Any]]:
+    """What `refine` is told for each level, level by level so that progress can be told."""
+    steps = options.refine_steps if options.refine_steps is not None else 0 if registration else STEPS_FROM_ZERO
+    field = options.field or "dense"
+    levels = FIELDS[field].levels
+    for level, share in zip(levels, shares(steps, len(levels)), strict=True):
+        if share:
+            yield {
+                "num_steps": share,
+                "field": field,
+                "levels": (level,),
+                "voxel_size": fixed.volume.spacing,
+                "moving_voxel_size": moving.volume.spacing,
+                "tolerance": TOLERANCE,
+            }
+
+
+@cache  # the same function each time, so that it is compiled once
+def _objective_of(similarity: str) -> Objective:
+    return make_objective(similarity)
+
+
+def _objective(options: Options, registration: Registration | None) -> Objective:
+    if options.similarity is None and registration is not None:
+        return registration.objective
+    return _objective_of(options.similarity or "lncc")
+
+
+def _zero(fixed: Side) -> jax.Array:
+    return jnp.zeros((1, *fixed.volume.shape, fixed.volume.num_axes))
+
+
+def _one(matrix: np.ndarray) -> jax.Array:
+    return jnp.asarray(matrix, jnp.float32)[None]
 
 
 def _batches(fixed: Side, moving: Side) -> tuple[jax.Array, jax.Array]:

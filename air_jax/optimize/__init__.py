@@ -1,7 +1,8 @@
 """Optimisation on the pairs at hand, with the objective that models are trained with."""
 
 from air_jax.optimize.affine import AFFINES, register_affine
-from air_jax.optimize.deformable import refine
+from air_jax.optimize.deformable import compile_refine, refine
 from air_jax.optimize.fields import FIELDS
+from air_jax.optimize.levels import shares
 
-__all__ = ["AFFINES", "FIELDS", "refine", "register_affine"]
+__all__ = ["AFFINES", "FIELDS", "compile_refine", "refine", "register_affine", "shares"]

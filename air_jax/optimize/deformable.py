@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import optax
 
 from air_jax.losses import Objective
 from air_jax.optimize.fields import FIELDS, Field
-from air_jax.optimize.levels import level_matrix, level_shape, shrink, warp_between
+from air_jax.optimize.levels import level_matrix, level_shape, shares, shrink, warp_between
 from air_jax.transforms import resize
 
 STEPS_BETWEEN_CHECKS = 10
@@ -60,6 +61,48 @@ def refine(
     Raises:
       ValueError: a number of steps, a field or levels that cannot be.
     """
+    return _refine(
+        objective,
+        fixed,
+        moving,
+        displacement,
+        matrix,
+        **_settings(displacement, num_steps, field, levels, voxel_size, moving_voxel_size, tolerance),
+    )
+
+
+def compile_refine(
+    objective: Objective,
+    fixed: jax.Array,
+    moving: jax.Array,
+    displacement: jax.Array,
+    *,
+    num_steps: int,
+    field: str = "control_grid",
+    levels: Sequence[tuple[int, int]] | None = None,
+    matrix: jax.Array | None = None,
+    voxel_size: Sequence[float] | None = None,
+    moving_voxel_size: Sequence[float] | None = None,
+    tolerance: float = 0.0,
+) -> None:
+    """Compiles what `refine` would run with the same arguments, into JAX's persistent cache, and runs nothing.
+
+    For another thread, while this one is busy: XLA compiles on one core.
+    """
+    settings = _settings(displacement, num_steps, field, levels, voxel_size, moving_voxel_size, tolerance)
+    _refine.lower(objective, fixed, moving, displacement, matrix, **settings).compile()
+
+
+def _settings(
+    displacement: jax.Array,
+    num_steps: int,
+    field: str,
+    levels: Sequence[tuple[int, int]] | None,
+    voxel_size: Sequence[float] | None,
+    moving_voxel_size: Sequence[float] | None,
+    tolerance: float,
+) -> dict[str, Any]:
+    """The static arguments of `_refine`, checked."""
     if field not in FIELDS:
         raise ValueError(f"refine: field is {field!r}; it must be one of {', '.join(FIELDS)}")
     levels = FIELDS[field].levels if levels is None else tuple((factor, spacing) for factor, spacing in levels)
@@ -67,16 +110,20 @@ def refine(
         raise ValueError(f"refine: num_steps is {num_steps} and levels {levels}; they must be positive")
     voxel_size = tuple(map(float, voxel_size)) if voxel_size is not None else (1.0,) * displacement.shape[-1]
     moving_voxel_size = tuple(map(float, moving_voxel_size)) if moving_voxel_size is not None else voxel_size
-    sizes = voxel_size, moving_voxel_size
-    return _refine(objective, fixed, moving, displacement, matrix, num_steps, FIELDS[field], levels, sizes, tolerance)
+    return {
+        "num_steps": num_steps,
+        "field": FIELDS[field],
+        "levels": levels,
+        "sizes": (voxel_size, moving_voxel_size),
+        "tolerance": tolerance,
+    }
 
 
 @partial(jax.jit, static_argnames=("objective", "num_steps", "field", "levels", "sizes", "tolerance"))
 def _refine(objective, fixed, moving, displacement, matrix, num_steps, field, levels, sizes, tolerance):
     voxel_size, moving_voxel_size = sizes
     shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
-    for index, (factor, spacing) in enumerate(levels):
-        share = num_steps // len(levels) + (index >= len(levels) - num_steps % len(levels))
+    for (factor, spacing), share in zip(levels, shares(num_steps, len(levels)), strict=True):
         if not share:
             continue
         length = factor * min(voxel_size)

@@ -28,6 +28,11 @@ def level_shape(shape: Sequence[int], coarse: float, voxel_size: Sequence[float]
     return tuple(sizes)
 
 
+def shares(num_steps: int, num_levels: int) -> list[int]:
+    """Steps shared out among levels, coarse to fine; what is left over goes to the last ones."""
+    return [num_steps // num_levels + (index >= num_levels - num_steps % num_levels) for index in range(num_levels)]
+
+
 def shrink(image: jax.Array, shape: Sequence[int]) -> jax.Array:
     """`[B, *S, C]` averaged onto a coarser grid `S'` over the same extent."""
     if image.shape[1:-1] == tuple(shape):
