@@ -28,7 +28,7 @@ from air_jax.spaces import jacobian_map, sample_moving, voxel_matrix, whole_disp
 NO_AFFINE = "none"
 # Measured best on histology of different stains, and among the best elsewhere, whatever the deformation's.
 AFFINE_SIMILARITY = "mi"
-TOLERANCE = 1e-3  # of convergence, see `air_jax.optimize.refine`
+TOLERANCE = 1e-4  # of convergence, see `air_jax.optimize.refine`
 # Turns of a picture that are tried first, in degrees: slides are laid down by hand.
 ANGLES = (0.0, -20.0, 20.0, -45.0, 45.0)
 

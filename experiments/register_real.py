@@ -136,7 +136,7 @@ def landmark_errors(fixed, moving, fixed_points, moving_points) -> dict[str, np.
     images = [jnp.asarray(image)[None, ..., None] for image in (fixed, moving)]
     zero, header = jnp.zeros((1, *fixed.shape, 2)), np.eye(2, 3)
     matrix = register_affine(mi, *images, angles=np.deg2rad(ANGLES))
-    displacement = refine(HISTOLOGY, *images, zero, num_steps=300, field="dense", matrix=matrix, tolerance=1e-3)
+    displacement = refine(HISTOLOGY, *images, zero, num_steps=300, field="dense", matrix=matrix)
     matrix = np.asarray(matrix[0], np.float64)
     fields = {
         "before": zero[0],
