@@ -17,6 +17,7 @@ from air_jax._version import __version__
 from air_jax.errors import UserError
 from air_jax.file_pair import Side, check_pair, read_side
 from air_jax.files import replace_text
+from air_jax.io.access import library
 from air_jax.io.image import PICTURES, suffix_of
 from air_jax.losses import SIMILARITIES, Objective, make_objective
 from air_jax.optimize import AFFINES, FIELDS, compile_refine, refine, register_affine, shares
@@ -131,6 +132,7 @@ def _check(options: Options) -> None:
         raise UserError("--normalization is the trained run's own with --workdir; leave it out")
     if options.output_dir.exists() and not options.output_dir.is_dir():
         raise UserError(f"--output_dir={options.output_dir}: is a file; give a folder")
+    library("nibabel", options.output_dir / "displacement.nii.gz")  # now, and not when all is computed
 
 
 def _read(options: Options, registration: Registration | None) -> tuple[Side, Side]:
