@@ -71,36 +71,22 @@ def refine(
     )
 
 
-def compile_refine(
-    objective: Objective,
-    fixed: jax.Array,
-    moving: jax.Array,
-    displacement: jax.Array,
-    *,
-    num_steps: int,
-    field: str = "control_grid",
-    levels: Sequence[tuple[int, int]] | None = None,
-    matrix: jax.Array | None = None,
-    voxel_size: Sequence[float] | None = None,
-    moving_voxel_size: Sequence[float] | None = None,
-    tolerance: float = 0.0,
-) -> None:
+def compile_refine(*arguments: Any, matrix: jax.Array | None = None, **options: Any) -> None:
     """Compiles what `refine` would run with the same arguments, into JAX's persistent cache, and runs nothing.
 
     For another thread, while this one is busy: XLA compiles on one core.
     """
-    settings = _settings(displacement, num_steps, field, levels, voxel_size, moving_voxel_size, tolerance)
-    _refine.lower(objective, fixed, moving, displacement, matrix, **settings).compile()
+    _refine.lower(*arguments, matrix, **_settings(arguments[-1], **options)).compile()
 
 
 def _settings(
     displacement: jax.Array,
     num_steps: int,
     field: str,
-    levels: Sequence[tuple[int, int]] | None,
-    voxel_size: Sequence[float] | None,
-    moving_voxel_size: Sequence[float] | None,
-    tolerance: float,
+    levels: Sequence[tuple[int, int]] | None = None,
+    voxel_size: Sequence[float] | None = None,
+    moving_voxel_size: Sequence[float] | None = None,
+    tolerance: float = 0.0,
 ) -> dict[str, Any]:
     """The static arguments of `_refine`, checked."""
     if field not in FIELDS:
