@@ -19,6 +19,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Each compiled program holds memory maps, of which Linux allows a process 65,530: beyond them it crashes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def digits_config():
     """configs/digits.py, shrunk to a few small steps."""
