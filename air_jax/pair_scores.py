@@ -56,7 +56,7 @@ def carry(points: np.ndarray, volume: io.Volume, displacement: jax.Array) -> np.
 
 def _label_scores(fixed: Side, moving: Side, displacement: jax.Array, header: np.ndarray) -> Scores:
     warped = np.asarray(sample_moving(moving.labels, displacement, header, order=0))
-    labels = [int(label) for label in np.union1d(fixed.labels, warped) if label != 0]
+    labels = [int(label) for label in np.union1d(fixed.labels, moving.labels) if label != 0]
     if not labels:
         return {}
     unit = "pixels" if is_picture(fixed.volume) else "mm"
