@@ -8,13 +8,16 @@ from typing import Any
 import flax.linen as nn
 from ml_collections import ConfigDict
 
+from air_jax.data.augmentation import Augmentation
 from air_jax.data.deformation import Deformation
 from air_jax.errors import UserError
 from air_jax.files import replace_text
-from air_jax.losses import REGULARIZERS, SIMILARITIES
+from air_jax.losses import CONSISTENCIES, REGULARIZERS, SIMILARITIES, Objective, make_objective
 from air_jax.models import MODELS
 from air_jax.models.heads import HEADS
+from air_jax.optimize import FIELDS
 from air_jax.optimizer import SCHEDULES
+from air_jax.pair_loss import TrainingTerms
 from air_jax.preprocess import WINDOWS
 
 FILE_NAME = "config.json"
@@ -29,6 +32,8 @@ _POSITIVE_KEYS = {
 }
 # They change how a run is computed, not what, so a run may be resumed with other values.
 _FREE_KEYS = {"compilation_cache", "streaming", "dataset.cache"}
+# Keys of the section `loss` that hold for training alone, and not for refinement.
+_TRAINING_LOSSES = ("soft_dice", *CONSISTENCIES)
 _REQUIRED_KEYS = _POSITIVE_KEYS | {
     "seed",
     "compilation_cache",
@@ -41,10 +46,17 @@ _REQUIRED_KEYS = _POSITIVE_KEYS | {
     "dataset.normalization",
     "dataset.train_fraction",
     "dataset.num_validation",
+    "dataset.pairs",
+    "augmentation.flip",
+    "augmentation.rotation",
+    "augmentation.scale",
+    "augmentation.translation",
     "deformation.amplitude",
     "deformation.spacing",
     "model.name",
     "loss.similarity",
+    "refine.field",
+    "refine.num_steps",
 }
 
 
@@ -60,7 +72,8 @@ def check(config: ConfigDict) -> None:
         raise UserError(f"the config lacks {', '.join(missing)}; configs/mnist.py has every key")
     for key in sorted(_POSITIVE_KEYS):
         require(_get(config, key) > 0, key, "must be positive")
-    for key in ("seed", "eval.pairs_seed", "warmup_steps", "clip_norm"):
+    require(config.dataset.name != "", "dataset.name", "give the path of your images, a folder or a stack (.npz)")
+    for key in ("seed", "eval.pairs_seed", "warmup_steps", "clip_norm", "refine.num_steps"):
         require(_get(config, key) >= 0, key, "must not be negative")
     require(
         config.eval_every % config.log_every == 0, "eval_every", f"must be a multiple of log_every ({config.log_every})"
@@ -80,15 +93,32 @@ def check(config: ConfigDict) -> None:
     )
     require(config.deformation.amplitude >= 0, "deformation.amplitude", "must not be negative")
     require(config.deformation.spacing > 0, "deformation.spacing", "must be positive")
-    require(config.loss.similarity in SIMILARITIES, "loss.similarity", f"must be one of {', '.join(SIMILARITIES)}")
-    for key in set(config.loss) - {"similarity"}:
-        require(key in REGULARIZERS, f"loss.{key}", f"no such regularizer; there are {', '.join(REGULARIZERS)}")
-        require(config.loss[key] >= 0, f"loss.{key}", "must not be negative")
+    for key in ("rotation", "scale", "translation"):
+        require(config.augmentation[key] >= 0, f"augmentation.{key}", "must not be negative")
+    require(config.augmentation.scale < 1, "augmentation.scale", "must be less than 1")
+    require(config.refine.field in FIELDS, "refine.field", f"must be one of {', '.join(FIELDS)}")
+    _check_loss(config, require)
     require(config.model.name in MODELS, "model.name", f"must be one of {', '.join(MODELS)}")
     fields = {field.name for field in dataclasses.fields(MODELS[config.model.name])}
     for key in set(config.model) - {"name"}:
         require(key in fields, f"model.{key}", f"the model {config.model.name!r} has no such option")
     _check_model(config.model, require)
+
+
+def _check_loss(config: ConfigDict, require: Any) -> None:
+    require(config.loss.similarity in SIMILARITIES, "loss.similarity", f"must be one of {', '.join(SIMILARITIES)}")
+    weights = (*SIMILARITIES, *REGULARIZERS, *_TRAINING_LOSSES)
+    for key in set(config.loss) - {"similarity", "window"}:
+        require(key in weights, f"loss.{key}", f"no such loss; there are {', '.join(weights)}")
+        require(config.loss[key] >= 0, f"loss.{key}", "must not be negative")
+    if (window := config.loss.get("window")) is not None:
+        require(window > 0 and window % 2 == 1, "loss.window", "must be odd and positive")
+        try:
+            objective(config)
+        except ValueError:
+            require(False, "loss.window", f"{config.loss.similarity} has no windows; leave it out")
+    if config.deformation.amplitude:
+        require(not config.loss.get("soft_dice"), "loss.soft_dice", "artificially deformed images have no labels")
 
 
 def _check_model(model: ConfigDict, require: Any) -> None:
@@ -110,8 +140,10 @@ def _check_model(model: ConfigDict, require: Any) -> None:
         also = ", or set model.head_size" if "head_size" in model else ""
         require(whole, "model.width", f"must be a multiple of model.num_heads ({model.num_heads}){also}")
     if "stride" in model:
-        for key in ("patch_size", "spacing", "num_steps"):
-            require(len(model[key]) == len(model.stride), f"model.{key}", "must have a number for each of model.stride")
+        for key in ("patch_size", "spacing", "num_steps", "downsampling"):
+            numbers = model.get(key)
+            fits = numbers is None or len(numbers) == len(model.stride)
+            require(fits, f"model.{key}", "must have a number for each of model.stride")
         for stride, patch_size, spacing in zip(model.stride, model.patch_size, model.spacing, strict=True):
             odd = patch_size % stride == 0 and patch_size // stride % 2 == 1
             require(odd, "model.patch_size", f"must be odd multiples of model.stride {tuple(model.stride)}")
@@ -130,6 +162,33 @@ def build_model(config: ConfigDict) -> nn.Module:
 def deformation(config: ConfigDict) -> Deformation | None:
     """The artificial deformation that the config's `deformation` section describes; None for an amplitude of 0."""
     return Deformation(**config.deformation) if config.deformation.amplitude else None
+
+
+def augmentation(config: ConfigDict) -> Augmentation | None:
+    """What the config's `augmentation` section describes; None where nothing moves."""
+    described = Augmentation(**config.augmentation)
+    return described if any(described) else None
+
+
+def objective(config: ConfigDict, **changes: float) -> Objective:
+    """The objective that training and refinement share, by the config's `loss` section and these changes to it."""
+    shared = {key: value for key, value in config.loss.items() if key not in _TRAINING_LOSSES}
+    return make_objective(**(shared | changes))
+
+
+def training_terms(config: ConfigDict, labels: tuple[int, ...]) -> TrainingTerms:
+    """What else the config's `loss` section asks for; `labels` are those of the training images' segmentations.
+
+    Raises:
+      UserError: overlap is asked for, and there are no segmentations.
+    """
+    consistencies = tuple((name, weight) for name in CONSISTENCIES if (weight := config.loss.get(name)))
+    weight = config.loss.get("soft_dice", 0.0)
+    if weight and not labels:
+        raise UserError(
+            f"--config.loss.soft_dice={weight}: the set has no segmentations; give --config.dataset.labels, or 0"
+        )
+    return TrainingTerms(weight, labels if weight else (), consistencies)
 
 
 def write(config: ConfigDict, image_shape: tuple[int, ...], workdir: Path) -> None:

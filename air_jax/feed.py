@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from air_jax.data import Images
 from air_jax.data.stream import stream
 from air_jax.parallel import data_parallel, local_indices, replicate, shard
 
@@ -17,13 +18,19 @@ STREAMED_BYTES = 2**26
 Run = Callable[[Any, int], tuple[Any, dict[str, Any]]]
 
 
-def fits(images: np.ndarray, devices: Sequence[jax.Device]) -> bool:
+def fits(images: Images, devices: Sequence[jax.Device]) -> bool:
     """Whether a copy of the images for each device leaves half of the memory free."""
+    size = num_bytes(images)
     local = [device for device in devices if device.process_index == jax.process_index()]
     if local[0].platform == "cpu":  # whose devices share the memory
-        return len(local) * images.nbytes <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        return len(local) * size <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     memory = local[0].memory_stats()
-    return memory is None or "bytes_limit" not in memory or images.nbytes <= memory["bytes_limit"] // 2
+    return memory is None or "bytes_limit" not in memory or size <= memory["bytes_limit"] // 2
+
+
+def num_bytes(images: Images) -> int:
+    """What the images and all that goes with them take in memory."""
+    return sum(array.nbytes for array in jax.tree.leaves(images))
 
 
 def steps_per_dispatch(model: nn.Module, devices: Sequence[jax.Device]) -> int | None:
@@ -32,13 +39,13 @@ def steps_per_dispatch(model: nn.Module, devices: Sequence[jax.Device]) -> int |
 
 
 def resident(
-    train_steps: Callable, images: np.ndarray, devices: Sequence[jax.Device], *, at_most: int | None = None
+    train_steps: Callable, images: Images, devices: Sequence[jax.Device], *, at_most: int | None = None
 ) -> Run:
     """`run(state, num_steps)` on images that stay on the devices.
 
     Args:
       train_steps: see `air_jax.steps.make_train_steps`.
-      images: all training images `[n, *S, C]`.
+      images: all training images, with their segmentations and pairs where the steps need them.
       devices: see `air_jax.parallel.data_parallel`.
       at_most: steps in one dispatch.
     """
@@ -53,7 +60,7 @@ def resident(
 
 def streamed(
     train_steps: Callable,
-    images: np.ndarray,
+    images: Images,
     devices: Sequence[jax.Device],
     dispatches: Sequence[tuple[int, int]],
     *,
@@ -72,7 +79,7 @@ def streamed(
       at_most: steps in one transfer; fewer where their images would be larger than `STREAMED_BYTES`.
     """
     local = local_indices(devices)
-    step_bytes = 2 * (batch_size // len(devices)) * images[:1].nbytes
+    step_bytes = 2 * (batch_size // len(devices)) * num_bytes(images) // len(images)
     size = max(1, STREAMED_BYTES // step_bytes)
     size = min(size, at_most or size)
     spans = [

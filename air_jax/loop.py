@@ -53,7 +53,7 @@ def train_loop(
     Raises:
       UserError: the loss or its gradient stopped being finite.
     """
-    pairs = scoring.pair_lists(validation, config)["random_pairs"]
+    pairs = next(iter(scoring.pair_lists(validation, config).values()))
     saved_step, total = int(state.step), config.num_train_steps
     steps_timed, busy_seconds, compiled = 0, 0.0, set()
     for step, num_steps in dispatches(saved_step, total, config.log_every):
@@ -81,7 +81,7 @@ def train_loop(
         _print_progress(line, total, (total - step) * busy_seconds / steps_timed if steps_timed else math.nan)
 
         if step % config.eval_every == 0 or step == total:
-            scores = scorer.score(state.params, validation.images, pairs)["after"]
+            scores = scorer.score(state.params, validation, pairs)["after"]
             _log(workdir, {"step": step, **{f"validation_{name}": score for name, score in scores.items()}})
             say(
                 f"  validation: Dice {scores['dice']:.4f}, MSE {scores['mse']:.5f}, "

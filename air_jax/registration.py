@@ -41,7 +41,7 @@ class Registration:
       image_shape: `(*S, C)` of the images it was trained on; other sizes `S` are allowed where the model allows them.
       step: the training step that the parameters are from.
       objective: what `register(..., refine_steps=n)` minimises, see `air_jax.losses.make_objective`: that of the
-        training, with a penalty on folding where the training had none.
+        training, with a penalty on folding where the training had none and the field could fold.
       normalization: how the images that it was trained on were brought to [0, 1], a key of
         `air_jax.preprocess.WINDOWS`. `register` leaves it to its caller, who has `air_jax.preprocess.normalize` for it.
       field: what refinement optimises, a key of `air_jax.optimize.FIELDS`.
@@ -97,11 +97,24 @@ class Registration:
         batches = [_to_batch(image, name, self.image_shape) for image, name in ((fixed, "fixed"), (moving, "moving"))]
         displacement, warped, out = self._register(self.params, *batches)
         if refine_steps:
-            displacement = refine(self.objective, *batches, displacement, num_steps=refine_steps, field=self.field)
+            displacement = self.refine(*batches, displacement, num_steps=refine_steps)
             warped = warp(batches[1], displacement)
         if fixed.ndim == len(self.image_shape) - 1:
             displacement = displacement[0]
         return Result(displacement, warped.reshape(moving.shape), out)
+
+    def refine(self, fixed: jax.Array, moving: jax.Array, displacement: jax.Array, *, num_steps: int) -> jax.Array:
+        """Continues from a displacement by optimisation on the pairs themselves, see `air_jax.optimize.refine`.
+
+        Args:
+          fixed, moving: `[B, *S, C]` in [0, 1].
+          displacement: `[B, *S, N]`.
+          num_steps: of optimisation.
+
+        Returns:
+          `[B, *S, N]`.
+        """
+        return refine(self.objective, fixed, moving, displacement, num_steps=num_steps, field=self.field)
 
     def _register_batch(self, params, fixed, moving):
         displacement, out = self.model.apply({"params": params}, fixed, moving)
@@ -184,14 +197,15 @@ def load(workdir: str | Path) -> Registration:
     config, image_shape = configs.read(workdir)
     configs.check(config)
     step, params = restore_best_params(workdir / "checkpoints")
-    loss = {**config.loss}
-    if not loss.get("folding"):
-        loss["folding"] = FOLDING_WEIGHT
+    changes = {}
+    if config.refine.field != "dense" and not config.loss.get("folding"):
+        changes["folding"] = FOLDING_WEIGHT
     return Registration(
         configs.build_model(config),
         params,
         image_shape,
         step,
-        make_objective(**loss),
+        configs.objective(config, **changes),
         normalization=config.dataset.normalization,
+        field=config.refine.field,
     )

@@ -1,6 +1,7 @@
 """Scores of a model over lists of pairs, as they go into `metrics.jsonl` and `eval.json`."""
 
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 from air_jax import config as configs
 from air_jax.data import Images
 from air_jax.data.deformation import Deformation
-from air_jax.data.pairs import random_pairs, same_label_pairs
+from air_jax.data.pairs import Pair, all_pairs, gather, random_pairs, same_label_pairs
 from air_jax.preprocess import to_unit_range
 from air_jax.steps import make_eval_step
 
@@ -30,50 +31,89 @@ COLUMNS = {
 }
 
 
-class Scorer:
-    """Scores lists of pairs with one model; compiles once for a batch size."""
+# How the lists of pairs are called in the terminal's table.
+TITLES = {"random_pairs": "random", "all_pairs": "all", "listed_pairs": "listed", "same_label_pairs": "same label"}
 
-    def __init__(self, model: nn.Module, batch_size: int, deformation: Deformation | None = None, seed: int = 0):
-        self._eval_step = jax.jit(make_eval_step(model, deformation))
+
+class Scorer:
+    """Scores lists of pairs with one model; compiles once for a batch size.
+
+    Args:
+      model: see `air_jax.steps.make_eval_step`.
+      batch_size: pairs at once.
+      deformation, labels: see `air_jax.steps.make_eval_step`.
+      seed: of the artificial deformations.
+      refine: where refined displacements are scored too, see `air_jax.steps.make_eval_step`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batch_size: int,
+        deformation: Deformation | None = None,
+        seed: int = 0,
+        *,
+        labels: tuple[int, ...] = (),
+        refine: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None,
+    ):
+        self._eval_step = jax.jit(make_eval_step(model, deformation, labels=labels, refine=refine))
         self._seed = seed
+        self._refine = refine
         self._predict = jax.jit(lambda params, fixed, moving: model.apply({"params": params}, fixed, moving)[0])
         self._batch_size = batch_size
 
-    def score(self, params: Any, images: np.ndarray, pairs: np.ndarray) -> Scores:
-        """Mean scores of pairs `[n, 2]` (fixed first) of `images` `[m, *S, C]`.
+    def score(self, params: Any, images: Images, pairs: np.ndarray) -> Scores:
+        """Mean scores of pairs `[n, 2]` (fixed first) of `images`.
 
         Returns:
-          `before` and `after` registration, each a dict of means over the pairs (see `_means` for undefined ones).
+          `before` and `after` registration and, where it is asked for, `refined`, each a dict of means over the pairs
+          (see `_means` for undefined ones).
         """
         # On one device: parameters that are on several would make each of them compute all scores.
         params = jax.device_put(params, jax.local_devices()[0])
         collected = []
-        for fixed, moving, keys, size in self._batches(images, pairs):
-            scores = self._eval_step(params, fixed, moving, keys)
+        for pair, keys, size in self._batches(images, pairs):
+            scores = self._eval_step(params, pair, keys)
             collected.append(jax.tree.map(lambda score, size=size: np.asarray(score)[:size], scores))
         scores = jax.tree.map(lambda *batches: np.concatenate(batches), *collected)
         return {when: _means(scores[when]) for when in scores}
 
-    def seconds_per_pair(self, params: Any, images: np.ndarray, pairs: np.ndarray, repeats: int = 5) -> float:
-        """Median time of predicting one pair's displacement, in batches, compilation excluded."""
-        fixed, moving, *_ = next(self._batches(images, pairs))
-        fixed, moving = (to_unit_range(jax.device_put(image)) for image in (fixed, moving))
-        jax.block_until_ready(self._predict(params, fixed, moving))
-        times = []
-        for _ in range(repeats):
-            start = time.perf_counter()
-            jax.block_until_ready(self._predict(params, fixed, moving))
-            times.append(time.perf_counter() - start)
-        return float(np.median(times)) / len(fixed)
+    def seconds_per_pair(self, params: Any, images: Images, pairs: np.ndarray, repeats: int = 5) -> dict[str, float]:
+        """Median time of one pair's displacement, in batches, compilation excluded: `after` and, if any, `refined`."""
+        pair, *_ = next(self._batches(images, pairs))
+        fixed, moving = (to_unit_range(jax.device_put(image)) for image in (pair.fixed, pair.moving))
+        displacement = jax.block_until_ready(self._predict(params, fixed, moving))
+        seconds = {"after": _median_seconds(lambda: self._predict(params, fixed, moving), repeats) / len(fixed)}
+        if self._refine is not None:
+            refine = jax.jit(self._refine)
+            jax.block_until_ready(refine(fixed, moving, displacement))
+            longer = _median_seconds(lambda: refine(fixed, moving, displacement), repeats) / len(fixed)
+            seconds["refined"] = seconds["after"] + longer
+        return seconds
 
-    def _batches(self, images: np.ndarray, pairs: np.ndarray):
-        """Yields fixed and moving images and keys of equal batches, the last filled up, and how many pairs count."""
+    def _batches(self, images: Images, pairs: np.ndarray) -> Iterator[tuple[Pair, jax.Array, int]]:
+        """Yields pairs and keys in equal batches, the last filled up, and how many of them count."""
         size = min(self._batch_size, len(pairs))
         for start in range(0, len(pairs), size):
             chunk = pairs[start : start + size]
             padded = np.resize(chunk, (size, 2))
-            keys = pair_keys(self._seed, len(images), padded)
-            yield images[padded[:, 0]], images[padded[:, 1]], keys, len(chunk)
+            yield gather(images, *padded.T), pair_keys(self._seed, len(images), padded), len(chunk)
+
+
+def _median_seconds(call: Callable[[], Any], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(call())
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def labels_of(images: Images) -> tuple[int, ...]:
+    """The labels in the segmentations, without 0, the background; none where there are no segmentations."""
+    if images.segmentations is None:
+        return ()
+    return tuple(int(label) for label in np.unique(images.segmentations) if label)
 
 
 def pair_keys(seed: int, num_images: int, pairs: np.ndarray) -> jax.Array:
@@ -93,11 +133,21 @@ def _means(scores: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def pair_lists(images: Images, config: ConfigDict) -> dict[str, np.ndarray]:
-    """The fixed lists of pairs `[n, 2]` (fixed first) of one part of a data set, by name, as `config.eval` says."""
-    lists = {"random_pairs": random_pairs(config.eval.pairs_seed, len(images), config.eval.num_pairs)}
+    """The fixed lists of pairs `[n, 2]` (fixed first) of one part of a data set, by name, as `config.eval` says.
+
+    The first is that by which checkpoints are chosen: `listed_pairs` where the set has pairs of its own, `all_pairs`
+    where there are no more of them than asked for, and otherwise `random_pairs`.
+    """
+    count, seed = config.eval.num_pairs, config.eval.pairs_seed
+    if images.pairs is not None:
+        return {"listed_pairs": images.pairs[:count]}
+    if len(images) * (len(images) - 1) <= count:
+        lists = {"all_pairs": all_pairs(len(images))}
+    else:
+        lists = {"random_pairs": random_pairs(seed, len(images), count)}
     artificial = configs.deformation(config) is not None  # then the fixed image has no label of its own
     if not artificial and images.labels is not None and np.unique(images.labels, return_counts=True)[1].max() > 1:
-        lists["same_label_pairs"] = same_label_pairs(config.eval.pairs_seed, images.labels, config.eval.num_pairs)
+        lists["same_label_pairs"] = same_label_pairs(seed, images.labels, count)
     return lists
 
 
@@ -107,29 +157,33 @@ def evaluate(scorer: Scorer, params: Any, step: int, test: Images, config: Confi
         "checkpoint_step": step,
         "dataset": config.dataset.name,
         "seed": config.seed,
-        "num_pairs": config.eval.num_pairs,
         "pairs_seed": config.eval.pairs_seed,
     }
     lists = pair_lists(test, config)
+    report["num_pairs"] = len(next(iter(lists.values())))
     for name, pairs in lists.items():
-        report[name] = scorer.score(params, test.images, pairs)
-    report["seconds_per_pair"] = scorer.seconds_per_pair(params, test.images, lists["random_pairs"])
+        report[name] = scorer.score(params, test, pairs)
+    seconds = scorer.seconds_per_pair(params, test, next(iter(lists.values())))
+    report["seconds_per_pair"] = seconds["after"]
+    if "refined" in seconds:
+        report["seconds_per_refined_pair"] = seconds["refined"]
     report["machine"] = f"{jax.local_device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}"
     return report
 
 
 def table(report: dict[str, Any]) -> str:
     """The scores of `evaluate` as lines for a terminal."""
-    names = [name for name in COLUMNS if name in report["random_pairs"]["after"]]
+    lists = {TITLES[name]: report[name] for name in TITLES if name in report}
+    names = [name for name in COLUMNS if name in next(iter(lists.values()))["after"]]
     lines = [f"{'test pairs':<12}{'':<8}" + "".join(f"{COLUMNS[name]:>14}" for name in names)]
-    for key, title in (("random_pairs", "random"), ("same_label_pairs", "same label")):
-        for when in ("before", "after"):
-            if key in report:
-                values = "".join(f"{report[key][when][name]:>14.4f}" for name in names)
-                lines.append(f"{title:<12}{when:<8}" + values)
+    for title, scores in lists.items():
+        for when in scores:
+            lines.append(f"{title:<12}{when:<8}" + "".join(f"{scores[when][name]:>14.4f}" for name in names))
+    seconds = f"{1e3 * report['seconds_per_pair']:.3f} ms a pair in batches"
+    if "seconds_per_refined_pair" in report:
+        seconds += f", {1e3 * report['seconds_per_refined_pair']:.0f} ms with refinement"
     lines.append(
         f"{report['num_pairs']:,} pairs each, pairs seed {report['pairs_seed']}, training seed {report['seed']}, "
-        f"best checkpoint: step {report['checkpoint_step']:,}, "
-        f"{1e3 * report['seconds_per_pair']:.3f} ms a pair in batches"
+        f"best checkpoint: step {report['checkpoint_step']:,}, {seconds}"
     )
     return "\n".join(lines)

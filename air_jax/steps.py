@@ -11,9 +11,12 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from air_jax import metrics
+from air_jax.data import Images
+from air_jax.data.augmentation import Augmentation, augment
 from air_jax.data.deformation import Deformation, draw_displacements
-from air_jax.data.pairs import pairs_of_step, step_key
+from air_jax.data.pairs import Pair, gather, pairs_of_step, step_key
 from air_jax.losses import Objective
+from air_jax.pair_loss import NO_TERMS, TrainingTerms, pair_loss
 from air_jax.preprocess import to_unit_range
 from air_jax.transforms import warp
 
@@ -54,6 +57,8 @@ def make_train_steps(
     batch_size: int,
     num_devices: int,
     axis_name: str,
+    terms: TrainingTerms = NO_TERMS,
+    augmentation: Augmentation | None = None,
     deformation: Deformation | None = None,
     streaming: bool = False,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
@@ -71,13 +76,15 @@ def make_train_steps(
       batch_size: global, a multiple of `num_devices`.
       num_devices: devices over which `axis_name` is mapped.
       axis_name: name of the mapped axis.
+      terms: what the loss has beside the objective.
+      augmentation: when given, how pairs are moved about.
       deformation: when given, the fixed image of a pair is the moving one, artificially deformed.
       streaming: whether the images of each step's pairs come from the host, see `air_jax.data.stream`.
 
     Returns:
       `train_steps(state, images, device, num_steps)`, with `device` this device's index and `num_steps` a Python int.
-      `images` are all training images `[n, *S, C]`; with `streaming`, this device's fixed and moving images of each
-      step, `[num_steps, batch_size / num_devices, *S, C]` twice. It returns the new state and, by name, each step's
+      `images` are all training `Images`, with segmentations where `terms` need them; with `streaming`, this device's
+      `Pair` of arrays `[num_steps, batch_size / num_devices, ...]`. It returns the new state and, by name, each step's
       metrics `[num_steps]`: `loss`, its terms, and `grad_norm`.
     """
     local_size = batch_size // num_devices
@@ -85,39 +92,43 @@ def make_train_steps(
     def local(array: jax.Array, device: jax.Array) -> jax.Array:
         return jax.lax.dynamic_slice_in_dim(array, device * local_size, local_size)
 
-    def train_step(
-        state: TrainState, fixed: jax.Array, moving: jax.Array, device: jax.Array
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
+    def train_step(state: TrainState, pair: Pair, device: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         key = step_key(seed, state.step)
-        fixed, moving = to_unit_range(fixed), to_unit_range(moving)
+        pair = pair._replace(fixed=to_unit_range(pair.fixed), moving=to_unit_range(pair.moving))
         if deformation is not None:
             keys = local(jax.random.split(jax.random.fold_in(key, 2), batch_size), device)
-            fixed = warp(moving, draw_displacements(keys, moving.shape[1:-1], deformation))
+            pair = pair._replace(
+                fixed=warp(pair.moving, draw_displacements(keys, pair.moving.shape[1:-1], deformation))
+            )
+        if augmentation is not None:
+            keys = local(jax.random.split(jax.random.fold_in(key, 3), batch_size), device)
+            pair = augment(keys, pair, augmentation)
         rngs = {"dropout": jax.random.fold_in(jax.random.split(key)[1], device)}
 
         def loss_fn(params):
-            displacement, _ = model.apply({"params": params}, fixed, moving, deterministic=False, rngs=rngs)
-            loss, terms = objective(fixed, warp(moving, displacement), displacement)
-            return jnp.mean(loss), jax.tree.map(jnp.mean, terms)
+            def predict(fixed, moving):
+                return model.apply({"params": params}, fixed, moving, deterministic=False, rngs=rngs)[0]
 
-        (loss, terms), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+            return jax.tree.map(jnp.mean, pair_loss(predict, objective, terms, pair))
+
+        (loss, parts), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         # One all-reduce of one array: each has to bring all devices together, which takes longer than the sum.
-        flat, restore = ravel_pytree((grads, loss, terms))
-        grads, loss, terms = restore(jax.lax.pmean(flat, axis_name))
+        flat, restore = ravel_pytree((grads, loss, parts))
+        grads, loss, parts = restore(jax.lax.pmean(flat, axis_name))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state), {
             "loss": loss,
-            **terms,
+            **parts,
             "grad_norm": optax.tree.norm(grads),
         }
 
-    def train_steps(state: TrainState, images: Any, device: jax.Array, num_steps: int):
+    def train_steps(state: TrainState, images: Images | Pair, device: jax.Array, num_steps: int):
         def one(state, batch):
             if not streaming:
-                indices = pairs_of_step(seed, state.step, images.shape[0], batch_size)
-                batch = tuple(images[local(index, device)] for index in indices)
-            return train_step(state, *batch, device)
+                indices = pairs_of_step(seed, state.step, len(images), batch_size, images.pairs)
+                batch = gather(images, *(local(index, device) for index in indices))
+            return train_step(state, batch, device)
 
         batches = images if streaming else None
         if num_steps == 1:  # without the loop, in which XLA's CPU compiler makes convolutions slow
@@ -129,23 +140,27 @@ def make_train_steps(
 
 
 def make_eval_step(
-    model: nn.Module, deformation: Deformation | None = None
+    model: nn.Module,
+    deformation: Deformation | None = None,
+    *,
+    labels: tuple[int, ...] = (),
+    refine: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None,
 ) -> Callable[..., dict[str, dict[str, jax.Array]]]:
     """Builds the function that scores a batch of pairs.
 
     Args:
       model: see `make_train_steps`.
       deformation: when given, fixed images are moving ones artificially deformed, and endpoint errors are scored too.
+      labels: of the segmentations, where pairs have them: `dice` is then their mean, and `dice_1` that of label 1.
+      refine: `(fixed, moving, displacement)` to a better displacement, where that is scored as well.
 
     Returns:
-      `eval_step(params, fixed, moving, keys)` on images `[B, *S, C]`, with the keys `[B]` of the deformations (not used
-      without); it returns `before` and `after` registration, each a dict of scores `[B]` (`air_jax.metrics`).
+      `eval_step(params, pair, keys)`, with the keys `[B]` of the deformations (not used without); it returns `before`
+      and `after` registration and, with `refine`, `refined`, each a dict of scores `[B]` (`air_jax.metrics`).
     """
 
-    def eval_step(
-        params: Params, fixed: jax.Array, moving: jax.Array, keys: jax.Array
-    ) -> dict[str, dict[str, jax.Array]]:
-        fixed, moving = to_unit_range(fixed), to_unit_range(moving)
+    def eval_step(params: Params, pair: Pair, keys: jax.Array) -> dict[str, dict[str, jax.Array]]:
+        fixed, moving = to_unit_range(pair.fixed), to_unit_range(pair.moving)
         if deformation is not None:
             truth = draw_displacements(keys, moving.shape[1:-1], deformation)
             fixed = warp(moving, truth)
@@ -153,10 +168,18 @@ def make_eval_step(
 
         def scores(displacement):
             result = metrics.image_scores(fixed, warp(moving, displacement)) | metrics.displacement_scores(displacement)
+            if labels:
+                warped = warp(pair.moving_labels, displacement, order=0)
+                dice = metrics.label_dice(pair.fixed_labels, warped, labels)
+                result["dice"] = metrics.label_mean(dice)
+                result |= {f"dice_{label}": dice[:, i] for i, label in enumerate(labels)}
             if deformation is not None:
                 result |= metrics.endpoint_errors(displacement, truth, fixed)
             return result
 
-        return {"before": scores(jnp.zeros_like(displacement)), "after": scores(displacement)}
+        result = {"before": scores(jnp.zeros_like(displacement)), "after": scores(displacement)}
+        if refine is not None:
+            result["refined"] = scores(refine(fixed, moving, displacement))
+        return result
 
     return eval_step

@@ -10,23 +10,22 @@ Where several processes train together, each takes its share of every batch; the
 """
 
 import contextlib
+import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
+import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from air_jax import config as configs
-from air_jax import feed, loop, run_log, scoring, summary, visualize
+from air_jax import feed, loop, run_figures, run_log, scoring, summary
 from air_jax.checkpoint import Checkpoints
-from air_jax.data import Dataset, load_dataset
-from air_jax.data.deformation import draw_displacements
+from air_jax.data import Dataset, Images, load_dataset
 from air_jax.errors import UserError
 from air_jax.files import replace_text
-from air_jax.losses import make_objective
 from air_jax.optimizer import make_optimizer
 from air_jax.parallel import (
     AXIS_NAME,
@@ -37,15 +36,10 @@ from air_jax.parallel import (
     replicate,
     say,
 )
-from air_jax.preprocess import to_unit_range
-from air_jax.registration import Registration
 from air_jax.registration import load as load_registration
 from air_jax.scoring import Scorer
 from air_jax.startup import StartUp
 from air_jax.steps import TrainState, init_state, make_train_steps
-from air_jax.transforms import warp
-
-NUM_DRAWN_PAIRS = 6
 
 
 def train(
@@ -95,15 +89,21 @@ def train(
     with start.item("model"):
         state = init_state(model, optimizer, config.seed, dataset.image_shape)
         say(summary.table(model, state.params, dataset.image_shape))
-    streaming = not feed.fits(dataset.train.images, devices) if config.streaming is None else config.streaming
+    terms = configs.training_terms(config, scoring.labels_of(dataset.train))
+    # Only what the steps read goes to the devices.
+    segmentations = dataset.train.segmentations if terms.soft_dice else None
+    images = dataclasses.replace(dataset.train, labels=None, segmentations=segmentations)
+    streaming = not feed.fits(images, devices) if config.streaming is None else config.streaming
     train_steps = make_train_steps(
         model,
         optimizer,
-        make_objective(**config.loss),
+        configs.objective(config),
         seed=config.seed,
         batch_size=config.batch_size,
         num_devices=len(devices),
         axis_name=AXIS_NAME,
+        terms=terms,
+        augmentation=configs.augmentation(config),
         deformation=configs.deformation(config),
         streaming=streaming,
     )
@@ -119,7 +119,7 @@ def train(
             say("the training images stay on the host; each step's are streamed to the devices")
             run = feed.streamed(
                 train_steps,
-                dataset.train.images,
+                images,
                 devices,
                 list(loop.dispatches(int(state.step), config.num_train_steps, config.log_every)),
                 seed=config.seed,
@@ -127,11 +127,11 @@ def train(
                 at_most=at_most,
             )
         else:
-            run = feed.resident(train_steps, dataset.train.images, devices, at_most=at_most)
+            run = feed.resident(train_steps, images, devices, at_most=at_most)
         loop.train_loop(
             replicate(state, devices),
             run,
-            Scorer(model, config.eval.batch_size, configs.deformation(config), config.eval.pairs_seed),
+            _scorer(model, config, dataset.validation),
             checkpoints,
             dataset.validation,
             config,
@@ -160,17 +160,20 @@ def evaluate(workdir: str | Path, *, dataset: Dataset | None = None) -> dict[str
     registration = load_registration(workdir)
     config, _ = configs.read(workdir)
     dataset = dataset or load_dataset(**config.dataset)
-    report = scoring.evaluate(
-        Scorer(registration.model, config.eval.batch_size, configs.deformation(config), config.eval.pairs_seed),
-        registration.params,
-        registration.step,
-        dataset.test,
-        config,
-    )
+    refine = None
+    if config.refine.num_steps:
+        refine = partial(registration.refine, num_steps=config.refine.num_steps)
+    scorer = _scorer(registration.model, config, dataset.test, refine=refine)
+    report = scoring.evaluate(scorer, registration.params, registration.step, dataset.test, config)
     replace_text(workdir / "eval.json", json.dumps(report, indent=2) + "\n")
     print(scoring.table(report), flush=True)
-    _draw(registration, dataset, config, workdir)
+    run_figures.draw(registration, dataset, config, workdir)
     return report
+
+
+def _scorer(model: nn.Module, config: ConfigDict, images: Images, **options: Any) -> Scorer:
+    deformation, labels = configs.deformation(config), scoring.labels_of(images)
+    return Scorer(model, config.eval.batch_size, deformation, config.eval.pairs_seed, labels=labels, **options)
 
 
 def _make_workdir(workdir: Path) -> None:
@@ -194,37 +197,3 @@ def _resume(state: TrainState, checkpoints: Checkpoints, config: ConfigDict, wor
         state = TrainState(jnp.asarray(step, jnp.int32), params, opt_state)
     run_log.drop_after(workdir, int(state.step))
     return state
-
-
-def _draw(registration: Registration, dataset: Dataset, config: ConfigDict, workdir: Path) -> None:
-    """Writes the figures of a run; those that show images only where a page can show them: 2-D, grey or RGB."""
-    figures = {}
-    if lines := run_log.read(workdir):
-        figures["curves"] = visualize.curves_figure(lines)
-    if len(dataset.image_shape) == 3 and dataset.image_shape[-1] in (1, 3):
-        pairs = scoring.pair_lists(dataset.test, config)["random_pairs"][:NUM_DRAWN_PAIRS]
-        fixed, moving = (np.asarray(to_unit_range(jnp.asarray(dataset.test.images[pairs[:, side]]))) for side in (0, 1))
-        if (deformation := configs.deformation(config)) is not None:
-            keys = scoring.pair_keys(config.eval.pairs_seed, len(dataset.test), pairs)
-            fixed = np.asarray(warp(moving, draw_displacements(keys, moving.shape[1:-1], deformation)))
-        result = jax.device_get(registration.register(fixed, moving))
-        title = f"{config.dataset.name}: the first {len(pairs)} test pairs, step {registration.step:,}"
-        figures["registration"] = visualize.registration_figure(
-            fixed, moving, result.warped, result.displacement, title
-        )
-        blocks = result.out.get("decoder", {})
-        weights = blocks.get(f"block_{len(blocks) - 1}", {}).get("cross_attention")
-        if weights is not None:  # models without attention have none, and flash attention keeps none
-            figures["attention"] = visualize.attention_figure(
-                fixed[0],
-                result.out.get("read", moving)[0],
-                weights[0],
-                token_grid=result.out["token_grid"],
-                patch_size=result.out["patch_size"],
-            )
-    (workdir / "figures").mkdir(exist_ok=True)
-    paths = []
-    for name, figure in figures.items():
-        paths.append(workdir / "figures" / f"{name}.png")
-        figure.savefig(paths[-1], dpi=150)
-    print(f"figures: {', '.join(map(str, paths))}", flush=True)

@@ -30,11 +30,21 @@ def get_config() -> ml_collections.ConfigDict:
     config.streaming = config_dict.placeholder(bool)
 
     config.dataset = ml_collections.ConfigDict()
-    config.dataset.name = "mnist"  # "digits", any TFDS set of equal-sized uint8 images, or one's own: path/stack.npz
+    # "digits", any TFDS set of equal-sized uint8 images, or one's own: a folder of images, or path/stack.npz
+    config.dataset.name = "mnist"
     config.dataset.normalization = "range"  # of uint8, uint16 or [0, 1]; "percentile" of each image; "ct": soft tissue
     config.dataset.cache = True  # keeps decoded images in the user's cache folder, for the next start
     config.dataset.train_fraction = 0.8  # the rest is the test part (section 3.1)
     config.dataset.num_validation = 2_000  # last images of the training part, which choose the checkpoint
+    config.dataset.labels = config_dict.placeholder(str)  # of a folder of images: the folder with their segmentations
+    config.dataset.pairs = "all"  # any image to any other; "atlas", "frames" of a stack, or the path of a list (CSV)
+    config.dataset.atlas = config_dict.placeholder(str)  # with "atlas": the fixed image's name; default: the first
+
+    config.augmentation = ml_collections.ConfigDict()  # both images of a pair are moved alike
+    config.augmentation.flip = False  # each axis, half of the time
+    config.augmentation.rotation = 0.0  # degrees at most, in each plane
+    config.augmentation.scale = 0.0  # change of size at most: 0.1 is from 90 % to 110 %
+    config.augmentation.translation = 0.0  # pixels at most, along each axis
 
     config.deformation = ml_collections.ConfigDict()
     config.deformation.amplitude = 0.0  # pixels; more: each image is registered to itself, artificially deformed
@@ -59,9 +69,18 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.loss = ml_collections.ConfigDict()
     config.loss.similarity = "mse"  # or "ncc", "lncc", "squared_lncc"; for other modalities "mi", "mind_ssc"
+    config.loss.window = config_dict.placeholder(int)  # pixels; of "lncc" and "squared_lncc", which take 9 by default
+    config.loss.mse = 0.0  # weight of a further similarity; any of the above can be added so
     config.loss.diffusion = 0.0  # weight of the diffusion regularizer; the paper has none
     config.loss.folding = 0.0  # weight of the folding penalty
     config.loss.bending = 0.0  # weight of the bending energy
+    config.loss.soft_dice = 0.0  # weight of the overlap of segmentations, in training alone
+    config.loss.inverse_consistency = 0.0  # weight; both directions are predicted then, in training alone
+    config.loss.gradient_inverse_consistency = 0.0  # the same of its gradient (GradICON)
+
+    config.refine = ml_collections.ConfigDict()
+    config.refine.field = "control_grid"  # what refinement moves: also "velocity", or "dense" for larger images
+    config.refine.num_steps = 0  # more: test pairs are scored after so many steps of refinement, too
 
     config.eval = ml_collections.ConfigDict()
     config.eval.num_pairs = 1_000  # in each list of pairs

@@ -31,6 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.patch_size = (12, 12, 12)  # pixels; odd multiples of the stride: patches overlap
     config.model.spacing = (4, 2, 1)  # pixels between control points, divisors of the stride
     config.model.num_steps = (2, 3, 4)  # times that a level warps the moving image and looks again
+    config.model.downsampling = config_dict.placeholder(tuple)  # how many times larger a level's voxels are; None: 1
     config.model.width = 64
     config.model.num_heads = 4
     config.model.encoder_depth = 1  # blocks of each level

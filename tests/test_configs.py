@@ -23,16 +23,19 @@ def shrunk(name):
     config.warmup_steps = 0
     config.num_train_steps, config.batch_size, config.log_every, config.eval_every = 2, 4, 2, 2
     config.eval.num_pairs = config.eval.batch_size = 4
-    if name == "mnist_best":
+    config.dataset.pairs, config.refine.num_steps = "all", 0
+    if config.model.name == "pyramid_air":
         one_level = {"stride": (4,), "patch_size": (12,), "spacing": (2,), "num_steps": (2,)}
         config.model.update({**one_level, "width": 16, "feed_forward": 32})
+        config.model.downsampling = (2,)
     if name == "mnist_unet":
         config.model.update({"encoder": (4, 4), "decoder": (4, 4), "final": (4,)})
     return config
 
 
 def test_all_configs_are_seen():
-    assert {"digits", "mnist", "mnist_best", "mnist_unet", "mnist_dlir"} <= set(NAMES)
+    of_mnist = {"digits", "mnist", "mnist_best", "mnist_unet", "mnist_dlir"}
+    assert of_mnist | {"volumes", "cardiac", "hippocampus", "brains"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("digits", "mnist")])

@@ -23,7 +23,6 @@ from air_jax import train as train_module
 from air_jax.checkpoint import Checkpoints
 from air_jax.data import load_dataset
 from air_jax.errors import UserError
-from air_jax.losses import make_objective
 from air_jax.optimizer import make_optimizer
 from air_jax.steps import TrainState, init_state, make_train_steps
 
@@ -153,7 +152,7 @@ def alone():
     steps = make_train_steps(
         configs.build_model(config),
         optimizer_of(config),
-        make_objective(**config.loss),
+        configs.objective(config),
         seed=config.seed,
         batch_size=config.batch_size,
         num_devices=1,
@@ -161,7 +160,7 @@ def alone():
     )
     devices = jax.local_devices()[:1]
     run = parallel.data_parallel(steps, devices)
-    images = load_dataset(**config.dataset).train.images
+    images = load_dataset(**config.dataset).train
     state, images = parallel.replicate((initial_state(), images), devices)
     for step in range(START + 1, END + 2):
         state, _ = run(state, images, 1)

@@ -13,6 +13,7 @@ import optax
 import pytest
 
 from air_jax import AiR, parallel
+from air_jax.data import Images
 from air_jax.losses import make_objective
 from air_jax.parallel import AXIS_NAME, data_parallel, replicate
 from air_jax.steps import init_state, make_train_steps
@@ -46,7 +47,7 @@ def training(num_devices, optimizer):
 
 def run(num_devices, num_steps, optimizer, initial):
     devices, run_steps = training(num_devices, optimizer)
-    state, images = replicate((initial, IMAGES), devices)
+    state, images = replicate((initial, Images(IMAGES)), devices)
     return jax.device_get(run_steps(state, images, num_steps))
 
 
@@ -118,7 +119,7 @@ def test_the_batch_is_a_function_of_seed_and_step():
     """Two dispatches of three steps are six steps."""
     optimizer = optax.adam(1e-3)
     devices, run_steps = training(2, optimizer)
-    images = replicate(IMAGES, devices)
+    images = replicate(Images(IMAGES), devices)
     initial = jax.device_get(init_state(MODEL, optimizer, 5, IMAGE_SHAPE))
     state = replicate(initial, devices)
     losses = []
@@ -134,7 +135,7 @@ def test_the_batch_is_a_function_of_seed_and_step():
 def test_no_host_traffic_during_training():
     optimizer = optax.adam(1e-3)
     devices, run_steps = training(2, optimizer)
-    state, images = replicate((init_state(MODEL, optimizer, 0, IMAGE_SHAPE), IMAGES), devices)
+    state, images = replicate((init_state(MODEL, optimizer, 0, IMAGE_SHAPE), Images(IMAGES)), devices)
     state, _ = jax.block_until_ready(run_steps(state, images, 3))  # compiles, which may transfer constants
     with jax.transfer_guard("disallow"):
         before = state
@@ -162,7 +163,7 @@ def test_gradients_and_metrics_cross_in_one_all_reduce():
     mapped = jax.pmap(
         steps, AXIS_NAME, in_axes=(None, None, 0), static_broadcasted_argnums=3, out_axes=None, devices=devices
     )
-    assert mapped.lower(state, IMAGES, np.arange(2), 3).as_text().count("all_reduce") == 1
+    assert mapped.lower(state, Images(IMAGES), np.arange(2), 3).as_text().count("all_reduce") == 1
 
 
 CORES = """

@@ -8,16 +8,19 @@ import pytest
 from conftest import REPOSITORY
 
 from air_jax import feed, loop
+from air_jax.data import Images
 from air_jax.data.pairs import draw_pairs
 from air_jax.data.stream import stream
 from air_jax.train import train
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 5, 4, 1), dtype=np.uint8)
+SET = Images(IMAGES)
 SPANS = [(0, 3), (3, 1), (4, 2)]
 
 
 def batches(num_devices, device_indices, spans=SPANS):
-    return list(stream(IMAGES, spans, seed=7, batch_size=8, num_devices=num_devices, device_indices=device_indices))
+    items = stream(SET, spans, seed=7, batch_size=8, num_devices=num_devices, device_indices=device_indices)
+    return [(pair.fixed, pair.moving) for pair in items]
 
 
 def test_the_pairs_are_those_that_steps_draw_on_the_device():
@@ -57,7 +60,7 @@ def test_only_what_is_asked_for_is_read():
             self.reads.append(index.size)
             return IMAGES[index]
 
-    list(stream(Recorded(), SPANS, seed=7, batch_size=8, num_devices=4, device_indices=[1]))
+    list(stream(Images(Recorded()), SPANS, seed=7, batch_size=8, num_devices=4, device_indices=[1]))
     assert sorted(Recorded.reads) == sorted(2 * [2 * steps for _, steps in SPANS])
 
 
@@ -93,16 +96,16 @@ def test_images_stay_on_the_device_while_they_fit():
         def __init__(self, memory):
             self.memory_stats = lambda: memory
 
-    assert feed.fits(IMAGES, [Device(None)])
-    assert feed.fits(IMAGES, [Device({"bytes_limit": 2 * IMAGES.nbytes})])
-    assert not feed.fits(IMAGES, [Device({"bytes_limit": 2 * IMAGES.nbytes - 2})])
+    assert feed.fits(SET, [Device(None)])
+    assert feed.fits(SET, [Device({"bytes_limit": 2 * IMAGES.nbytes})])
+    assert not feed.fits(SET, [Device({"bytes_limit": 2 * IMAGES.nbytes - 2})])
 
 
 @pytest.mark.parametrize(("num_devices", "expected"), [(1, True), (2, True), (3, False)])
 def test_the_devices_of_a_cpu_share_its_memory(num_devices, expected, monkeypatch):
     memory = {"SC_PAGE_SIZE": 4, "SC_PHYS_PAGES": IMAGES.nbytes}  # room for four copies: half of it for two
     monkeypatch.setattr(feed.os, "sysconf", memory.__getitem__)
-    assert feed.fits(IMAGES, jax.devices()[:num_devices]) == expected
+    assert feed.fits(SET, jax.devices()[:num_devices]) == expected
 
 
 def test_the_readme_names_the_key():

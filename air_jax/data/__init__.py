@@ -1,12 +1,17 @@
 """Data sets and pair sampling. A new source is one file and one line in `SOURCES`."""
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 
-from air_jax.data.dataset import Dataset, Images, split, split_as_marked
+from air_jax.data.dataset import Dataset, Images, split
+from air_jax.data.pairing import pair_up
+from air_jax.data.source import Source
 from air_jax.errors import UserError
 from air_jax.preprocess import normalize
 
-__all__ = ["SOURCES", "Dataset", "Images", "load_dataset", "split", "split_as_marked"]
+__all__ = ["SOURCES", "Dataset", "Images", "load_dataset", "split"]
 
 
 def _load_digits() -> Images:
@@ -15,40 +20,56 @@ def _load_digits() -> Images:
     return digits.load()
 
 
-# Sources of our own; any other name is a stack's file, or is looked up in TensorFlow Datasets.
+# Sources of our own; any other name is a folder's or a stack's, or is looked up in TensorFlow Datasets.
 SOURCES = {"digits": _load_digits}
 
 
 def load_dataset(
-    name: str, train_fraction: float, num_validation: int, cache: bool = True, normalization: str = "range"
+    name: str,
+    train_fraction: float,
+    num_validation: int,
+    cache: bool = True,
+    normalization: str = "range",
+    labels: str | None = None,
+    pairs: str = "all",
+    atlas: str | None = None,
 ) -> Dataset:
-    """Loads, normalises and splits a data set, by the config's `dataset` section.
+    """Loads, normalises, pairs and splits a data set, by the config's `dataset` section.
 
     Args:
-      name: a key of `SOURCES`, the path of a stack (`.npz`, see `air_jax.io.arrays`), or the name of a TFDS image set.
-      train_fraction, num_validation: see `split`; a stack that has a `split` decides itself, see `split_as_marked`.
+      name: a key of `SOURCES`; the path of a folder of images, see `air_jax.data.folder_images`, or of a stack (`.npz`,
+        see `air_jax.io.arrays`); or the name of a TFDS image set.
+      train_fraction, num_validation: see `split`; a stack that has a `split` decides itself.
       cache: see `air_jax.data.tfds_images.load`; other sources keep nothing.
       normalization: see `air_jax.preprocess.normalize`; it is applied to each image by itself.
+      labels: the folder with a folder's segmentations.
+      pairs, atlas: see `air_jax.data.pairing.pair_up`.
 
     Raises:
-      UserError: the set cannot be had, or cannot be normalised or split so.
+      UserError: the set cannot be had, or cannot be normalised, paired or split so.
     """
-    marks = None
-    if name in SOURCES:
-        images = SOURCES[name]()
+    is_folder = Path(name).expanduser().is_dir()
+    if labels is not None and not is_folder:
+        raise UserError(f"dataset.labels={labels!r}: only a folder of images has another with labels, not {name!r}")
+    if is_folder:
+        from air_jax.data import folder_images
+
+        source = folder_images.load(name, labels, normalization, grid=atlas)
+        normalization = "range"  # done, before resampling
+    elif name in SOURCES:
+        source = Source(SOURCES[name]())
     elif name.lower().endswith(".npz"):
         from air_jax.data import stack_images
 
-        images, marks = stack_images.load(name)
+        source = stack_images.load(name, frames=pairs == "frames")
     else:
         from air_jax.data import tfds_images  # imports tensorflow_datasets
 
-        images = tfds_images.load(name, cache=cache)
+        source = Source(tfds_images.load(name, cache=cache))
+    images, pair_marks = pair_up(source, pairs, atlas)
     try:
-        images = Images(_normalized(images.images, normalization), images.labels)
-        if marks is not None:
-            return split_as_marked(images, marks, num_validation)
-        return split(images, train_fraction, num_validation)
+        images = dataclasses.replace(images, images=_normalized(images.images, normalization))
+        return split(images, train_fraction, num_validation, marks=source.marks, pair_marks=pair_marks)
     except ValueError as error:
         raise UserError(f"dataset.name={name!r}: {error}") from error
 

@@ -5,24 +5,37 @@ from pathlib import Path
 import numpy as np
 
 from air_jax.data.dataset import Images
+from air_jax.data.source import Source
+from air_jax.errors import UserError
 from air_jax.io import read_stack
 
 
-def load(path: str | Path) -> tuple[Images, np.ndarray | None]:
+def load(path: str | Path, *, frames: bool = False) -> Source:
     """Loads all images of a stack, in its order.
 
     Args:
       path: of the file; `~` is the user's home.
+      frames: whether the second axis holds two frames of each subject, `[n, 2, *S]`, of which the first is the fixed
+        image and the second the moving one; they become `2 n` images and n pairs.
 
     Returns:
-      Images `[n, *S, C]`, with values and dtype as stored, and the stack's `label` where it has one class for each
-      image, since segmentations say nothing about which images make a pair; and the stack's `split` `[n]`, or None.
+      Images `[n, *S, C]`, with values and dtype as stored. The stack's `label` are classes where there is one for each
+      image, and segmentations where there is one for each voxel.
 
     Raises:
       UserError: there is no such file, or it is no stack.
     """
-    stack = read_stack(Path(path).expanduser())
+    path = Path(path).expanduser()
+    stack = read_stack(path, frames=frames)
     has_channels = stack.image.ndim == stack.num_axes + 2
-    images = stack.image if has_channels else stack.image[..., None]
+    image = stack.image if has_channels else stack.image[..., None]
     has_classes = stack.label is not None and stack.label.ndim == 1
-    return Images(images, stack.label.astype(np.int32) if has_classes else None), stack.split
+    images = Images(
+        image,
+        stack.label.astype(np.int32) if has_classes else None,
+        None if has_classes else stack.label,
+        np.arange(len(image)).reshape(-1, 2) if frames else None,
+    )
+    if stack.label is not None and not has_classes and stack.label.min() < 0:
+        raise UserError(f"{path}: label has negative values; segmentations count from 0, the background")
+    return Source(images, stack.ids, stack.split)

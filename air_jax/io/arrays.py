@@ -16,6 +16,9 @@ A stack is a `.npz` with n images of one size; other keys are ignored:
 - `spacing` (optional): `[N]`, or `[n, N]`, mm, in the order of the array's axes,
 - `split` (optional): `[n]` of `train`, `validation` or `test`,
 - `ids` (optional): `[n]`, the images' names.
+
+A stack of frames has two images of each subject, `image` `[n, 2, *S]` and `label` `[n, 2, *S]`; all else is as above,
+one for each subject. What it is cannot be told from its shape, so whoever reads it must say.
 """
 
 from pathlib import Path
@@ -88,15 +91,38 @@ def write_array(path: Path, array: np.ndarray, affine: np.ndarray, suffix: str) 
             np.savez_compressed(partial, allow_pickle=False, image=array, spacing=spacing_of(affine), affine=affine)
 
 
-def read_stack(path: str | Path) -> Stack:
+def read_stack(path: str | Path, *, frames: bool = False) -> Stack:
     """Reads a stack of images; see the module for the file.
+
+    Args:
+      path: of the file.
+      frames: whether it is a stack of frames. Both frames of a subject then follow each other among the `2 n` images,
+        with the same `split`, and the name of the subject with `/0` and `/1`.
 
     Raises:
       UserError: one line that names the file and the key that is wrong.
     """
     path = Path(path)
     arrays = _load(path, Stack._fields)
-    return _checked_stack(path, **arrays)
+    return _checked_stack(path, **(_with_frames_apart(path, arrays) if frames else arrays))
+
+
+def _with_frames_apart(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A stack of frames `[n, 2, ...]` as one of images `[2 n, ...]`."""
+    n = len(arrays["image"]) if arrays["image"].ndim else 0
+    apart = {}
+    for key, values in arrays.items():
+        if key in ("image", "label"):
+            if values.shape[:2] != (n, 2):
+                raise UserError(f"{path}: {key} has shape {values.shape}; with two frames of each subject, [n, 2, *S]")
+            apart[key] = values.reshape(2 * n, *values.shape[2:])
+        elif key == "spacing" and values.ndim == 1:
+            apart[key] = values
+        else:
+            apart[key] = np.repeat(values, 2, axis=0) if values.ndim else values
+    if "ids" in apart and apart["ids"].ndim:
+        apart["ids"] = np.array([f"{name}/{i % 2}" for i, name in enumerate(apart["ids"])])
+    return apart
 
 
 def write_stack(

@@ -1,6 +1,8 @@
-"""The training objective: one similarity plus weighted regularizers."""
+"""The objective of training and refinement: similarities and regularizers, weighted."""
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable
+from functools import partial
 
 import jax
 
@@ -11,13 +13,14 @@ Similarity = Callable[[jax.Array, jax.Array], jax.Array]
 Objective = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
 
 
-def make_objective(similarity: str | Similarity, **weights: float) -> Objective:
+def make_objective(similarity: str | Similarity, *, window: int | None = None, **weights: float) -> Objective:
     """Builds the objective from the config's `loss` section.
 
     Args:
-      similarity: a key of `SIMILARITIES`, or any function of `fixed` and `warped` `[B, *S, C]` that returns `[B]`, such
-        as `functools.partial(lncc, window=5)`.
-      **weights: the weight of each regularizer, by its key in `REGULARIZERS`; those of weight 0 are not computed.
+      similarity: a key of `SIMILARITIES`, or any function of `fixed` and `warped` `[B, *S, C]` that returns `[B]`.
+      window: side in voxels of the windows of local correlation, odd. Default: the function's own.
+      **weights: the weight of each further similarity and each regularizer, by its key in `SIMILARITIES` or
+        `REGULARIZERS`; those of weight 0 are not computed.
 
     Returns:
       A function of `fixed`, `warped` `[B, *S, C]` and `displacement` `[B, *S, N]` that returns the loss `[B]` and its
@@ -25,19 +28,39 @@ def make_objective(similarity: str | Similarity, **weights: float) -> Objective:
 
     Raises:
       KeyError: an unknown similarity or regularizer.
+      ValueError: a window for similarities that have none.
     """
-    name_of_similarity = "similarity" if callable(similarity) else similarity
-    measure = similarity if callable(similarity) else SIMILARITIES[similarity]
-    regularizers: Mapping[str, tuple[float, Callable]] = {
-        name: (weight, REGULARIZERS[name]) for name, weight in weights.items() if weight
-    }
+    measures: dict[str, tuple[float, Similarity]] = {}
+    if callable(similarity):
+        measures["similarity"] = (1.0, similarity)
+    else:
+        measures[similarity] = (1.0, SIMILARITIES[similarity])
+    regularizers: dict[str, tuple[float, Callable[[jax.Array], jax.Array]]] = {}
+    for name, weight in weights.items():
+        if name not in SIMILARITIES and name not in REGULARIZERS:
+            raise KeyError(name)
+        if weight and name in SIMILARITIES:
+            measures[name] = (weight, SIMILARITIES[name])
+        elif weight:
+            regularizers[name] = (weight, REGULARIZERS[name])
+    if window is not None:
+        measures = {name: (weight, _with_window(measure, window)) for name, (weight, measure) in measures.items()}
+        if not any(isinstance(measure, partial) for _, measure in measures.values()):
+            raise ValueError(f"window is {window}, but {', '.join(measures)} has no windows")
 
     def objective(fixed, warped, displacement):
-        loss = measure(fixed, warped)
-        terms = {name_of_similarity: loss}
+        loss, terms = 0.0, {}
+        for name, (weight, measure) in measures.items():
+            terms[name] = measure(fixed, warped)
+            loss = loss + weight * terms[name]
         for name, (weight, regularizer) in regularizers.items():
             terms[name] = regularizer(displacement)
             loss = loss + weight * terms[name]
         return loss, terms
 
     return objective
+
+
+def _with_window(measure: Similarity, window: int) -> Similarity:
+    has_window = "window" in inspect.signature(measure).parameters
+    return partial(measure, window=window) if has_window else measure

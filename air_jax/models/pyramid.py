@@ -12,7 +12,7 @@ from air_jax.models.inputs import check_pair, crop, pad_to_multiple
 from air_jax.models.patches import overlapping_patches, unpatchify
 from air_jax.models.positions import position_table
 from air_jax.models.transformer import Stack
-from air_jax.transforms import bspline, compose, control_shape, warp
+from air_jax.transforms import bspline, compose, control_shape, resize, shrink, warp
 
 # A cubic B-spline displacement whose control vectors have components below this many control spacings is one-to-one
 # (Choi & Lee 2000, section 4: 1 / 2.046 in 2-D and 1 / 2.479 in 3-D).
@@ -96,6 +96,9 @@ class PyramidAiR(nn.Module):
 
     Attributes:
       stride, patch_size, spacing, num_steps: one number a level, coarse to fine, see `Level`.
+      downsampling: how many times larger a level's voxels are than the image's, one number a level; all that the level
+        does, its patches and control points included, is in these. For large images: 2 takes an eighth of the time in
+        3-D. None: as large everywhere.
       width: token width.
       num_heads: heads of each attention layer.
       encoder_depth, decoder_depth: blocks of each level.
@@ -113,6 +116,7 @@ class PyramidAiR(nn.Module):
     patch_size: Sequence[int] = (12, 12, 12)
     spacing: Sequence[int] = (4, 2, 1)
     num_steps: Sequence[int] = (2, 3, 4)
+    downsampling: Sequence[int] | None = None
     width: int = 64
     num_heads: int = 4
     encoder_depth: int = 1
@@ -140,8 +144,8 @@ class PyramidAiR(nn.Module):
           The pull-back displacement `[B, *S, N]`, float32, in voxels; and `out`: `displacements`, that
           after each level; and of the last step of the last level, `encoder` and `decoder` (attention weights
           `[B, heads, T, T]` by block and kind; the encoder has none without self-attention), `read` (the warped moving
-          image `[B, *S, C]` whose patches the decoder read), `token_grid` (tokens along each spatial axis) and
-          `patch_size` (voxels between tokens).
+          image, on the level's grid, whose patches the decoder read), `token_grid` (tokens along each spatial axis) and
+          `patch_size` (the level's voxels between tokens).
 
         Raises:
           ValueError: the images' shapes differ or do not suit the model.
@@ -161,11 +165,17 @@ class PyramidAiR(nn.Module):
             relative_radius=self.relative_radius,
             dtype=self.dtype,
         )
+        shape = fixed.shape[1:-1]
         displacement = jnp.zeros((*fixed.shape[:-1], num_axes), jnp.float32)
         displacements = []
-        for index, level in enumerate(levels):
+        for index, (level, factor) in enumerate(zip(levels, self.downsampling or (1,) * len(levels), strict=True)):
+            grid = tuple(-(-size // factor) for size in shape)
             displacement, out = Level(
                 *level, self.width, self.encoder_depth, self.decoder_depth, block, self.remat, name=f"level_{index}"
-            )(fixed, moving, displacement, deterministic=deterministic)
-            displacements.append(displacement)
-        return displacement, out | dict(displacements=displacements)
+            )(shrink(fixed, grid), shrink(moving, grid), _on_grid(displacement, grid), deterministic=deterministic)
+            displacements.append(_on_grid(displacement, shape))
+        return displacements[-1], out | dict(displacements=displacements)
+
+
+def _on_grid(displacement: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return displacement if displacement.shape[1:-1] == shape else resize(displacement, shape)

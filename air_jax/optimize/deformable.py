@@ -10,8 +10,8 @@ import optax
 
 from air_jax.losses import Objective
 from air_jax.optimize.fields import FIELDS, Field
-from air_jax.optimize.levels import level_matrix, level_shape, shares, shrink, warp_between
-from air_jax.transforms import resize
+from air_jax.optimize.levels import level_matrix, level_shape, shares, warp_between
+from air_jax.transforms import resize, shrink
 
 STEPS_BETWEEN_CHECKS = 10
 # Steps that do not help are halved; a pair for which even this share of a full step does not help has converged.

@@ -33,13 +33,6 @@ def shares(num_steps: int, num_levels: int) -> list[int]:
     return [num_steps // num_levels + (index >= num_levels - num_steps % num_levels) for index in range(num_levels)]
 
 
-def shrink(image: jax.Array, shape: Sequence[int]) -> jax.Array:
-    """`[B, *S, C]` averaged onto a coarser grid `S'` over the same extent."""
-    if image.shape[1:-1] == tuple(shape):
-        return image
-    return jax.image.resize(image, (len(image), *shape, image.shape[-1]), method="linear", antialias=True)
-
-
 def level_matrix(
     matrix: jax.Array,
     fixed: Sequence[int],

@@ -11,6 +11,7 @@ from air_jax.transforms.jacobian import (
     simplex_jacobian_determinants,
 )
 from air_jax.transforms.sampler import sample, warp
+from air_jax.transforms.shrink import shrink
 from air_jax.transforms.smoothing import smooth
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "jacobian_determinant",
     "resize",
     "sample",
+    "shrink",
     "simplex_jacobian_determinants",
     "smooth",
     "warp",

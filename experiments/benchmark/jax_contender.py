@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from air_jax import config as configs
 from air_jax import warp
-from air_jax.losses import make_objective
 from air_jax.parallel import all_devices, use_cores
 from configs import mnist
 from experiments.benchmark import training
@@ -37,7 +36,7 @@ def train(batch_size: int) -> Prepared:
     """`STEPS_A_CALL` steps, as `python -m air_jax.main` takes them."""
     config = mnist.get_config()
     model = configs.build_model(config)
-    objective = make_objective(**config.loss)
+    objective = configs.objective(config)
     images = train_images()[..., None]
     call, params = training.prepare(
         model, objective, images, batch_size, all_devices(), steps_a_call=STEPS_A_CALL, clip_norm=config.clip_norm

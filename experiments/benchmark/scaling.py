@@ -18,7 +18,6 @@ import jax
 import numpy as np
 
 from air_jax import config as configs
-from air_jax.losses import make_objective
 from air_jax.parallel import use_cores
 from experiments.benchmark import training
 
@@ -32,7 +31,7 @@ def step_seconds(config, batch_size: int, num_devices: int) -> tuple[float, int]
     images = np.random.default_rng(0).integers(0, 256, (256, *IMAGE_SHAPE), dtype=np.uint8)
     call, params = training.prepare(
         configs.build_model(config),
-        make_objective(**config.loss),
+        configs.objective(config),
         images,
         batch_size,
         jax.local_devices()[:num_devices],

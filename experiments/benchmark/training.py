@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from air_jax import feed
+from air_jax.data import Images
 from air_jax.losses import Objective
 from air_jax.optimizer import make_optimizer
 from air_jax.parallel import AXIS_NAME, replicate
@@ -36,7 +37,7 @@ def prepare(
     )
     initial = init_state(model, optimizer, 0, images.shape[1:])
     state = replicate(initial, devices)
-    run = feed.resident(steps, images, devices)
+    run = feed.resident(steps, Images(images), devices)
 
     def call() -> dict[str, jax.Array]:
         nonlocal state

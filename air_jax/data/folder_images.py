@@ -1,0 +1,82 @@
+"""A folder of one's own image files, NIfTI or others that `air_jax.io` reads, brought onto one grid."""
+
+from pathlib import Path
+
+import numpy as np
+
+from air_jax.data.dataset import Images
+from air_jax.data.source import Source
+from air_jax.errors import UserError
+from air_jax.file_pair import Side, read_side
+from air_jax.io.image import SUFFIXES
+from air_jax.spaces import sample_moving, voxel_matrix
+
+
+def load(folder: str | Path, labels: str | Path | None, normalization: str, *, grid: str | None = None) -> Source:
+    """Loads all images of a folder, by name.
+
+    All are resampled onto the grid of one of them, through their headers' affines: linearly, 0 outside; segmentations
+    with nearest neighbour. Intensities are normalised before, image by image.
+
+    Args:
+      folder: with the images; hidden files and other kinds of files are left out. `~` is the user's home.
+      labels: folder with a segmentation for each image, in a file of the same name up to the ending. None: there are
+        none.
+      normalization: see `air_jax.preprocess.normalize`.
+      grid: name of the image whose grid all are on. Default: the first.
+
+    Returns:
+      Images `[n, *S, 1]` float32 in [0, 1], named by their files without the ending.
+
+    Raises:
+      UserError: a folder or a file in it will not do; one line that names it.
+    """
+    paths = _images_in(Path(folder).expanduser())
+    segmentations = {} if labels is None else _images_in(Path(labels).expanduser())
+    if labels is not None and (missing := [name for name in paths if name not in segmentations]):
+        raise UserError(f"dataset.labels={str(labels)!r}: has no segmentation for {paths[missing[0]]}")
+    first = grid or next(iter(paths))
+    if first not in paths:
+        raise UserError(f"{folder}: has no image named {first!r}")
+    frame = read_side(paths[first], segmentations.get(first), None, normalization)
+    images, labelled = [], []
+    for name, path in paths.items():
+        side = frame if name == first else read_side(path, segmentations.get(name), None, normalization)
+        if side.volume.num_axes != frame.volume.num_axes:
+            raise UserError(f"{path}: has {side.volume.num_axes} axes, but {paths[first]} {frame.volume.num_axes}")
+        image = _on_grid(side.grey, side, frame, order=1)
+        if image.min() == image.max():
+            raise UserError(f"{path}: its header places it outside of {paths[first]}; mend the headers or align first")
+        images.append(image)
+        if labels is not None:
+            labelled.append(_on_grid(side.labels, side, frame, order=0))
+    stacked = np.stack(images)[..., None]
+    return Source(Images(stacked, segmentations=np.stack(labelled) if labelled else None), np.array(list(paths)))
+
+
+def _on_grid(array: np.ndarray, side: Side, frame: Side, order: int) -> np.ndarray:
+    """An image or a segmentation of `side` on the grid of `frame`, of the same physical place."""
+    matrix = voxel_matrix(frame.volume.affine, side.volume.affine)
+    if array.shape == frame.volume.shape and np.allclose(matrix, np.eye(*matrix.shape), atol=1e-3):
+        return array
+    zero = np.zeros((*frame.volume.shape, len(matrix)), np.float32)
+    sampled = np.asarray(sample_moving(array, zero, matrix, order=order))
+    return np.clip(sampled, 0, 1) if order else sampled  # weights may sum to a little more than 1
+
+
+def _images_in(folder: Path) -> dict[str, Path]:
+    """The image files of a folder, by their names without the ending, sorted."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: not found; give a folder of images")
+    paths = {}
+    for path in sorted(folder.iterdir()):
+        ending = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+        if ending is None or path.name.startswith(".") or not path.is_file():
+            continue
+        name = path.name[: -len(ending)]
+        if name in paths:
+            raise UserError(f"{folder}: has both {paths[name].name} and {path.name}; leave one of them")
+        paths[name] = path
+    if not paths:
+        raise UserError(f"{folder}: has no image ({', '.join(SUFFIXES)})")
+    return paths

@@ -1,0 +1,64 @@
+"""Overlap of segmentations as a loss, where labels are there for training (none are needed for registering).
+
+Integer labels have no derivative, so the moving ones are warped as an image with a channel for each label:
+
+    soft_dice(one_hot(fixed_labels, values), warp(one_hot(moving_labels, values), displacement))
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from air_jax.losses.windows import at_least_float32
+
+
+def one_hot(labels: jax.Array, values: Sequence[int]) -> jax.Array:
+    """A channel for each label: 1 where the segmentation has it, else 0.
+
+    Args:
+      labels: `[B, *S]` integer.
+      values: the `L` labels that get a channel, usually without the background.
+
+    Returns:
+      `[B, *S, L]` float32, in the order of `values`; 0 in every channel where a voxel has none of them.
+
+    Raises:
+      ValueError: `labels` are not integers, or there are no `values`.
+    """
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"one_hot: labels are {labels.dtype}; they must be integers")
+    if not len(values):
+        raise ValueError("one_hot: values is empty; it must name at least one label")
+    channels = jnp.asarray(values).reshape((1,) * labels.ndim + (-1,))
+    return (labels[..., None] == channels).astype(jnp.float32)
+
+
+def soft_dice(fixed: jax.Array, warped: jax.Array) -> jax.Array:
+    """1 minus the mean Dice overlap of all labels, for segmentations that may be soft (Balakrishnan et al. 2019,
+    VoxelMorph, "Auxiliary Data Loss Function").
+
+    A label's Dice is `2 sum(f w) / (sum f + sum w)`: plain sums below, not those of squares (V-Net, Milletari et al.
+    2016). Equal segmentations score 1 where they are one-hot alone: a half-covered voxel overlaps itself by a half.
+
+    Args:
+      fixed, warped: `[B, *S, L]` in [0, 1], a channel for each label; leave out the background, see `one_hot`.
+
+    Returns:
+      `[B]` from 0 (equal) to 1 (disjoint). A label that one side of a pair lacks scores 0, one that both lack is left
+      out of that pair's mean; a pair without any labels has loss 0. The derivative is finite for all of them.
+
+    Raises:
+      ValueError: the shapes differ.
+    """
+    if fixed.shape != warped.shape or fixed.ndim < 3:
+        raise ValueError(
+            f"soft_dice: fixed has shape {fixed.shape} and warped {warped.shape}; they must be the same, [B, *S, L]"
+        )
+    fixed, warped = at_least_float32(fixed), at_least_float32(warped)
+    axes = tuple(range(1, fixed.ndim - 1))
+    overlap = jnp.sum(fixed * warped, axis=axes)
+    total = jnp.sum(fixed, axis=axes) + jnp.sum(warped, axis=axes)
+    present = total > 0
+    lacking = jnp.where(present, 1 - 2 * overlap / jnp.where(present, total, 1), 0)
+    return jnp.sum(lacking, axis=-1) / jnp.maximum(jnp.sum(present, axis=-1), 1)

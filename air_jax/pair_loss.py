@@ -1,0 +1,60 @@
+"""The loss of training pairs: the objective, what their segmentations say, and consistency of both directions."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from air_jax.data.pairs import Pair
+from air_jax.losses import CONSISTENCIES, Objective, one_hot, soft_dice
+from air_jax.transforms import warp
+
+
+class TrainingTerms(NamedTuple):
+    """What a training has in its loss beside the objective.
+
+    Attributes:
+      soft_dice: weight of the overlap of segmentations.
+      labels: the labels in them that count.
+      consistencies: names in `CONSISTENCIES` and their weights. With any, both directions are predicted, and their
+        objectives and overlaps averaged.
+    """
+
+    soft_dice: float = 0.0
+    labels: tuple[int, ...] = ()
+    consistencies: tuple[tuple[str, float], ...] = ()
+
+
+NO_TERMS = TrainingTerms()
+
+
+def pair_loss(
+    predict: Callable[[jax.Array, jax.Array], jax.Array], objective: Objective, terms: TrainingTerms, pair: Pair
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The loss of pairs `[B]`, and its unweighted terms by name, each `[B]`.
+
+    Args:
+      predict: fixed and moving images to the displacement `[B, *S, N]`.
+      objective: see `air_jax.losses.make_objective`.
+      terms: what else counts.
+      pair: with segmentations where `terms.soft_dice` is not 0.
+    """
+
+    def one_way(pair, displacement):
+        loss, parts = objective(pair.fixed, warp(pair.moving, displacement), displacement)
+        if terms.soft_dice:
+            fixed, moving = (one_hot(labels, terms.labels) for labels in (pair.fixed_labels, pair.moving_labels))
+            parts["soft_dice"] = soft_dice(fixed, warp(moving, displacement))
+            loss = loss + terms.soft_dice * parts["soft_dice"]
+        return loss, parts
+
+    forward = predict(pair.fixed, pair.moving)
+    loss, parts = one_way(pair, forward)
+    if terms.consistencies:
+        backward = predict(pair.moving, pair.fixed)
+        both = (loss, parts), one_way(pair.swapped(), backward)
+        loss, parts = jax.tree.map(lambda a, b: 0.5 * (a + b), *both)
+        for name, weight in terms.consistencies:
+            parts[name] = CONSISTENCIES[name](forward, backward)
+            loss = loss + weight * parts[name]
+    return loss, parts

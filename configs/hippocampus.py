@@ -1,0 +1,29 @@
+"""AiR on hippocampus MR: any subject to any other, in 3-D (Medical Segmentation Decathlon, task 4).
+
+  python -m air_jax.main --config=configs/hippocampus.py --config.dataset.name=hippocampus_48x64x48.npz
+
+`--config.loss.soft_dice=1` also trains with the labels of the training subjects.
+"""
+
+import runpy
+from pathlib import Path
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = runpy.run_path(str(Path(__file__).with_name("volumes.py")))["get_config"]()
+    config.num_train_steps = 2_000
+    config.dataset.normalization = "range"
+    config.dataset.num_validation = 10
+
+    config.model.stride = (4, 4)
+    config.model.patch_size = (12, 12)
+    config.model.spacing = (2, 1)
+    config.model.num_steps = (2, 2)
+    config.model.downsampling = (2, 2)
+
+    config.loss.window = 5
+    config.loss.folding = 0.0
+    config.eval.batch_size = 10
+    return config
