@@ -45,6 +45,11 @@ def _image_scores(fixed, warped):
 _displacement_scores = jax.jit(metrics.displacement_scores)
 
 
+def compile_displacement_scores(shape: tuple[int, ...]) -> None:
+    """Compiles what scores a displacement of this grid, into JAX's persistent cache; for another thread."""
+    _displacement_scores.lower(jax.ShapeDtypeStruct((1, *shape, len(shape)), jnp.float32)).compile()
+
+
 def _floats(scores: dict[str, jax.Array]) -> Scores:
     return {name: float(value[0]) for name, value in scores.items()}
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +17,21 @@ from air_jax._version import __version__
 from air_jax.errors import UserError
 from air_jax.file_pair import Side, check_pair, read_side
 from air_jax.files import replace_text
-from air_jax.io.access import library
 from air_jax.io.image import PICTURES, suffix_of
 from air_jax.losses import SIMILARITIES, Objective, make_objective
-from air_jax.optimize import AFFINES, FIELDS, compile_refine, refine, register_affine, shares
-from air_jax.pair_scores import Scores, carry, is_picture, pair_scores
-from air_jax.preprocess import WINDOWS
+from air_jax.optimize import FIELDS, compile_refine, refine, register_affine, shares
+from air_jax.pair_scores import Scores, carry, compile_displacement_scores, is_picture, pair_scores
+from air_jax.register_options import NO_AFFINE, Options, check_options
 from air_jax.registration import STEPS_FROM_ZERO, Registration, load
-from air_jax.spaces import jacobian_map, sample_moving, voxel_matrix, whole_displacement, whole_inverse
+from air_jax.spaces import (
+    compile_inverse,
+    jacobian_map,
+    sample_moving,
+    voxel_matrix,
+    whole_displacement,
+    whole_inverse,
+)
 
-NO_AFFINE = "none"
 # Measured best on histology of different stains, and among the best elsewhere, whatever the deformation's.
 AFFINE_SIMILARITY = "mi"
 TOLERANCE = 1e-4  # of convergence, see `air_jax.optimize.refine`
@@ -34,37 +39,19 @@ TOLERANCE = 1e-4  # of convergence, see `air_jax.optimize.refine`
 ANGLES = (0.0, -20.0, 20.0, -45.0, 45.0)
 
 
-class Options(NamedTuple):
-    """What the user asks for; see the flags of `air_jax.register`. None stands for the default."""
-
-    fixed: Path
-    moving: Path
-    output_dir: Path
-    workdir: Path | None = None
-    labels: Path | None = None
-    fixed_labels: Path | None = None
-    landmarks: Path | None = None
-    fixed_landmarks: Path | None = None
-    similarity: str | None = None
-    affine: str | None = None
-    field: str | None = None
-    refine_steps: int | None = None
-    normalization: str | None = None
-
-
 def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
     """Registers two files, writes what came of it to `options.output_dir` and returns what `scores.json` holds.
 
     Args:
       options: what is asked for.
-      compile_ahead: whether the deformation is compiled in a second thread, while the affine map is sought. It needs
+      compile_ahead: whether what comes later is compiled in a second thread, while the affine map is sought. It needs
         JAX's persistent cache, see `air_jax.startup.use_compilation_cache`.
 
     Raises:
       UserError: one line that names the file or flag.
     """
     start = time.perf_counter()
-    _check(options)
+    check_options(options)
     registration = None if options.workdir is None else load(options.workdir)
     fixed, moving = _read(options, registration)
     header = voxel_matrix(fixed.volume.affine, moving.volume.affine)
@@ -73,12 +60,17 @@ def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
     clock = _Clock(start)
     clock.done("read")
     with ThreadPoolExecutor(1) as other_core:
-        ahead = other_core.submit(_compile_ahead, options, registration, fixed, moving) if compile_ahead else None
+        ahead = []
+        if compile_ahead:
+            ahead.append(other_core.submit(_compile_deformation, options, registration, fixed, moving))
+            ahead.append(other_core.submit(_compile_scores, fixed, moving))
         matrix = _align(options, registration, fixed, moving, header)
-        if ahead is not None:
-            ahead.result()
-    clock.done("affine")
-    displacement = _deform(options, registration, fixed, moving, matrix, clock)
+        if ahead:
+            ahead[0].result()
+        clock.done("affine")
+        displacement = _deform(options, registration, fixed, moving, matrix, clock)
+        if ahead:
+            ahead[1].result()
     whole = whole_displacement(displacement, matrix, header)
     inverse = whole_inverse(displacement, matrix, header, moving.volume.shape)
     scores = _scores(options, fixed, moving, whole, inverse, header)
@@ -107,32 +99,6 @@ class _Clock:
 
 
 # ---- What is asked for -----------------------------------------------------------------------------------------------
-
-
-def _check(options: Options) -> None:
-    for name, choices in (
-        ("similarity", SIMILARITIES),
-        ("affine", (NO_AFFINE, *AFFINES)),
-        ("field", FIELDS),
-        ("normalization", WINDOWS),
-    ):
-        value = getattr(options, name)
-        if value is not None and value not in choices:
-            raise UserError(f"--{name}={value}: must be one of {', '.join(choices)}")
-    for name in ("field", "similarity"):
-        if options.workdir is not None and not options.refine_steps and getattr(options, name) is not None:
-            raise UserError(f"--{name}={getattr(options, name)}: nothing is optimised; give --refine_steps as well")
-    if options.fixed_labels is not None and options.labels is None:
-        raise UserError("--fixed_labels needs --labels, the moving image's segmentation")
-    if options.fixed_landmarks is not None and options.landmarks is None:
-        raise UserError("--fixed_landmarks needs --landmarks, the same points in the moving image")
-    if options.refine_steps is not None and options.refine_steps < 0:
-        raise UserError(f"--refine_steps={options.refine_steps}: must not be negative")
-    if options.workdir is not None and options.normalization is not None:
-        raise UserError("--normalization is the trained run's own with --workdir; leave it out")
-    if options.output_dir.exists() and not options.output_dir.is_dir():
-        raise UserError(f"--output_dir={options.output_dir}: is a file; give a folder")
-    library("nibabel", options.output_dir / "displacement.nii.gz")  # now, and not when all is computed
 
 
 def _read(options: Options, registration: Registration | None) -> tuple[Side, Side]:
@@ -202,21 +168,28 @@ def _deform(
         displacement = refine(
             _objective(options, registration), *images, displacement, matrix=_one(matrix), **settings
         ).block_until_ready()
-        clock.done(f"deformation, voxels x {settings['levels'][0][0]}")
+        factor, spacing = settings["levels"][0]
+        between = f", control points x {spacing}" if spacing > 1 else ""
+        clock.done(f"deformation, voxels x {factor}{between}")
     return displacement[0]
 
 
-def _compile_ahead(options: Options, registration: Registration | None, fixed: Side, moving: Side) -> None:
+def _compile_deformation(options: Options, registration: Registration | None, fixed: Side, moving: Side) -> None:
     matrix = np.eye(fixed.volume.num_axes, fixed.volume.num_axes + 1)
     for settings in _levels(options, registration, fixed, moving):
         objective = _objective(options, registration)
         compile_refine(objective, *_batches(fixed, moving), _zero(fixed), matrix=_one(matrix), **settings)
 
 
+def _compile_scores(fixed: Side, moving: Side) -> None:
+    compile_inverse(fixed.volume.shape, moving.volume.shape)
+    compile_displacement_scores(fixed.volume.shape)
+
+
 def _levels(options: Options, registration: Registration | None, fixed: Side, moving: Side) -> Iterator[dict[str, Any]]:
     """What `refine` is told for each level, level by level so that progress can be told."""
     steps = options.refine_steps if options.refine_steps is not None else 0 if registration else STEPS_FROM_ZERO
-    field = options.field or "dense"
+    field = options.field or (registration.field if registration else "dense")
     levels = FIELDS[field].levels
     for level, share in zip(levels, shares(steps, len(levels)), strict=True):
         if share:

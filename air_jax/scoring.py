@@ -18,6 +18,7 @@ from air_jax.steps import make_eval_step
 
 Scores = dict[str, dict[str, float]]
 
+STAGES = ("before", "after", "refined")
 # Column heads of the terminal's table, by score.
 COLUMNS = {
     "dice": "Dice",
@@ -76,7 +77,7 @@ class Scorer:
             scores = self._eval_step(params, pair, keys)
             collected.append(jax.tree.map(lambda score, size=size: np.asarray(score)[:size], scores))
         scores = jax.tree.map(lambda *batches: np.concatenate(batches), *collected)
-        return {when: _means(scores[when]) for when in scores}
+        return {when: _means(scores[when]) for when in STAGES if when in scores}
 
     def seconds_per_pair(self, params: Any, images: Images, pairs: np.ndarray, repeats: int = 5) -> dict[str, float]:
         """Median time of one pair's displacement, in batches, compilation excluded: `after` and, if any, `refined`."""

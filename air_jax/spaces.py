@@ -49,6 +49,14 @@ def whole_inverse(
     return _whole_inverse(displacement, *(jnp.asarray(m, jnp.float32) for m in (back, linear, extra)), moving_shape)
 
 
+def compile_inverse(shape: tuple[int, ...], moving_shape: tuple[int, ...]) -> None:
+    """Compiles what `whole_inverse` runs for these grids, into JAX's persistent cache; for another thread."""
+    num_axes = len(shape)
+    matrix = jax.ShapeDtypeStruct((num_axes, num_axes + 1), jnp.float32)
+    displacement = jax.ShapeDtypeStruct((*shape, num_axes), jnp.float32)
+    _whole_inverse.lower(displacement, matrix, matrix, matrix, moving_shape).compile()
+
+
 @partial(jax.jit, static_argnames="moving_shape")
 def _whole_inverse(displacement, back, linear, extra, moving_shape):
     undone, _ = inverse(displacement[None])

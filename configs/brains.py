@@ -11,10 +11,26 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
     config = runpy.run_path(str(Path(__file__).with_name("volumes.py")))["get_config"]()
-    config.num_train_steps = 600
-    config.batch_size = 1
+    config.num_train_steps = 1_600
+    config.batch_size = 2
+    config.log_every = 40
+    config.eval_every = 400
     config.dataset.normalization = "range"
     config.dataset.train_fraction = 0.75
     config.dataset.num_validation = 2
-    config.eval.batch_size = 1
+
+    config.augmentation.flip = True
+    config.augmentation.rotation = 10.0
+    config.augmentation.scale = 0.1
+
+    config.model.stride = (4, 4)
+    config.model.patch_size = (12, 12)
+    config.model.spacing = (2, 1)
+    config.model.num_steps = (2, 2)
+    config.model.downsampling = (4, 2)
+
+    config.loss.window = 5
+    config.loss.diffusion = 0.3
+    config.loss.folding = 0.0
+    config.eval.batch_size = 2
     return config

@@ -1,6 +1,6 @@
 """AiR on cardiac MR: end-systole to end-diastole of the same patient, in 2-D (ACDC, mid slices).
 
-  python -m air_jax.main --config=configs/cardiac.py --config.dataset.name=acdc_2d_mid_128.npz
+python -m air_jax.main --config=configs/cardiac.py --config.dataset.name=acdc_2d_mid_128.npz
 """
 
 import runpy

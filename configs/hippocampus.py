@@ -13,7 +13,10 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
     config = runpy.run_path(str(Path(__file__).with_name("volumes.py")))["get_config"]()
-    config.num_train_steps = 2_000
+    config.num_train_steps = 4_000
+    config.batch_size = 4
+    config.log_every = 50
+    config.eval_every = 500
     config.dataset.normalization = "range"
     config.dataset.num_validation = 10
 
@@ -24,6 +27,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.downsampling = (2, 2)
 
     config.loss.window = 5
+    config.loss.diffusion = 0.3
     config.loss.folding = 0.0
     config.eval.batch_size = 10
     return config

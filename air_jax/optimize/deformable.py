@@ -190,8 +190,9 @@ def _descend(
 
     first = loss(displacement)
     carry = jnp.zeros((), jnp.int32), displacement, first, jnp.ones(len(fixed))
-    _, displacement, _, length = jax.lax.while_loop(keep_going, advance, carry)
+    _, displacement, value, length = jax.lax.while_loop(keep_going, advance, carry)
     if rest := num_steps % STEPS_BETWEEN_CHECKS:
         last = run(displacement, rest, of_pairs(length))
-        displacement = jnp.where(of_pairs(length > 0), last, displacement)
+        taken = (length > 0) & (loss(last) < value)
+        displacement = jnp.where(of_pairs(taken), last, displacement)
     return displacement

@@ -86,17 +86,29 @@ def _control_shape(shape: Shape, spacing: int) -> Shape:
 FIELDS = {
     # Every voxel's own displacement, in single smoothed steps. From zero, added is as good as composed, and cheaper.
     "dense": Field(
-        ((4, 1), (2, 1), (1, 1)),
-        1,
-        fluid,
-        lambda shape, _: shape,
-        lambda start, added, _: start + added,
-        _smoothed,
+        levels=((4, 1), (2, 1), (1, 1)),
+        steps=1,
+        optimizer=fluid,
+        shape=lambda shape, spacing: shape,
+        trial=lambda start, added, spacing: start + added,
+        accept=_smoothed,
     ),
     # Cubic B-splines, at full resolution throughout: for small images and few, large deformations.
-    "control_grid": Field(((1, 4), (1, 2), (1, 1)), 10, lambda _: optax.adam(0.1), _control_shape, _bspline, _bspline),
+    "control_grid": Field(
+        levels=((1, 4), (1, 2), (1, 1)),
+        steps=10,
+        optimizer=lambda voxel_size: optax.adam(0.1),
+        shape=_control_shape,
+        trial=_bspline,
+        accept=_bspline,
+    ),
     # Velocities that are B-splines: each round's part is a diffeomorphism.
     "velocity": Field(
-        ((4, 4), (2, 4), (1, 4), (1, 2)), 10, lambda _: optax.adam(0.1), _control_shape, _velocity, _velocity
+        levels=((4, 4), (2, 4), (1, 4), (1, 2)),
+        steps=10,
+        optimizer=lambda voxel_size: optax.adam(0.1),
+        shape=_control_shape,
+        trial=_velocity,
+        accept=_velocity,
     ),
 }
