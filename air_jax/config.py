@@ -57,6 +57,8 @@ _REQUIRED_KEYS = _POSITIVE_KEYS | {
     "loss.similarity",
     "refine.field",
     "refine.num_steps",
+    "refine.fluid_sigma",
+    "refine.edges",
 }
 
 
@@ -73,7 +75,7 @@ def check(config: ConfigDict) -> None:
     for key in sorted(_POSITIVE_KEYS):
         require(_get(config, key) > 0, key, "must be positive")
     require(config.dataset.name != "", "dataset.name", "give the path of your images, a folder or a stack (.npz)")
-    for key in ("seed", "eval.pairs_seed", "warmup_steps", "clip_norm", "refine.num_steps"):
+    for key in ("seed", "eval.pairs_seed", "warmup_steps", "clip_norm", "refine.num_steps", "refine.fluid_sigma"):
         require(_get(config, key) >= 0, key, "must not be negative")
     require(
         config.eval_every % config.log_every == 0, "eval_every", f"must be a multiple of log_every ({config.log_every})"

@@ -189,7 +189,7 @@ def _compile_scores(fixed: Side, moving: Side) -> None:
 def _levels(options: Options, registration: Registration | None, fixed: Side, moving: Side) -> Iterator[dict[str, Any]]:
     """What `refine` is told for each level, level by level so that progress can be told."""
     steps = options.refine_steps if options.refine_steps is not None else 0 if registration else STEPS_FROM_ZERO
-    field = options.field or (registration.field if registration else "dense")
+    field = options.field or (registration.refinement.field if registration else "dense")
     levels = FIELDS[field].levels
     for level, share in zip(levels, shares(steps, len(levels)), strict=True):
         if share:

@@ -10,9 +10,9 @@ import numpy as np
 
 from air_jax.errors import UserError
 from air_jax.losses import Objective, Similarity, make_objective
-from air_jax.optimize import refine
+from air_jax.optimize import FLUID_SIGMA, refine
 from air_jax.preprocess import to_unit_range
-from air_jax.transforms import warp
+from air_jax.transforms import warp, with_edges
 
 FOLDING_WEIGHT = 5.0  # of the penalty in refinement, where the training had none
 STEPS_FROM_ZERO = 180
@@ -32,6 +32,20 @@ class Result(NamedTuple):
     out: dict[str, Any]
 
 
+class Refinement(NamedTuple):
+    """How pairs are refined.
+
+    Attributes:
+      field: what is optimised, a key of `air_jax.optimize.FIELDS`.
+      fluid_sigma: how smooth the updates of a `dense` field are, see `air_jax.optimize.refine`.
+      edges: whether the images' edges count as a channel of their own, see `air_jax.transforms.with_edges`.
+    """
+
+    field: str = "control_grid"
+    fluid_sigma: float = FLUID_SIGMA
+    edges: bool = False
+
+
 class Registration:
     """A model with its parameters.
 
@@ -44,7 +58,7 @@ class Registration:
         training, with a penalty on folding where the training had none and the field could fold.
       normalization: how the images that it was trained on were brought to [0, 1], a key of
         `air_jax.preprocess.WINDOWS`. `register` leaves it to its caller, who has `air_jax.preprocess.normalize` for it.
-      field: what refinement optimises, a key of `air_jax.optimize.FIELDS`.
+      refinement: how pairs are refined.
       refine_steps: steps of refinement where `register` is not told.
     """
 
@@ -56,7 +70,7 @@ class Registration:
         step: int,
         objective: Objective | None = None,
         normalization: str = "range",
-        field: str = "control_grid",
+        refinement: Refinement = Refinement(),  # noqa: B008, it is a tuple
         refine_steps: int = 0,
     ):
         self.model = model
@@ -65,7 +79,7 @@ class Registration:
         self.step = step
         self.objective = objective or make_objective("mse", folding=FOLDING_WEIGHT)
         self.normalization = normalization
-        self.field = field
+        self.refinement = refinement
         self.refine_steps = refine_steps
         self._register = jax.jit(self._register_batch)
 
@@ -114,7 +128,12 @@ class Registration:
         Returns:
           `[B, *S, N]`.
         """
-        return refine(self.objective, fixed, moving, displacement, num_steps=num_steps, field=self.field)
+        field, fluid_sigma, edges = self.refinement
+        if edges:
+            fixed, moving = with_edges(fixed), with_edges(moving)
+        return refine(
+            self.objective, fixed, moving, displacement, num_steps=num_steps, field=field, fluid_sigma=fluid_sigma
+        )
 
     def _register_batch(self, params, fixed, moving):
         displacement, out = self.model.apply({"params": params}, fixed, moving)
@@ -160,6 +179,8 @@ def without_model(
     *,
     similarity: str | Similarity = "lncc",
     field: str = "dense",
+    fluid_sigma: float = FLUID_SIGMA,
+    edges: bool = False,
     refine_steps: int = STEPS_FROM_ZERO,
     **weights: float,
 ) -> Registration:
@@ -169,16 +190,16 @@ def without_model(
       num_axes: N, 2 or 3.
       channels: C of the images.
       similarity, **weights: see `air_jax.losses.make_objective`.
-      field: what is optimised, a key of `air_jax.optimize.FIELDS`.
+      field, fluid_sigma, edges: see `Refinement`.
       refine_steps: steps of optimisation for each pair, unless `register` is told otherwise.
 
     Raises:
       KeyError: an unknown similarity or regularizer.
     """
     objective = make_objective(similarity, **weights)
-    return Registration(
-        _Identity(), {}, (1,) * num_axes + (channels,), 0, objective, field=field, refine_steps=refine_steps
-    )
+    refinement = Refinement(field, fluid_sigma, edges)
+    image_shape = (1,) * num_axes + (channels,)
+    return Registration(_Identity(), {}, image_shape, 0, objective, refinement=refinement, refine_steps=refine_steps)
 
 
 def load(workdir: str | Path) -> Registration:
@@ -207,5 +228,5 @@ def load(workdir: str | Path) -> Registration:
         step,
         configs.objective(config, **changes),
         normalization=config.dataset.normalization,
-        field=config.refine.field,
+        refinement=Refinement(config.refine.field, config.refine.fluid_sigma, config.refine.edges),
     )

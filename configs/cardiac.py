@@ -25,13 +25,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.augmentation.scale = 0.15
     config.augmentation.translation = 8.0
 
-    config.model.stride = (4, 4, 4)
-    config.model.patch_size = (12, 12, 12)
     config.model.spacing = (4, 2, 1)
-    config.model.num_steps = (2, 2, 2)
-    config.model.downsampling = (4, 2, 2)
 
     config.loss.window = 7
     config.loss.mse = 20.0
+    config.loss.folding = 1.0
+    config.loss.diffusion = 0.1
     config.eval.batch_size = 20
     return config

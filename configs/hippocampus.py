@@ -13,21 +13,19 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
     config = runpy.run_path(str(Path(__file__).with_name("volumes.py")))["get_config"]()
-    config.num_train_steps = 4_000
+    config.num_train_steps = 5_000
     config.batch_size = 4
+    config.learning_rate = 1.5e-3
+    config.clip_norm = 0.5
     config.log_every = 50
     config.eval_every = 500
     config.dataset.normalization = "range"
     config.dataset.num_validation = 10
 
-    config.model.stride = (4, 4)
-    config.model.patch_size = (12, 12)
-    config.model.spacing = (2, 1)
-    config.model.num_steps = (2, 2)
-    config.model.downsampling = (2, 2)
+    config.model.spacing = (2, 2, 1)
+    config.model.num_steps = (2, 3, 3)
+    config.model.downsampling = (4, 2, 2)
 
     config.loss.window = 5
-    config.loss.diffusion = 0.3
-    config.loss.folding = 0.0
     config.eval.batch_size = 10
     return config

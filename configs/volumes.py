@@ -27,17 +27,17 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.normalization = "percentile"
     config.dataset.num_validation = 2
 
-    # Patches of 24 voxels, all that is larger being seen where the voxels are larger.
-    config.model.stride = (4, 4, 8)
-    config.model.patch_size = (12, 12, 24)
-    config.model.spacing = (2, 2, 4)
-    config.model.num_steps = (2, 2, 1)
-    config.model.downsampling = (4, 2, 1)
+    # Patches of 12 voxels every 4, where voxels are 4 and 2 times larger: all that is larger than a voxel is cheap there.
+    config.model.stride = (4, 4, 4)
+    config.model.patch_size = (12, 12, 12)
+    config.model.spacing = (2, 2, 1)
+    config.model.num_steps = (2, 2, 2)
+    config.model.downsampling = (4, 2, 2)
     config.model.relative_radius = 4
 
     config.loss.similarity = "lncc"
-    config.loss.folding = 1.0
-    config.loss.diffusion = 0.1
+    config.loss.folding = 0.0
+    config.loss.diffusion = 0.3
 
     config.refine.field = "dense"
     config.refine.num_steps = 180

@@ -108,7 +108,7 @@ def test_a_run_on_a_folder(folder, tmp_path):
     expected = line["lncc"] + line["soft_dice"] + 0.1 * line["diffusion"] + 0.1 * line["gradient_inverse_consistency"]
     np.testing.assert_allclose(line["loss"], expected, rtol=1e-5)
     assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} == {"curves.png", "registration.png"}
-    assert air_jax.load(tmp_path / "run").field == "dense"
+    assert air_jax.load(tmp_path / "run").refinement.field == "dense"
 
 
 def test_mistakes_are_told_in_one_line(folder):

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from air_jax import metrics, warp
 from air_jax.losses import make_objective
 from air_jax.optimize import FIELDS, refine
-from air_jax.transforms import apply_affine, corner_jacobian_determinant, identity_grid, sample
+from air_jax.transforms import apply_affine, corner_jacobian_determinant, identity_grid, sample, with_edges
 
 OBJECTIVE = make_objective("mse", folding=5.0)
 # One level of B-splines compiles several times as fast as all of them.
@@ -185,3 +185,30 @@ def test_what_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=message) as error:
         refine(OBJECTIVE, image, image, jnp.zeros((1, 8, 8, 2)), **{"num_steps": 3, **options})
     assert "\n" not in str(error.value)
+
+
+def test_a_fluid_of_less_sigma_follows_finer_detail():
+    rng = np.random.default_rng(0)
+    fixed, moving = (gaussian_filter(rng.random((1, 24, 24, 1)), (0, 1.5, 1.5, 0)).astype(np.float32) for _ in range(2))
+    start = jnp.zeros((1, 24, 24, 2))
+    rough, smooth = (
+        refine(OBJECTIVE, fixed, moving, start, num_steps=20, field="dense", levels=((1, 1),), fluid_sigma=sigma)
+        for sigma in (1.0, 4.0)
+    )
+    # Second differences, against how far the fields reach.
+    detail = [float(np.square(np.diff(u, 2, axis=1)).mean() / np.square(u).mean()) for u in (rough, smooth)]
+    assert detail[0] > 3 * detail[1]
+    scores = [float(metrics.image_scores(fixed, warp(moving, u))["mse"][0]) for u in (rough, smooth)]
+    assert scores[0] < scores[1]
+
+
+@pytest.mark.parametrize("shape", [(9, 10), (7, 8, 9)])
+def test_edges_are_the_size_of_the_gradient(shape):
+    image = np.random.default_rng(0).random((2, *shape, 1)).astype(np.float32)
+    sigmas = (0, *(0.7,) * len(shape))
+    smoothed = gaussian_filter(image[..., 0].astype(np.float64), sigmas, mode="nearest", truncate=3.0)
+    gradient = np.stack(np.gradient(smoothed, axis=tuple(range(1, 1 + len(shape)))))
+    expected = np.stack([image[..., 0], 2 * np.sqrt(np.square(gradient).sum(0))], axis=-1)
+    np.testing.assert_allclose(with_edges(jnp.asarray(image)), expected, atol=2e-3)  # that of the small number is 0.002
+    flat = jax.grad(lambda image: with_edges(image).sum())(jnp.ones((1, *shape, 1)))
+    assert np.isfinite(flat).all()

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from air_jax.losses import Objective
-from air_jax.optimize.fields import FIELDS, Field
+from air_jax.optimize.fields import FIELDS, FLUID_SIGMA, Field
 from air_jax.optimize.levels import level_matrix, level_shape, shares, warp_between
 from air_jax.transforms import resize, shrink
 
@@ -31,6 +31,7 @@ def refine(
     voxel_size: Sequence[float] | None = None,
     moving_voxel_size: Sequence[float] | None = None,
     tolerance: float = 0.0,
+    fluid_sigma: float = FLUID_SIGMA,
 ) -> jax.Array:
     """Continues from a displacement by gradient descent on the objective; from zero, it registers without a model.
 
@@ -54,6 +55,8 @@ def refine(
       moving_voxel_size: the same of the moving image. Default: the fixed image's.
       tolerance: a pair has converged at a level when 10 steps bring its loss down by less than this share of what it
         was at the level's start.
+      fluid_sigma: how smooth the updates of a `dense` field are: standard deviation of the Gaussian that smooths them,
+        in the level's voxels. Less follows finer detail.
 
     Returns:
       `[B, *S, N]`.
@@ -67,7 +70,7 @@ def refine(
         moving,
         displacement,
         matrix,
-        **_settings(displacement, num_steps, field, levels, voxel_size, moving_voxel_size, tolerance),
+        **_settings(displacement, num_steps, field, levels, voxel_size, moving_voxel_size, tolerance, fluid_sigma),
     )
 
 
@@ -87,6 +90,7 @@ def _settings(
     voxel_size: Sequence[float] | None = None,
     moving_voxel_size: Sequence[float] | None = None,
     tolerance: float = 0.0,
+    fluid_sigma: float = FLUID_SIGMA,
 ) -> dict[str, Any]:
     """The static arguments of `_refine`, checked."""
     if field not in FIELDS:
@@ -102,11 +106,12 @@ def _settings(
         "levels": levels,
         "sizes": (voxel_size, moving_voxel_size),
         "tolerance": tolerance,
+        "fluid_sigma": float(fluid_sigma),
     }
 
 
-@partial(jax.jit, static_argnames=("objective", "num_steps", "field", "levels", "sizes", "tolerance"))
-def _refine(objective, fixed, moving, displacement, matrix, num_steps, field, levels, sizes, tolerance):
+@partial(jax.jit, static_argnames=("objective", "num_steps", "field", "levels", "sizes", "tolerance", "fluid_sigma"))
+def _refine(objective, fixed, moving, displacement, matrix, num_steps, field, levels, sizes, tolerance, fluid_sigma):
     voxel_size, moving_voxel_size = sizes
     shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
     for (factor, spacing), share in zip(levels, shares(num_steps, len(levels)), strict=True):
@@ -119,7 +124,8 @@ def _refine(objective, fixed, moving, displacement, matrix, num_steps, field, le
         images = shrink(fixed, coarse), shrink(moving, coarse_moving)
         lengths = tuple(size * old / new for size, old, new in zip(voxel_size, shape, coarse, strict=True))
         start = displacement if coarse == shape else resize(displacement, coarse)
-        end = _descend(objective, *images, start, between, share, field, spacing, lengths, tolerance)
+        optimizer = field.optimizer(lengths, fluid_sigma)
+        end = _descend(objective, *images, start, between, share, field, optimizer, spacing, lengths, tolerance)
         # Only the change is taken to the finer grid, so that details of where we started stay.
         displacement = end if coarse == shape else displacement + resize(end - start, shape)
     return displacement
@@ -133,12 +139,12 @@ def _descend(
     matrix: jax.Array | None,
     num_steps: int,
     field: Field,
+    optimizer: optax.GradientTransformation,
     spacing: int,
     voxel_size: Sequence[float],
     tolerance: float,
 ) -> jax.Array:
     """Descends on one level's grid, pair by pair until it has converged, at most `num_steps` steps."""
-    optimizer = field.optimizer(voxel_size)
 
     def loss(displacement):
         return objective(fixed, warp_between(moving, displacement, matrix), displacement)[0]

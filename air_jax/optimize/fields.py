@@ -9,7 +9,7 @@ import optax
 
 from air_jax.transforms import bspline, compose, control_shape, exponential, smooth
 
-FLUID_SIGMA = 3.0  # of a dense update, in voxels
+FLUID_SIGMA = 3.0  # of a dense update where nothing else is said, in voxels
 ELASTIC_SIGMA = 0.5  # of the whole dense displacement, after each update
 NUM_SQUARINGS = 4  # of the small velocities of one round
 
@@ -23,7 +23,7 @@ class Field(NamedTuple):
       levels: from coarse to fine, how many times a level's voxels are larger, and the spacing of its control points in
         those voxels.
       steps: of the optimiser, before the result is taken over and the parameters start at zero again.
-      optimizer: makes the optax transformation, given the relative voxel sizes `[N]`.
+      optimizer: makes the optax transformation, given the relative voxel sizes `[N]` and the fluid's sigma.
       shape: of the parameters' spatial axes, given the image's and the spacing.
       trial: `(start, parameters, spacing)` to the displacement that is differentiated.
       accept: the same, when a round ends, for steps of `length` `[B, 1, ...]`, a share of the full one:
@@ -32,20 +32,20 @@ class Field(NamedTuple):
 
     levels: tuple[tuple[int, int], ...]
     steps: int
-    optimizer: Callable[[Sequence[float]], optax.GradientTransformation]
+    optimizer: Callable[[Sequence[float], float], optax.GradientTransformation]
     shape: Callable[[Shape, int], Shape]
     trial: Callable[[jax.Array, jax.Array, int], jax.Array]
     accept: Callable[[jax.Array, jax.Array, int, Sequence[float], jax.Array], jax.Array]
 
 
-def fluid(voxel_size: Sequence[float], longest: float = 0.5) -> optax.GradientTransformation:
+def fluid(voxel_size: Sequence[float], fluid_sigma: float, longest: float = 0.5) -> optax.GradientTransformation:
     """Smoothed steepest descent, whose longest step in each pair is `longest` of the smallest voxels.
 
     Smoothing the gradient is a viscous fluid's regularization (Christensen et al. 1996); one length for each pair, and
     not one for each voxel as in Adam, leaves flat background where it is.
     """
     size = jnp.asarray(voxel_size, jnp.float32) / min(voxel_size)
-    sigma = tuple(FLUID_SIGMA * min(voxel_size) / length for length in voxel_size)
+    sigma = tuple(fluid_sigma * min(voxel_size) / length for length in voxel_size)
 
     def update(gradient, state, params=None):
         del params
@@ -97,7 +97,7 @@ FIELDS = {
     "control_grid": Field(
         levels=((1, 4), (1, 2), (1, 1)),
         steps=10,
-        optimizer=lambda voxel_size: optax.adam(0.1),
+        optimizer=lambda voxel_size, fluid_sigma: optax.adam(0.1),
         shape=_control_shape,
         trial=_bspline,
         accept=_bspline,
@@ -106,7 +106,7 @@ FIELDS = {
     "velocity": Field(
         levels=((4, 4), (2, 4), (1, 4), (1, 2)),
         steps=10,
-        optimizer=lambda voxel_size: optax.adam(0.1),
+        optimizer=lambda voxel_size, fluid_sigma: optax.adam(0.1),
         shape=_control_shape,
         trial=_velocity,
         accept=_velocity,

@@ -3,6 +3,7 @@
 from air_jax.transforms.affine import apply_affine, between_grids, compose_affine, invert_affine
 from air_jax.transforms.bspline import bspline, control_shape
 from air_jax.transforms.displacement import compose, exponential, inverse, resize
+from air_jax.transforms.edges import with_edges
 from air_jax.transforms.grid import identity_grid
 from air_jax.transforms.jacobian import (
     cell_jacobian_determinants,
@@ -34,4 +35,5 @@ __all__ = [
     "simplex_jacobian_determinants",
     "smooth",
     "warp",
+    "with_edges",
 ]

@@ -13,6 +13,7 @@ from air_jax import metrics
 from air_jax.transforms import corner_jacobian_determinant, identity_grid, jacobian_determinant
 from air_jax.visualize.panels import draw_lines
 
+MAX_LINES = 40  # of a deformed grid, along each axis: more would hide the image
 FOLD_COLORS = ListedColormap([(0, 0, 0, 0), "#ffb000", "#d62728"])
 
 
@@ -65,7 +66,8 @@ def _draw_grid(axis: Axes, image: np.ndarray, displacement: np.ndarray) -> None:
     coordinates = np.asarray(identity_grid((height, width))) + displacement
     _show(axis, 0.5 * image)
     lines = coordinates[..., ::-1]  # (row, column) to (x, y)
-    draw_lines(axis, [*lines, *lines.swapaxes(0, 1)])
+    step = -(-max(height, width) // MAX_LINES)
+    draw_lines(axis, [*lines[::step], *lines.swapaxes(0, 1)[::step]])
     axis.set(xlim=(-2, width + 1), ylim=(height + 1, -2))
 
 
