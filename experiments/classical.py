@@ -17,7 +17,8 @@ import numpy as np
 
 from air_jax.transforms import warp
 
-# Of each set, what gave the highest Dice on training pairs, of those that fold in less than 1 % of voxels (any corner).
+# Provisional: the best of few settings tried on training pairs. Cardiac: the first 8 or 12 patients, who move little
+# (Dice before 0.79; of the first 30 it is 0.68); hippocampus: 4 to 6 pairs; brains: 1 pair. CC on volumes is untried.
 SETTINGS = {
     "cardiac": {
         "SyN, mean squares": {
@@ -30,7 +31,7 @@ SETTINGS = {
         },
         "SyN, cross-correlation": {
             "metric": "CC",
-            "radius": 4,
+            "radius": 2,
             "iterations": (100, 100, 50),
             "grad_step": 0.5,
             "flow_sigma": 1.0,

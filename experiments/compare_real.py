@@ -25,17 +25,16 @@ import numpy as np
 from classical import SETTINGS, TOOLS, machine, one_by_one
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from register_real import CARDIAC, HIPPOCAMPUS
+from register_real import CARDIAC, HIPPOCAMPUS, HIPPOCAMPUS_OPTIONS, from_zero
 
 import air_jax
 from air_jax import metrics
 from air_jax.data.pairs import random_pairs
 from air_jax.losses import Objective, make_objective
-from air_jax.optimize import refine
 from air_jax.preprocess import normalize
 from air_jax.transforms import sample, warp
 
-BRAINS = make_objective("lncc")
+BRAINS = make_objective("lncc", window=5)
 
 
 class Pairs(NamedTuple):
@@ -48,10 +47,11 @@ class Pairs(NamedTuple):
 
 
 class Ours(NamedTuple):
-    """How a set is registered from zero: its objective, in `words`, and steps; and how a network's pass is refined."""
+    """How a set is registered from zero: its objective, in `words`, options, steps; how a network's pass is refined."""
 
     objective: Objective
     words: str
+    options: dict
     num_steps: int
     batch_size: int
     refine_steps: int = 90
@@ -99,9 +99,9 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 SETS = {"cardiac": cardiac, "hippocampus": hippocampus, "brains": brains}
 OURS = {
-    "cardiac": Ours(CARDIAC, "lncc, window 7, + 20 mse", num_steps=180, batch_size=20),
-    "hippocampus": Ours(HIPPOCAMPUS, "lncc, window 5", num_steps=180, batch_size=10),
-    "brains": Ours(BRAINS, "lncc, window 9", num_steps=180, batch_size=4),
+    "cardiac": Ours(CARDIAC, "lncc, window 7, + 20 mse", {}, num_steps=180, batch_size=20),
+    "hippocampus": Ours(HIPPOCAMPUS, "lncc, window 5", HIPPOCAMPUS_OPTIONS, num_steps=180, batch_size=10),
+    "brains": Ours(BRAINS, "lncc, window 5", {}, num_steps=180, batch_size=4),
 }
 DRAWINGS = {
     "cardiac": Drawing((0, 1), None, spacing=4),
@@ -138,14 +138,6 @@ def in_batches(register: Callable, batch_size: int, *images: np.ndarray) -> tupl
     median = float(np.median(seconds[1:]))
     timing = {"seconds_per_pair": median / size, "compilation_seconds": seconds[0] - median}
     return np.concatenate(displacements)[: len(images[0])], timing
-
-
-def from_zero(settings: Ours, *images: np.ndarray) -> tuple[np.ndarray, dict]:
-    def register(fixed, moving):
-        zero = jnp.zeros((*fixed.shape[:-1], fixed.ndim - 2))
-        return refine(settings.objective, fixed, moving, zero, num_steps=settings.num_steps, field="dense")
-
-    return in_batches(register, settings.batch_size, *images)
 
 
 def network(workdir: Path, refine_steps: int, batch_size: int, *images: np.ndarray) -> tuple[np.ndarray, dict]:
@@ -188,7 +180,9 @@ def methods_of(name: str, arguments: argparse.Namespace) -> dict[str, tuple[Call
     for method, settings in SETTINGS[name].items():
         methods[method] = partial(one_by_one, method, settings), {"threads": arguments.threads} | settings
     written = {"objective": ours.words, "num_steps": ours.num_steps, "batch_size": ours.batch_size}
-    methods["air_jax from zero"] = partial(from_zero, ours), {"field": "dense"} | written
+    register = partial(from_zero, ours.objective, ours.options, ours.num_steps)
+    written |= {"field": "dense"} | ours.options
+    methods["air_jax from zero"] = partial(in_batches, register, ours.batch_size), written
     for title, key in (("AiR", name), ("AiR with labels", f"{name}_labels")):
         if workdir := getattr(arguments, f"workdir_{key}", None):
             for stage, steps in (("one pass", 0), ("refined", getattr(arguments, f"refine_steps_{name}"))):

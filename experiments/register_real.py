@@ -24,12 +24,12 @@ from PIL import Image
 from air_jax import io, metrics
 from air_jax.data.pairs import random_pairs
 from air_jax.file_pair import LUMINANCE
-from air_jax.losses import lncc, make_objective, mi, mse
+from air_jax.losses import Objective, lncc, make_objective, mi, mse
 from air_jax.optimize import refine, register_affine
 from air_jax.preprocess import normalize
 from air_jax.register_files import ANGLES
 from air_jax.spaces import whole_displacement
-from air_jax.transforms import warp
+from air_jax.transforms import warp, with_edges
 
 LONGEST_SIDE = 512  # pixels, of the histology sections
 
@@ -40,6 +40,7 @@ def lncc_and_mse(fixed: jax.Array, warped: jax.Array) -> jax.Array:
 
 CARDIAC = make_objective(lncc_and_mse)
 HIPPOCAMPUS = make_objective(partial(lncc, window=5))
+HIPPOCAMPUS_OPTIONS = {"fluid_sigma": 2.0, "edges": True}
 HISTOLOGY = make_objective(partial(lncc, window=25))
 
 
@@ -48,7 +49,7 @@ def cardiac(data: Path) -> dict:
     with np.load(data / "acdc_ed_es/acdc_2d_mid_128.npz") as arrays:
         chosen = arrays["split"] == "validation"
         image, label = arrays["image"][chosen] / np.float32(255), arrays["label"][chosen]
-    return labelled(CARDIAC, image[:, 0], image[:, 1], label[:, 0], label[:, 1], num_steps=180, at_once=20)
+    return labelled(CARDIAC, {}, image[:, 0], image[:, 1], label[:, 0], label[:, 1], num_steps=180, at_once=20)
 
 
 def hippocampus(data: Path) -> dict:
@@ -57,10 +58,20 @@ def hippocampus(data: Path) -> dict:
         chosen = arrays["split"] == "validation"
         image, label = arrays["image"][chosen] / np.float32(255), arrays["label"][chosen]
     fixed, moving = np.asarray(random_pairs(0, len(image), 100)).T
-    return labelled(HIPPOCAMPUS, image[fixed], image[moving], label[fixed], label[moving], num_steps=180, at_once=10)
+    sides = image[fixed], image[moving], label[fixed], label[moving]
+    return labelled(HIPPOCAMPUS, HIPPOCAMPUS_OPTIONS, *sides, num_steps=180, at_once=10)
 
 
-def labelled(objective, fixed, moving, fixed_labels, moving_labels, *, num_steps: int, at_once: int) -> dict:
+def from_zero(objective: Objective, options: dict, num_steps: int, fixed: jax.Array, moving: jax.Array) -> jax.Array:
+    """Registers pairs `[B, *S, C]`; with "edges" among the options of `refine`, by these too."""
+    zero = jnp.zeros((*fixed.shape[:-1], fixed.ndim - 2))
+    options = dict(options)
+    if options.pop("edges", False):
+        fixed, moving = with_edges(fixed), with_edges(moving)
+    return refine(objective, fixed, moving, zero, num_steps=num_steps, field="dense", **options)
+
+
+def labelled(objective, options, fixed, moving, fixed_labels, moving_labels, *, num_steps: int, at_once: int) -> dict:
     """Scores before and after, means over pairs; `[n, *S]` each."""
     labels = [int(label) for label in np.unique(fixed_labels) if label]
     zero = jnp.zeros((at_once, *fixed.shape[1:], fixed.ndim - 1))
@@ -69,7 +80,7 @@ def labelled(objective, fixed, moving, fixed_labels, moving_labels, *, num_steps
         pairs = slice(start, start + at_once)
         images = [jnp.asarray(array[pairs])[..., None] for array in (fixed, moving)]
         begin = time.perf_counter()
-        displacement = jax.block_until_ready(refine(objective, *images, zero, num_steps=num_steps, field="dense"))
+        displacement = jax.block_until_ready(from_zero(objective, options, num_steps, *images))
         seconds.append(time.perf_counter() - begin)
         for when, field in (("before", zero), ("after", displacement)):
             warped = warp(jnp.asarray(moving_labels[pairs], jnp.int32), field, order=0)
@@ -77,7 +88,7 @@ def labelled(objective, fixed, moving, fixed_labels, moving_labels, *, num_steps
             scores[when].append({"dice": metrics.label_mean(dice)} | metrics.displacement_scores(field))
     if len(seconds) == 1:  # compiled: once more for the time
         begin = time.perf_counter()
-        jax.block_until_ready(refine(objective, *images, zero, num_steps=num_steps, field="dense"))
+        jax.block_until_ready(from_zero(objective, options, num_steps, *images))
         seconds.append(time.perf_counter() - begin)
     result = {
         when: {
