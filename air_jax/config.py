@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 from ml_collections import ConfigDict
 
+from air_jax.data import Images, labels_of
 from air_jax.data.augmentation import Augmentation
 from air_jax.data.deformation import Deformation
 from air_jax.errors import UserError
@@ -32,6 +33,7 @@ _POSITIVE_KEYS = {
 }
 # They change how a run is computed, not what, so a run may be resumed with other values.
 _FREE_KEYS = {"compilation_cache", "streaming", "dataset.cache"}
+_FREE_KEYS |= {"refine.field", "refine.num_steps", "refine.fluid_sigma", "refine.edges"}  # after training
 # Keys of the section `loss` that hold for training alone, and not for refinement.
 _TRAINING_LOSSES = ("soft_dice", *CONSISTENCIES)
 _REQUIRED_KEYS = _POSITIVE_KEYS | {
@@ -71,9 +73,13 @@ def check(config: ConfigDict) -> None:
 
     missing = sorted(_REQUIRED_KEYS - _flat(_plain(config)).keys())
     if missing:
-        raise UserError(f"the config lacks {', '.join(missing)}; configs/mnist.py has every key")
+        raise UserError(
+            f"the config lacks {', '.join(missing)}; configs/mnist.py has every key; "
+            "a run of an older version must be trained again"
+        )
     for key in sorted(_POSITIVE_KEYS):
         require(_get(config, key) > 0, key, "must be positive")
+    require(config.dataset.pairs != "", "dataset.pairs", "must be all, atlas, frames or the path of a list")
     require(config.dataset.name != "", "dataset.name", "give the path of your images, a folder or a stack (.npz)")
     for key in ("seed", "eval.pairs_seed", "warmup_steps", "clip_norm", "refine.num_steps", "refine.fluid_sigma"):
         require(_get(config, key) >= 0, key, "must not be negative")
@@ -113,12 +119,14 @@ def _check_loss(config: ConfigDict, require: Any) -> None:
     for key in set(config.loss) - {"similarity", "window"}:
         require(key in weights, f"loss.{key}", f"no such loss; there are {', '.join(weights)}")
         require(config.loss[key] >= 0, f"loss.{key}", "must not be negative")
-    if (window := config.loss.get("window")) is not None:
+        other = key != config.loss.similarity or not config.loss[key]
+        require(other, f"loss.{key}", "is loss.similarity already, with weight 1; set the others' weights against it")
+    if window := config.loss.get("window"):
         require(window > 0 and window % 2 == 1, "loss.window", "must be odd and positive")
         try:
             objective(config)
         except ValueError:
-            require(False, "loss.window", f"{config.loss.similarity} has no windows; leave it out")
+            require(False, "loss.window", f"{config.loss.similarity} has no windows; set it to 0")
     if config.deformation.amplitude:
         require(not config.loss.get("soft_dice"), "loss.soft_dice", "artificially deformed images have no labels")
 
@@ -175,22 +183,24 @@ def augmentation(config: ConfigDict) -> Augmentation | None:
 def objective(config: ConfigDict, **changes: float) -> Objective:
     """The objective that training and refinement share, by the config's `loss` section and these changes to it."""
     shared = {key: value for key, value in config.loss.items() if key not in _TRAINING_LOSSES}
+    shared["window"] = shared.get("window") or None
     return make_objective(**(shared | changes))
 
 
-def training_terms(config: ConfigDict, labels: tuple[int, ...]) -> TrainingTerms:
-    """What else the config's `loss` section asks for; `labels` are those of the training images' segmentations.
+def training_terms(config: ConfigDict, train: Images) -> TrainingTerms:
+    """What else the config's `loss` section asks for, for these training images.
 
     Raises:
       UserError: overlap is asked for, and there are no segmentations.
     """
     consistencies = tuple((name, weight) for name in CONSISTENCIES if (weight := config.loss.get(name)))
     weight = config.loss.get("soft_dice", 0.0)
+    labels = labels_of(train) if weight else ()
     if weight and not labels:
         raise UserError(
             f"--config.loss.soft_dice={weight}: the set has no segmentations; give --config.dataset.labels, or 0"
         )
-    return TrainingTerms(weight, labels if weight else (), consistencies)
+    return TrainingTerms(weight, labels, consistencies)
 
 
 def write(config: ConfigDict, image_shape: tuple[int, ...], workdir: Path) -> None:

@@ -22,7 +22,7 @@ from air_jax.losses import SIMILARITIES, Objective, make_objective
 from air_jax.optimize import FIELDS, compile_refine, refine, register_affine, shares
 from air_jax.pair_scores import Scores, carry, compile_displacement_scores, is_picture, pair_scores
 from air_jax.register_options import NO_AFFINE, Options, check_options
-from air_jax.registration import STEPS_FROM_ZERO, Registration, load
+from air_jax.registration import STEPS_FROM_ZERO, Refinement, Registration, load
 from air_jax.spaces import (
     compile_inverse,
     jacobian_map,
@@ -31,6 +31,7 @@ from air_jax.spaces import (
     whole_displacement,
     whole_inverse,
 )
+from air_jax.transforms import with_edges
 
 # Measured best on histology of different stains, and among the best elsewhere, whatever the deformation's.
 AFFINE_SIMILARITY = "mi"
@@ -164,6 +165,7 @@ def _deform(
         except ValueError as error:
             raise UserError(f"{options.workdir}: its model does not take {options.fixed} ({error})") from error
         clock.done("network")
+    images = _to_refine(options, registration, fixed, moving)
     for settings in _levels(options, registration, fixed, moving):
         displacement = refine(
             _objective(options, registration), *images, displacement, matrix=_one(matrix), **settings
@@ -176,9 +178,9 @@ def _deform(
 
 def _compile_deformation(options: Options, registration: Registration | None, fixed: Side, moving: Side) -> None:
     matrix = np.eye(fixed.volume.num_axes, fixed.volume.num_axes + 1)
+    images = _to_refine(options, registration, fixed, moving)
     for settings in _levels(options, registration, fixed, moving):
-        objective = _objective(options, registration)
-        compile_refine(objective, *_batches(fixed, moving), _zero(fixed), matrix=_one(matrix), **settings)
+        compile_refine(_objective(options, registration), *images, _zero(fixed), matrix=_one(matrix), **settings)
 
 
 def _compile_scores(fixed: Side, moving: Side) -> None:
@@ -189,18 +191,31 @@ def _compile_scores(fixed: Side, moving: Side) -> None:
 def _levels(options: Options, registration: Registration | None, fixed: Side, moving: Side) -> Iterator[dict[str, Any]]:
     """What `refine` is told for each level, level by level so that progress can be told."""
     steps = options.refine_steps if options.refine_steps is not None else 0 if registration else STEPS_FROM_ZERO
-    field = options.field or (registration.refinement.field if registration else "dense")
-    levels = FIELDS[field].levels
+    refinement = _refinement(options, registration)
+    levels = FIELDS[refinement.field].levels
     for level, share in zip(levels, shares(steps, len(levels)), strict=True):
         if share:
             yield {
                 "num_steps": share,
-                "field": field,
+                "field": refinement.field,
+                "fluid_sigma": refinement.fluid_sigma,
                 "levels": (level,),
                 "voxel_size": fixed.volume.spacing,
                 "moving_voxel_size": moving.volume.spacing,
                 "tolerance": TOLERANCE,
             }
+
+
+def _refinement(options: Options, registration: Registration | None) -> Refinement:
+    return registration.refinement if registration else Refinement(options.field or "dense")
+
+
+def _to_refine(
+    options: Options, registration: Registration | None, fixed: Side, moving: Side
+) -> tuple[jax.Array, jax.Array]:
+    """The images that refinement compares."""
+    images = _batches(fixed, moving)
+    return tuple(map(with_edges, images)) if _refinement(options, registration).edges else images
 
 
 @cache  # the same function each time, so that it is compiled once

@@ -41,17 +41,17 @@ def check_options(options: Options) -> None:
         value = getattr(options, name)
         if value is not None and value not in choices:
             raise UserError(f"--{name}={value}: must be one of {', '.join(choices)}")
-    for name in ("field", "similarity"):
-        if options.workdir is not None and not options.refine_steps and getattr(options, name) is not None:
-            raise UserError(f"--{name}={getattr(options, name)}: nothing is optimised; give --refine_steps as well")
+    if options.workdir is not None and not options.refine_steps and options.similarity is not None:
+        raise UserError(f"--similarity={options.similarity}: nothing is optimised; give --refine_steps as well")
     if options.fixed_labels is not None and options.labels is None:
         raise UserError("--fixed_labels needs --labels, the moving image's segmentation")
     if options.fixed_landmarks is not None and options.landmarks is None:
         raise UserError("--fixed_landmarks needs --landmarks, the same points in the moving image")
     if options.refine_steps is not None and options.refine_steps < 0:
         raise UserError(f"--refine_steps={options.refine_steps}: must not be negative")
-    if options.workdir is not None and options.normalization is not None:
-        raise UserError("--normalization is the trained run's own with --workdir; leave it out")
+    for name in ("normalization", "field"):
+        if options.workdir is not None and getattr(options, name) is not None:
+            raise UserError(f"--{name} is the trained run's own with --workdir; leave it out")
     if options.output_dir.exists() and not options.output_dir.is_dir():
         raise UserError(f"--output_dir={options.output_dir}: is a file; give a folder")
     library("nibabel", options.output_dir / "displacement.nii.gz")  # now, and not when all is computed

@@ -14,7 +14,7 @@ from air_jax.data import Dataset
 from air_jax.data.deformation import draw_displacements
 from air_jax.preprocess import to_unit_range
 from air_jax.registration import Registration
-from air_jax.transforms import warp
+from air_jax.transforms import shrink, warp
 
 NUM_DRAWN_PAIRS = 6
 
@@ -36,7 +36,9 @@ def draw(registration: Registration, dataset: Dataset, config: ConfigDict, workd
 
 def _pair_figures(registration: Registration, dataset: Dataset, config: ConfigDict) -> dict[str, Figure]:
     """`registration`, and `attention` where a 2-D model has and keeps it."""
-    pairs = next(iter(scoring.pair_lists(dataset.test, config).values()))[:NUM_DRAWN_PAIRS]
+    # All are registered at once, and no more than that has been shown to fit the memory.
+    count = min(NUM_DRAWN_PAIRS, config.eval.batch_size)
+    pairs = next(iter(scoring.pair_lists(dataset.test, config).values()))[:count]
     fixed, moving = (np.asarray(to_unit_range(jnp.asarray(dataset.test.images[pairs[:, side]]))) for side in (0, 1))
     if (deformation := configs.deformation(config)) is not None:
         keys = scoring.pair_keys(config.eval.pairs_seed, len(dataset.test), pairs)
@@ -51,9 +53,10 @@ def _pair_figures(registration: Registration, dataset: Dataset, config: ConfigDi
     blocks = result.out.get("decoder", {})
     weights = blocks.get(f"block_{len(blocks) - 1}", {}).get("cross_attention")
     if weights is not None and not is_volume:  # models without attention have none, and flash attention keeps none
+        read = result.out.get("read", moving)  # on the last level's grid
         figures["attention"] = visualize.attention_figure(
-            fixed[0],
-            result.out.get("read", moving)[0],
+            np.asarray(shrink(jnp.asarray(fixed[:1]), read.shape[1:-1]))[0],
+            read[0],
             weights[0],
             token_grid=result.out["token_grid"],
             patch_size=result.out["patch_size"],

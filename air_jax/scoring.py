@@ -88,7 +88,7 @@ class Scorer:
         if self._refine is not None:
             refine = jax.jit(self._refine)
             jax.block_until_ready(refine(fixed, moving, displacement))
-            longer = _median_seconds(lambda: refine(fixed, moving, displacement), repeats) / len(fixed)
+            longer = _median_seconds(lambda: refine(fixed, moving, displacement), 1) / len(fixed)
             seconds["refined"] = seconds["after"] + longer
         return seconds
 
@@ -108,13 +108,6 @@ def _median_seconds(call: Callable[[], Any], repeats: int) -> float:
         jax.block_until_ready(call())
         times.append(time.perf_counter() - start)
     return float(np.median(times))
-
-
-def labels_of(images: Images) -> tuple[int, ...]:
-    """The labels in the segmentations, without 0, the background; none where there are no segmentations."""
-    if images.segmentations is None:
-        return ()
-    return tuple(int(label) for label in np.unique(images.segmentations) if label)
 
 
 def pair_keys(seed: int, num_images: int, pairs: np.ndarray) -> jax.Array:

@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from air_jax import config as configs
 from air_jax import feed, loop, run_figures, run_log, scoring, summary
 from air_jax.checkpoint import Checkpoints
-from air_jax.data import Dataset, Images, load_dataset
+from air_jax.data import Dataset, Images, labels_of, load_dataset
 from air_jax.errors import UserError
 from air_jax.files import replace_text
 from air_jax.optimizer import make_optimizer
@@ -89,7 +89,7 @@ def train(
     with start.item("model"):
         state = init_state(model, optimizer, config.seed, dataset.image_shape)
         say(summary.table(model, state.params, dataset.image_shape))
-    terms = configs.training_terms(config, scoring.labels_of(dataset.train))
+    terms = configs.training_terms(config, dataset.train)
     # Only what the steps read goes to the devices.
     segmentations = dataset.train.segmentations if terms.soft_dice else None
     images = dataclasses.replace(dataset.train, labels=None, segmentations=segmentations)
@@ -172,7 +172,8 @@ def evaluate(workdir: str | Path, *, dataset: Dataset | None = None) -> dict[str
 
 
 def _scorer(model: nn.Module, config: ConfigDict, images: Images, **options: Any) -> Scorer:
-    deformation, labels = configs.deformation(config), scoring.labels_of(images)
+    deformation = configs.deformation(config)
+    labels = () if deformation else labels_of(images)  # the deformed image's own labels are not known
     return Scorer(model, config.eval.batch_size, deformation, config.eval.pairs_seed, labels=labels, **options)
 
 

@@ -69,8 +69,8 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.loss = ml_collections.ConfigDict()
     config.loss.similarity = "mse"  # or "ncc", "lncc", "squared_lncc"; for other modalities "mi", "mind_ssc"
-    config.loss.window = config_dict.placeholder(int)  # pixels; of "lncc" and "squared_lncc", which take 9 by default
-    config.loss.mse = 0.0  # weight of a further similarity; any of the above can be added so
+    config.loss.window = 0  # pixels, odd; of "lncc" and "squared_lncc". 0: their own, 9
+    config.loss.mse = 0.0  # weight of the mean squared difference beside another similarity
     config.loss.diffusion = 0.0  # weight of the diffusion regularizer; the paper has none
     config.loss.folding = 0.0  # weight of the folding penalty
     config.loss.bending = 0.0  # weight of the bending energy

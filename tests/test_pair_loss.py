@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from air_jax import config as configs
+from air_jax.data import Images
 from air_jax.data.pairs import Pair
 from air_jax.errors import UserError
 from air_jax.losses import inverse_consistency, make_objective
@@ -61,12 +62,13 @@ def test_consistency_takes_both_directions():
 
 def test_configs_say_what_is_in_the_loss(digits_config):
     config = digits_config
-    assert configs.training_terms(config, (1, 2)) == NO_TERMS
+    segmented = Images(np.zeros((2, 1, 2, 1)), segmentations=np.array([[[0, 1]], [[2, 0]]]))
+    assert configs.training_terms(config, segmented) == NO_TERMS
     config.loss.update({"soft_dice": 2.0, "inverse_consistency": 0.5, "mse": 3.0, "similarity": "lncc", "window": 3})
     configs.check(config)
-    assert configs.training_terms(config, (1, 2)) == TrainingTerms(2.0, (1, 2), (("inverse_consistency", 0.5),))
+    assert configs.training_terms(config, segmented) == TrainingTerms(2.0, (1, 2), (("inverse_consistency", 0.5),))
     with pytest.raises(UserError, match=r"loss\.soft_dice=2\.0: the set has no segmentations"):
-        configs.training_terms(config, ())
+        configs.training_terms(config, Images(segmented.images))
     images = jnp.asarray(RNG.random((2, 1, 8, 9, 1), np.float32))
     loss, parts = configs.objective(config)(*images, jnp.zeros((1, 8, 9, 2)))
     assert set(parts) == {"lncc", "mse"}  # what is for training alone is left out
@@ -78,6 +80,7 @@ def test_configs_say_what_is_in_the_loss(digits_config):
     [
         ("loss.window", 4, "must be odd and positive"),
         ("loss.window", 5, "mse has no windows"),
+        ("loss.mse", 2.0, "is loss.similarity already"),
         ("loss.inverse_consistency", -1.0, "must not be negative"),
         ("augmentation.rotation", -1.0, "must not be negative"),
         ("augmentation.scale", 1.0, "must be less than 1"),

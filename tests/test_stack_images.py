@@ -71,7 +71,10 @@ def test_classes_are_labels_and_segmentations_are_not(write):
     classes = np.arange(N) % 3
     dataset = load_dataset(write(numbered(), label=classes), 0.8, 4)
     np.testing.assert_array_equal(np.concatenate([part.labels for part in dataset]), classes)
-    assert load_dataset(write(numbered(), label=numbered()), 0.8, 4).train.labels is None
+    segmented = load_dataset(write(numbered(), label=numbered() > 5), 0.8, 4)
+    assert segmented.train.labels is None
+    np.testing.assert_array_equal(segmented.test.segmentations, np.ones((4, 4, 5)))
+    assert segmented.test.segmentations.dtype == np.uint8
 
 
 @pytest.mark.parametrize(
@@ -130,6 +133,33 @@ def test_volumes_fit_a_model_of_the_same_config(write, digits_config):
     initialise = jax.jit(configs.build_model(config).init_with_output)
     (displacement, _), _ = initialise(jax.random.key(0), fixed, moving)
     assert displacement.shape == (2, 8, 8, 6, 3)
+
+
+def test_artificially_deformed_images_are_scored_by_masks(write, digits_config, tmp_path):
+    """The fixed image of such a pair is the deformed moving one, so that its own labels are those of something else."""
+    images = blobs((12, 14))
+    config = small(digits_config, write(images, label=(images > 100).astype(np.uint8)), patch_size=4)
+    config.deformation.amplitude = 0.01
+    scores = train(config, tmp_path / "run")["random_pairs"]["before"]
+    assert scores["dice"] > 0.9  # hardly deformed
+    assert not {"dice_1"} & scores.keys()
+
+
+def test_streamed_pairs_bring_their_segmentations(write, digits_config, tmp_path):
+    """A listed pair, labels in the loss, several devices: streamed and resident runs are the same."""
+    images = blobs((12, 14), 2 * N).reshape(N, 2, 12, 14)
+    path = tmp_path / "frames.npz"
+    np.savez(path, image=images, label=(images > 100).astype(np.uint8))
+    config = small(digits_config, str(path), patch_size=4)
+    config.dataset.pairs, config.loss.soft_dice = "frames", 1.0
+    found = []
+    for streaming in (False, True):
+        config.streaming = streaming
+        train(config, tmp_path / str(streaming))
+        lines = (tmp_path / str(streaming) / "metrics.jsonl").read_text().splitlines()
+        found.append({key: value for key, value in json.loads(lines[0]).items() if "second" not in key})
+    assert found[0] == found[1]
+    assert 0 < found[0]["soft_dice"] < 1
 
 
 def test_a_run_of_another_normalisation_is_not_gone_on_with(digits_config, tmp_path):

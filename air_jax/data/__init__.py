@@ -1,17 +1,17 @@
 """Data sets and pair sampling. A new source is one file and one line in `SOURCES`."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 
-from air_jax.data.dataset import Dataset, Images, split
+from air_jax.data import folder_images
+from air_jax.data.dataset import Dataset, Images, labels_of, split
 from air_jax.data.pairing import pair_up
 from air_jax.data.source import Source
 from air_jax.errors import UserError
 from air_jax.preprocess import normalize
 
-__all__ = ["SOURCES", "Dataset", "Images", "load_dataset", "split"]
+__all__ = ["SOURCES", "Dataset", "Images", "labels_of", "load_dataset", "split"]
 
 
 def _load_digits() -> Images:
@@ -48,14 +48,11 @@ def load_dataset(
     Raises:
       UserError: the set cannot be had, or cannot be normalised, paired or split so.
     """
-    is_folder = Path(name).expanduser().is_dir()
+    is_folder = name not in SOURCES and folder_images.is_folder(name)
     if labels is not None and not is_folder:
         raise UserError(f"dataset.labels={labels!r}: only a folder of images has another with labels, not {name!r}")
     if is_folder:
-        from air_jax.data import folder_images
-
         source = folder_images.load(name, labels, normalization, grid=atlas)
-        normalization = "range"  # done, before resampling
     elif name in SOURCES:
         source = Source(SOURCES[name]())
     elif name.lower().endswith(".npz"):
@@ -67,8 +64,11 @@ def load_dataset(
 
         source = Source(tfds_images.load(name, cache=cache))
     images, pair_marks = pair_up(source, pairs, atlas)
+    if images.segmentations is not None and images.segmentations.min() < 0:
+        raise UserError(f"dataset.name={name!r}: has negative labels; segmentations count from 0, the background")
     try:
-        images = dataclasses.replace(images, images=_normalized(images.images, normalization))
+        if not is_folder:  # whose images are, before resampling
+            images = dataclasses.replace(images, images=_normalized(images.images, normalization))
         return split(images, train_fraction, num_validation, marks=source.marks, pair_marks=pair_marks)
     except ValueError as error:
         raise UserError(f"dataset.name={name!r}: {error}") from error

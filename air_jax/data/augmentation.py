@@ -27,7 +27,8 @@ class Augmentation(NamedTuple):
 
 
 def augment(keys: jax.Array, pair: Pair, augmentation: Augmentation) -> Pair:
-    """Moves pairs about: images linearly, the border's values going on outside; segmentations with nearest neighbour.
+    """Moves pairs about: images linearly, the border's values going on outside; segmentations with nearest neighbour,
+    0 outside. Maps are of voxels: where these are not cubes, a rotation is a shear as well.
 
     Args:
       keys: random keys `[B]`, one a pair.

@@ -44,6 +44,14 @@ class Images:
         return len(self.images)
 
 
+def labels_of(images: Images) -> tuple[int, ...]:
+    """The labels in the segmentations, without 0, the background; none where there are no segmentations."""
+    if images.segmentations is None:
+        return ()
+    found = set().union(*(np.unique(segmentation).tolist() for segmentation in images.segmentations))
+    return tuple(sorted(found - {0}))
+
+
 class Dataset(NamedTuple):
     """The three disjoint parts of a set, each in the source's order."""
 
@@ -104,7 +112,7 @@ def split(
             f"its split has {counts}; each of the three parts needs at least {fewest} {kind}, and where test or "
             f"validation is missing, the last dataset.num_validation={num_validation} of train choose the checkpoint"
         )
-    return Dataset(*(_with_pairs(images, images.pairs[part]) if listed else images[part] for part in parts))
+    return Dataset(*(_with_pairs(images, images.pairs[part]) if listed else images[_as_slice(part)] for part in parts))
 
 
 def _parts(
@@ -122,6 +130,12 @@ def _parts(
         num_train = max(len(train) - num_validation, 0)
         train, validation = train[:num_train], train[num_train:]
     return train, validation, test
+
+
+def _as_slice(index: np.ndarray) -> slice | np.ndarray:
+    """Neighbours as a slice, which copies nothing and leaves a memory map one."""
+    is_run = len(index) > 0 and index[-1] - index[0] == len(index) - 1
+    return slice(index[0], index[-1] + 1) if is_run else index
 
 
 def _with_pairs(images: Images, pairs: np.ndarray) -> Images:

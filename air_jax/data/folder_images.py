@@ -9,6 +9,8 @@ from air_jax.data.source import Source
 from air_jax.errors import UserError
 from air_jax.file_pair import Side, read_side
 from air_jax.io.image import SUFFIXES
+from air_jax.io.space import reversed_affine
+from air_jax.io.volume import Volume
 from air_jax.spaces import sample_moving, voxel_matrix
 
 
@@ -31,8 +33,8 @@ def load(folder: str | Path, labels: str | Path | None, normalization: str, *, g
     Raises:
       UserError: a folder or a file in it will not do; one line that names it.
     """
-    paths = _images_in(Path(folder).expanduser())
-    segmentations = {} if labels is None else _images_in(Path(labels).expanduser())
+    paths = _images_in(Path(folder).expanduser(), "dataset.name")
+    segmentations = {} if labels is None else _images_in(Path(labels).expanduser(), "dataset.labels")
     if labels is not None and (missing := [name for name in paths if name not in segmentations]):
         raise UserError(f"dataset.labels={str(labels)!r}: has no segmentation for {paths[missing[0]]}")
     first = grid or next(iter(paths))
@@ -44,6 +46,11 @@ def load(folder: str | Path, labels: str | Path | None, normalization: str, *, g
         side = frame if name == first else read_side(path, segmentations.get(name), None, normalization)
         if side.volume.num_axes != frame.volume.num_axes:
             raise UserError(f"{path}: has {side.volume.num_axes} axes, but {paths[first]} {frame.volume.num_axes}")
+        if side.volume.shape != frame.volume.shape and _has_no_place(side.volume) and _has_no_place(frame.volume):
+            raise UserError(
+                f"{path}: has shape {side.volume.shape}, but {paths[first]} {frame.volume.shape}; "
+                "without headers that place them, images must be of one size"
+            )
         image = _on_grid(side.grey, side, frame, order=1)
         if image.min() == image.max():
             raise UserError(f"{path}: its header places it outside of {paths[first]}; mend the headers or align first")
@@ -57,26 +64,51 @@ def load(folder: str | Path, labels: str | Path | None, normalization: str, *, g
 def _on_grid(array: np.ndarray, side: Side, frame: Side, order: int) -> np.ndarray:
     """An image or a segmentation of `side` on the grid of `frame`, of the same physical place."""
     matrix = voxel_matrix(frame.volume.affine, side.volume.affine)
-    if array.shape == frame.volume.shape and np.allclose(matrix, np.eye(*matrix.shape), atol=1e-3):
+    furthest = np.abs(matrix - np.eye(*matrix.shape)) @ np.append(frame.volume.shape, 1)
+    if array.shape == frame.volume.shape and furthest.max() < 1e-2:  # voxels
         return array
     zero = np.zeros((*frame.volume.shape, len(matrix)), np.float32)
     sampled = np.asarray(sample_moving(array, zero, matrix, order=order))
     return np.clip(sampled, 0, 1) if order else sampled  # weights may sum to a little more than 1
 
 
-def _images_in(folder: Path) -> dict[str, Path]:
-    """The image files of a folder, by their names without the ending, sorted."""
+def is_folder(name: str) -> bool:
+    """Whether a data set's name is that of a folder of images.
+
+    Raises:
+      UserError: it can be nothing else, and there is no such folder.
+    """
+    folder = Path(name).expanduser()
+    is_path = name.endswith(("/", "\\")) or name.startswith((".", "/", "~"))
+    if is_path and not folder.is_dir() and folder.suffix.lower() != ".npz":
+        raise UserError(f"dataset.name={name!r}: there is no such folder")
+    return folder.is_dir() and any(_ending(path) for path in folder.iterdir())
+
+
+def _has_no_place(volume: Volume) -> bool:
+    """Whether a file says nothing of where its image lies: pictures, and arrays without spacing."""
+    return np.array_equal(volume.affine, reversed_affine(np.ones(volume.num_axes)))
+
+
+def _ending(path: Path) -> str | None:
+    """How an image file's name ends; None for other files."""
+    ending = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+    return None if path.name.startswith(".") or not path.is_file() else ending
+
+
+def _images_in(folder: Path, key: str) -> dict[str, Path]:
+    """The image files of a folder that the config's `key` names, by their names without the ending, sorted."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: not found; give a folder of images")
+        raise UserError(f"{key}={str(folder)!r}: is no folder; give one with images")
     paths = {}
     for path in sorted(folder.iterdir()):
-        ending = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
-        if ending is None or path.name.startswith(".") or not path.is_file():
+        ending = _ending(path)
+        if ending is None:
             continue
         name = path.name[: -len(ending)]
         if name in paths:
             raise UserError(f"{folder}: has both {paths[name].name} and {path.name}; leave one of them")
         paths[name] = path
     if not paths:
-        raise UserError(f"{folder}: has no image ({', '.join(SUFFIXES)})")
+        raise UserError(f"{key}={str(folder)!r}: has no image ({', '.join(SUFFIXES)})")
     return paths

@@ -30,6 +30,8 @@ def pair_up(source: Source, pairs: str, atlas: str | None) -> tuple[Images, np.n
       UserError: one line that says what is wrong with the list or the names.
     """
     images = source.images
+    if atlas is not None and pairs != "atlas":
+        raise UserError(f"dataset.atlas={atlas!r}: needs dataset.pairs='atlas', not {pairs!r}")
     if pairs == "all" or pairs == "frames":
         if pairs == "frames" and images.pairs is None:
             raise UserError("dataset.pairs='frames' needs a stack of frames (.npz); give a list of pairs instead")
@@ -78,5 +80,8 @@ def _place(source: Source, name: str, asked_by: str) -> int:
         raise UserError(f"{asked_by}: names {name!r}, but the images have no names; give the stack `ids`")
     found = np.flatnonzero(source.ids == name)
     if len(found) != 1:
-        raise UserError(f"{asked_by}: names {name!r}, which {len(found) or 'no'} images have")
+        raise UserError(
+            f"{asked_by}: names {name!r}, which {len(found) or 'no'} images have; "
+            "a file's name here is without its ending"
+        )
     return int(found[0])

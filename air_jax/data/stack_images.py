@@ -6,7 +6,6 @@ import numpy as np
 
 from air_jax.data.dataset import Images
 from air_jax.data.source import Source
-from air_jax.errors import UserError
 from air_jax.io import read_stack
 
 
@@ -30,12 +29,13 @@ def load(path: str | Path, *, frames: bool = False) -> Source:
     has_channels = stack.image.ndim == stack.num_axes + 2
     image = stack.image if has_channels else stack.image[..., None]
     has_classes = stack.label is not None and stack.label.ndim == 1
+    segmentations = None if has_classes or stack.label is None else stack.label
+    if segmentations is not None and segmentations.dtype == bool:
+        segmentations = segmentations.astype(np.uint8)
     images = Images(
         image,
         stack.label.astype(np.int32) if has_classes else None,
-        None if has_classes else stack.label,
+        segmentations,
         np.arange(len(image)).reshape(-1, 2) if frames else None,
     )
-    if stack.label is not None and not has_classes and stack.label.min() < 0:
-        raise UserError(f"{path}: label has negative values; segmentations count from 0, the background")
     return Source(images, stack.ids, stack.split)
