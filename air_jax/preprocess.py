@@ -6,6 +6,8 @@ import numpy as np
 
 # Of an image's values: a few voxels of metal, vessels or noise must not darken all others.
 PERCENTILES = (0.5, 99.5)
+# Of the values above 0: scans in a black surround, whose share differs from scan to scan.
+FOREGROUND_PERCENTILE = 98
 # Hounsfield units: radiology's window for soft tissue, level 40 and width 400.
 CT_WINDOW = (-160.0, 240.0)
 
@@ -28,7 +30,8 @@ def normalize(image: np.ndarray, window: str) -> np.ndarray:
       window: a key of `WINDOWS`. "range": unsigned integers by their dtype's range, booleans and floats as they are,
         in [0, 1] already, which is what `to_unit_range` does on the device. "percentile": from the 0.5th to the 99.5th
         percentile of all values, background included; from the smallest to the largest where these two coincide, as
-        in sparse masks. "ct": from -160 to 240 Hounsfield units, soft tissue.
+        in sparse masks. "foreground": from 0 to the 98th percentile of the values above 0, for scans in a black
+        surround; where there are none, all is 0. "ct": from -160 to 240 Hounsfield units, soft tissue.
 
     Returns:
       float32 of the image's shape, 0 everywhere where the image is constant under "percentile".
@@ -69,6 +72,12 @@ def _percentile_limits(values: np.ndarray, dtype: np.dtype) -> tuple[float, floa
     return (low, high) if low < high else (values.min(), values.max())
 
 
+def _foreground_limits(values: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
+    del dtype
+    foreground = values[values > 0]
+    return 0, np.percentile(foreground, FOREGROUND_PERCENTILE) if foreground.size else 0
+
+
 def _ct_limits(values: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
     del values
     if dtype.kind in "bu":
@@ -80,4 +89,4 @@ def _ct_limits(values: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
 
 
 # Each takes an image's values, as finite float64, and the dtype that they had; and returns what becomes 0 and 1.
-WINDOWS = {"range": _range_limits, "percentile": _percentile_limits, "ct": _ct_limits}
+WINDOWS = {"range": _range_limits, "percentile": _percentile_limits, "foreground": _foreground_limits, "ct": _ct_limits}

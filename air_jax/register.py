@@ -26,7 +26,7 @@ _WORDS = {
     "affine": "What comes before the deformation: none, translation, rigid, similarity or affine. "
     "Default: affine, or none with --workdir.",
     "field": "What is optimised: dense, control_grid or velocity. Default: dense.",
-    "normalization": "How intensities are brought to [0, 1]: percentile, ct or range. Default: percentile.",
+    "normalization": "How intensities are brought to [0, 1]: percentile, foreground, ct or range. Default: percentile.",
 }
 FILES = {name: flags.DEFINE_string(name, None, text) for name, text in _FILES.items()}
 WORDS = {name: flags.DEFINE_string(name, None, text) for name, text in _WORDS.items()}

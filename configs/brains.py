@@ -13,7 +13,7 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
     config = runpy.run_path(str(Path(__file__).with_name("volumes.py")))["get_config"]()
-    config.num_train_steps = 1_600
+    config.num_train_steps = 1_200
     config.batch_size = 2
     config.log_every = 40
     config.eval_every = 400

@@ -13,13 +13,13 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
     config = runpy.run_path(str(Path(__file__).with_name("volumes.py")))["get_config"]()
-    config.num_train_steps = 5_000
+    config.num_train_steps = 4_000
     config.batch_size = 4
     config.learning_rate = 1.5e-3
     config.clip_norm = 0.5
     config.log_every = 50
     config.eval_every = 500
-    config.dataset.normalization = "range"
+    config.dataset.normalization = "foreground"
     config.dataset.num_validation = 10
 
     config.model.spacing = (2, 2, 1)
@@ -27,5 +27,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.downsampling = (4, 2, 2)
 
     config.loss.window = 5
+    config.refine.fluid_sigma = 2.0
+    config.refine.edges = True
     config.eval.batch_size = 10
     return config

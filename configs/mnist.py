@@ -32,7 +32,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset = ml_collections.ConfigDict()
     # "digits", any TFDS set of equal-sized uint8 images, or one's own: a folder of images, or path/stack.npz
     config.dataset.name = "mnist"
-    config.dataset.normalization = "range"  # of uint8, uint16 or [0, 1]; "percentile" of each image; "ct": soft tissue
+    config.dataset.normalization = "range"  # of uint8, uint16 or [0, 1]; or "percentile", "foreground", "ct"
     config.dataset.cache = True  # keeps decoded images in the user's cache folder, for the next start
     config.dataset.train_fraction = 0.8  # the rest is the test part (section 3.1)
     config.dataset.num_validation = 2_000  # last images of the training part, which choose the checkpoint

@@ -80,7 +80,7 @@ def test_a_schedule_that_depends_on_the_number_of_steps_is_not_prolonged(tmp_pat
         ("clip_norm", -1.0, "must not be negative"),
         ("deformation.amplitude", -1.0, "must not be negative"),
         ("loss.folding", -1.0, "must not be negative"),
-        ("dataset.normalization", "minmax", "must be one of range, percentile, ct"),
+        ("dataset.normalization", "minmax", "must be one of range, percentile, foreground, ct"),
     ],
 )
 def test_mistakes_in_the_best_config_are_told_in_one_line(key, value, message):

@@ -10,7 +10,7 @@ DTYPES = (bool, np.uint8, np.int16, np.uint16, np.int32, np.float16, np.float32,
 
 
 def test_there_is_a_test_for_every_window():
-    assert set(WINDOWS) == {"range", "percentile", "ct"}
+    assert set(WINDOWS) == {"range", "percentile", "foreground", "ct"}
     assert (PERCENTILES, CT_WINDOW) == ((0.5, 99.5), (-160, 240))
 
 
@@ -52,6 +52,15 @@ def test_percentiles_lie_between_values_and_count_the_background():
     image = np.concatenate([np.zeros(900), np.linspace(100, 200, 100)]).reshape(10, 10, 10)
     low, high = 0, np.sort(image.ravel())[994] + 0.005 * (100 / 99)  # the 99.5th of 1000 is at 0.995 * 999 = 994.005
     np.testing.assert_allclose(normalize(image, "percentile"), np.clip((image - low) / (high - low), 0, 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("surround", [0, 1000])
+def test_the_foreground_is_scaled_whatever_surrounds_it(surround):
+    """Of 1, ..., 201 the 98th percentile is 197."""
+    values = np.concatenate([np.arange(1, 202), np.zeros(surround)])
+    expected = np.clip(values / 197, 0, 1)
+    np.testing.assert_allclose(normalize(values[None].astype(np.int16), "foreground")[0], expected, rtol=1e-6)
+    np.testing.assert_array_equal(normalize(np.array([[-5, 0]]), "foreground"), [[0, 0]])
 
 
 def test_channels_share_their_limits_so_that_colours_stay():
@@ -109,7 +118,7 @@ def test_the_largest_floats_do_not_overflow():
         (np.array([[0, 30]], np.uint16), "ct", "has dtype uint16, which cannot hold Hounsfield units"),
         (np.zeros((0, 3)), "percentile", r"has dtype float64 and shape \(0, 3\)"),
         (np.zeros((2, 3), complex), "percentile", "has dtype complex128"),
-        (np.zeros((2, 3)), "minmax", "no window 'minmax'; there are range, percentile, ct"),
+        (np.zeros((2, 3)), "minmax", "no window 'minmax'; there are range, percentile, foreground, ct"),
     ],
 )
 def test_mistakes_are_told_in_one_line(image, window, message):

@@ -398,7 +398,7 @@ def mistakes(volumes, tmp_path_factory):
         ({"similarity": "nope"}, "--similarity=nope: must be one of mse, ncc, lncc"),
         ({"affine": "nope"}, "--affine=nope: must be one of none, translation, rigid, similarity, affine"),
         ({"field": "nope"}, "--field=nope: must be one of dense, control_grid, velocity"),
-        ({"normalization": "nope"}, "--normalization=nope: must be one of range, percentile, ct"),
+        ({"normalization": "nope"}, "--normalization=nope: must be one of range, percentile, foreground, ct"),
         ({"fixed": "wide.nii.gz", "normalization": "range"}, "wide.nii.gz: has values from"),
         ({"refine_steps": -1}, "--refine_steps=-1: must not be negative"),
         ({"output_dir": "file"}, "--output_dir="),
