@@ -266,6 +266,8 @@ def _write(
         warped = np.round(warped).astype(moving.volume.array.dtype)
     else:
         ending = ".npz" if warped.ndim > fixed.volume.num_axes else ".nii.gz"
+    for stale in [*folder.glob("warped.*"), folder / "warped_labels.nii.gz", folder / "landmarks.csv"]:
+        stale.unlink(missing_ok=True)  # of a registration before, which may have had other files
     io.write_image(folder / f"warped{ending}", warped, affine)
     io.write_field(folder / "displacement.nii.gz", np.asarray(whole), affine)
     io.write_field(folder / "inverse_displacement.nii.gz", np.asarray(inverse), moving.volume.affine)

@@ -79,6 +79,7 @@ def cardiac(data: Path) -> Pairs:
 def hippocampus(data: Path) -> Pairs:
     """100 random pairs (seed 0) of the 30 validation crops."""
     image, label = read(data / "hippocampus_msd/hippocampus_48x64x48.npz")
+    image = np.stack([normalize(one, "foreground") for one in image])  # for all methods
     fixed, moving = random_pairs(0, len(image), 100).T
     return Pairs(image[fixed], image[moving], label[fixed], label[moving])
 

@@ -56,7 +56,8 @@ def hippocampus(data: Path) -> dict:
     """100 random pairs (seed 0) of the 30 validation crops."""
     with np.load(data / "hippocampus_msd/hippocampus_48x64x48.npz") as arrays:
         chosen = arrays["split"] == "validation"
-        image, label = arrays["image"][chosen] / np.float32(255), arrays["label"][chosen]
+        image, label = arrays["image"][chosen], arrays["label"][chosen]
+    image = np.stack([normalize(one, "foreground") for one in image])
     fixed, moving = np.asarray(random_pairs(0, len(image), 100)).T
     sides = image[fixed], image[moving], label[fixed], label[moving]
     return labelled(HIPPOCAMPUS, HIPPOCAMPUS_OPTIONS, *sides, num_steps=180, at_once=10)

@@ -60,6 +60,8 @@ def volumes(tmp_path_factory):
         io.write_image(folder / f"{name}_labels.nii.gz", labels, affine)
     io.write_landmarks(folder / "moving.csv", LANDMARKS)
     io.write_landmarks(folder / "fixed.csv", to_fixed(LANDMARKS))
+    (folder / "out").mkdir()
+    (folder / "out" / "warped.png").write_text("left by another registration")
     scores = register_files(
         Options(
             folder / "fixed.nii.gz",
