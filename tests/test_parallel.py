@@ -142,7 +142,7 @@ def test_no_host_traffic_during_training():
         state, _ = run_steps(state, images, 3)
     jax.block_until_ready(state)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before)), "the state was not donated"
-    assert not images.is_deleted()
+    assert not images.images.is_deleted()
 
 
 def test_replicated_arrays_stand_on_every_device():

@@ -17,7 +17,6 @@ from conftest import REPOSITORY
 
 import air_jax
 from air_jax import config as configs
-from air_jax import train as train_module
 from air_jax.checkpoint import restore_best_params
 from air_jax.train import evaluate, train
 
@@ -180,7 +179,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     train(digits_config, workdir)
     digits_config.num_train_steps = 12
 
-    def make_objective(**_):
+    def spoilt_objective(*_, **__):
         def objective(fixed, warped, displacement):
             del fixed, displacement
             if spoilt == "loss":
@@ -190,7 +189,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
 
         return objective
 
-    monkeypatch.setattr(train_module, "make_objective", make_objective)
+    monkeypatch.setattr(configs, "objective", spoilt_objective)
     with pytest.raises(air_jax.UserError, match=r"not finite at step 5, .*checkpoint of step 4") as error:
         train(digits_config, workdir)
     assert "\n" not in str(error.value)
