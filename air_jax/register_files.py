@@ -1,5 +1,6 @@
 """The story of registering two files: read, align, deform, score, write, draw."""
 
+import importlib
 import json
 import time
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
 
     Args:
       options: what is asked for.
-      compile_ahead: whether what comes later is compiled in a second thread, while the affine map is sought. It needs
+      compile_ahead: whether what comes later is compiled in other threads, while the affine map is sought. It needs
         JAX's persistent cache, see `air_jax.startup.use_compilation_cache`.
 
     Raises:
@@ -60,11 +61,11 @@ def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
 
     clock = _Clock(start)
     clock.done("read")
-    with ThreadPoolExecutor(1) as other_core:
+    with ThreadPoolExecutor(2) as threads:
         ahead = []
         if compile_ahead:
-            ahead.append(other_core.submit(_compile_deformation, options, registration, fixed, moving))
-            ahead.append(other_core.submit(_compile_scores, fixed, moving))
+            ahead.append(threads.submit(_compile_deformation, options, registration, fixed, moving))
+            ahead.append(threads.submit(_prepare_scores_and_report, fixed, moving))
         matrix = _align(options, registration, fixed, moving, header)
         if ahead:
             ahead[0].result()
@@ -183,9 +184,10 @@ def _compile_deformation(options: Options, registration: Registration | None, fi
         compile_refine(_objective(options, registration), *images, _zero(fixed), matrix=_one(matrix), **settings)
 
 
-def _compile_scores(fixed: Side, moving: Side) -> None:
+def _prepare_scores_and_report(fixed: Side, moving: Side) -> None:
     compile_inverse(fixed.volume.shape, moving.volume.shape)
     compile_displacement_scores(fixed.volume.shape)
+    importlib.import_module("air_jax.visualize")  # and with it matplotlib, which takes half a second
 
 
 def _levels(options: Options, registration: Registration | None, fixed: Side, moving: Side) -> Iterator[dict[str, Any]]:
