@@ -1,9 +1,10 @@
 """AiR on whole brains: any subject to any other, in 3-D at 2 mm.
 
-python -m air_jax.main --config=configs/brains.py --config.dataset.name=brains20_2mm.npz
+  python -m air_jax.main --config=configs/brains.py --config.dataset.name=brains20_2mm.npz
 
-Of 20 brains, 13 train, two choose the checkpoint, and the last five are tested, each registered to every other. Half an hour of CPU time is not enough to learn anything that holds on these, see
-experiments/README.md; refined, Dice of 32 labels is 0.697 (0.528 before).
+Of 20 brains, 13 train, two choose the checkpoint, and the last five are tested, each registered to every other. Half an
+hour of CPU time is not enough to learn anything that holds on these, see experiments/README.md; refined, Dice of 32
+labels is 0.697 (0.528 before).
 """
 
 import runpy

@@ -2,8 +2,8 @@
 
   python -m air_jax.main --config=configs/hippocampus.py --config.dataset.name=hippocampus_48x64x48.npz
 
-`--config.loss.soft_dice=1` also trains with the labels of the training subjects. Expected, in 30 minutes of CPU time: Dice
-of labels 0.712 on 100 validation pairs (0.564 before), 0.773 refined; with labels 0.770; no folds. More in
+`--config.loss.soft_dice=1` also trains with the labels of the training subjects. Expected, in half an hour of CPU time:
+Dice of labels 0.712 on 100 validation pairs (0.564 before), refined 0.773; with labels 0.770. More in
 experiments/README.md.
 """
 
