@@ -38,7 +38,22 @@ def test_all_configs_are_seen():
     assert of_mnist | {"volumes", "cardiac", "hippocampus", "brains"} <= set(NAMES)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("digits", "mnist")])
+# Those that differ from volumes.py in numbers alone.
+REAL_SETS = ("brains", "cardiac", "hippocampus")
+
+
+@pytest.mark.parametrize("name", REAL_SETS)
+def test_configs_of_real_sets_are_those_of_volumes(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    with pytest.raises(UserError, match=r"dataset\.name='': give the path of your images"):
+        configs.check(config)
+    config.dataset.name = "stack.npz"
+    configs.check(config)
+    volumes = importlib.import_module("configs.volumes").get_config()
+    assert configs.build_model(config).stride == configs.build_model(volumes).stride
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("digits", "mnist", *REAL_SETS)])
 def test_every_config_trains_and_loads(name, tmp_path):
     """But for digits and mnist, which the other tests train."""
     config = shrunk(name)
