@@ -33,8 +33,8 @@ _POSITIVE_KEYS = {
 }
 # They change how a run is computed, not what, so a run may be resumed with other values.
 _FREE_KEYS = {"compilation_cache", "streaming", "dataset.cache"}
-_FREE_KEYS |= {"refine.field", "refine.num_steps", "refine.fluid_sigma", "refine.edges"}  # after training
-# Keys of the section `loss` that hold for training alone, and not for refinement.
+_FREE_KEYS |= {"refine.field", "refine.num_steps", "refine.fluid_sigma"}  # after training
+# Weights in the section `loss` that hold for training alone, and not for refinement.
 _TRAINING_LOSSES = ("soft_dice", *CONSISTENCIES)
 _REQUIRED_KEYS = _POSITIVE_KEYS | {
     "seed",
@@ -60,7 +60,6 @@ _REQUIRED_KEYS = _POSITIVE_KEYS | {
     "refine.field",
     "refine.num_steps",
     "refine.fluid_sigma",
-    "refine.edges",
 }
 
 
@@ -116,7 +115,7 @@ def check(config: ConfigDict) -> None:
 def _check_loss(config: ConfigDict, require: Any) -> None:
     require(config.loss.similarity in SIMILARITIES, "loss.similarity", f"must be one of {', '.join(SIMILARITIES)}")
     weights = (*SIMILARITIES, *REGULARIZERS, *_TRAINING_LOSSES)
-    for key in set(config.loss) - {"similarity", "window"}:
+    for key in set(config.loss) - {"similarity", "window", "edges"}:
         require(key in weights, f"loss.{key}", f"no such loss; there are {', '.join(weights)}")
         require(config.loss[key] >= 0, f"loss.{key}", "must not be negative")
         other = key != config.loss.similarity or not config.loss[key]
@@ -182,7 +181,7 @@ def augmentation(config: ConfigDict) -> Augmentation | None:
 
 def objective(config: ConfigDict, **changes: float) -> Objective:
     """The objective that training and refinement share, by the config's `loss` section and these changes to it."""
-    shared = {key: value for key, value in config.loss.items() if key not in _TRAINING_LOSSES}
+    shared = {key: value for key, value in config.loss.items() if key not in ("edges", *_TRAINING_LOSSES)}
     shared["window"] = shared.get("window") or None
     return make_objective(**(shared | changes))
 
@@ -200,7 +199,7 @@ def training_terms(config: ConfigDict, train: Images) -> TrainingTerms:
         raise UserError(
             f"--config.loss.soft_dice={weight}: the set has no segmentations; give --config.dataset.labels, or 0"
         )
-    return TrainingTerms(weight, labels, consistencies)
+    return TrainingTerms(weight, labels, consistencies, config.loss.get("edges", False))
 
 
 def write(config: ConfigDict, image_shape: tuple[int, ...], workdir: Path) -> None:

@@ -7,7 +7,7 @@ import jax
 
 from air_jax.data.pairs import Pair
 from air_jax.losses import CONSISTENCIES, Objective, one_hot, soft_dice
-from air_jax.transforms import warp
+from air_jax.transforms import warp, with_edges
 
 
 class TrainingTerms(NamedTuple):
@@ -18,11 +18,13 @@ class TrainingTerms(NamedTuple):
       labels: the labels in them that count.
       consistencies: names in `CONSISTENCIES` and their weights. With any, both directions are predicted, and their
         objectives and overlaps averaged.
+      edges: whether the objective sees the images' edges as channels of their own, see `air_jax.transforms.with_edges`.
     """
 
     soft_dice: float = 0.0
     labels: tuple[int, ...] = ()
     consistencies: tuple[tuple[str, float], ...] = ()
+    edges: bool = False
 
 
 NO_TERMS = TrainingTerms()
@@ -41,7 +43,9 @@ def pair_loss(
     """
 
     def one_way(pair, displacement):
-        loss, parts = objective(pair.fixed, warp(pair.moving, displacement), displacement)
+        images = pair.fixed, pair.moving
+        fixed, moving = map(with_edges, images) if terms.edges else images
+        loss, parts = objective(fixed, warp(moving, displacement), displacement)
         if terms.soft_dice:
             fixed, moving = (one_hot(labels, terms.labels) for labels in (pair.fixed_labels, pair.moving_labels))
             parts["soft_dice"] = soft_dice(fixed, warp(moving, displacement))

@@ -228,5 +228,5 @@ def load(workdir: str | Path) -> Registration:
         step,
         configs.objective(config, **changes),
         normalization=config.dataset.normalization,
-        refinement=Refinement(config.refine.field, config.refine.fluid_sigma, config.refine.edges),
+        refinement=Refinement(config.refine.field, config.refine.fluid_sigma, config.loss.get("edges", False)),
     )

@@ -29,7 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.downsampling = (4, 2, 2)
 
     config.loss.window = 5
+    config.loss.edges = True
     config.refine.fluid_sigma = 2.0
-    config.refine.edges = True
     config.eval.batch_size = 10
     return config

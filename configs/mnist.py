@@ -70,6 +70,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss = ml_collections.ConfigDict()
     config.loss.similarity = "mse"  # or "ncc", "lncc", "squared_lncc"; for other modalities "mi", "mind_ssc"
     config.loss.window = 0  # pixels, odd; of "lncc" and "squared_lncc". 0: their own, 9
+    config.loss.edges = False  # True: the images' edges count as a channel of their own
     config.loss.mse = 0.0  # weight of the mean squared difference beside another similarity
     config.loss.diffusion = 0.0  # weight of the diffusion regularizer; the paper has none
     config.loss.folding = 0.0  # weight of the folding penalty
@@ -81,7 +82,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.refine = ml_collections.ConfigDict()
     config.refine.field = "control_grid"  # what refinement moves: also "velocity", or "dense" for larger images
     config.refine.fluid_sigma = 3.0  # of "dense": pixels over which its updates are smoothed
-    config.refine.edges = False  # True: the images' edges count as a channel of their own
     config.refine.num_steps = 0  # more: test pairs are scored after so many steps of refinement, too
 
     config.eval = ml_collections.ConfigDict()

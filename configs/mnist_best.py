@@ -41,6 +41,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.relative_radius = 6
     config.model.self_attention = False  # True: among the patches of one image, too
     config.model.dropout = 0.0
+    config.model.forces = False  # True: steps follow the forces between intensities, too
+    config.model.edges = False  # True: forces are of the images' edges as well
     config.model.flash_attention = False  # True: for many tokens; never holds all weights in memory
     config.model.remat = False  # True: less memory, more time
     config.model.dtype = "float32"

@@ -11,7 +11,7 @@ from air_jax.data.pairs import Pair
 from air_jax.errors import UserError
 from air_jax.losses import inverse_consistency, make_objective
 from air_jax.pair_loss import NO_TERMS, TrainingTerms, pair_loss
-from air_jax.transforms import warp
+from air_jax.transforms import warp, with_edges
 
 RNG = np.random.default_rng(0)
 OBJECTIVE = make_objective("mse", diffusion=0.5)
@@ -93,3 +93,13 @@ def test_mistakes_are_told_in_one_line(digits_config, key, value, message):
     digits_config.update_from_flattened_dict({key: value})
     with pytest.raises(UserError, match=message):
         configs.check(digits_config)
+
+
+def test_edges_are_warped_with_the_image():
+    given = pair()
+    displacement = predict(given.fixed, given.moving)
+    fixed, moving = with_edges(given.fixed), with_edges(given.moving)
+    expected, _ = OBJECTIVE(fixed, warp(moving, displacement), displacement)
+    loss, _ = pair_loss(predict, OBJECTIVE, TrainingTerms(edges=True), given)
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    assert np.all(loss != pair_loss(predict, OBJECTIVE, NO_TERMS, given)[0])

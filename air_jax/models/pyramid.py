@@ -8,15 +8,18 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.models.attention import PRE_NORM_KERNEL_INIT
+from air_jax.models.forces import SIGMAS, forces, normalize_locally
 from air_jax.models.inputs import check_pair, crop, pad_to_multiple
-from air_jax.models.patches import overlapping_patches, unpatchify
+from air_jax.models.patches import overlapping_patches, patchify, unpatchify
 from air_jax.models.positions import position_table
 from air_jax.models.transformer import Stack
-from air_jax.transforms import bspline, compose, control_shape, resize, shrink, warp
+from air_jax.transforms import bspline, compose, control_shape, resize, shrink, warp, with_edges
 
 # A cubic B-spline displacement whose control vectors have components below this many control spacings is one-to-one
 # (Choi & Lee 2000, section 4: 1 / 2.046 in 2-D and 1 / 2.479 in 3-D).
 INJECTIVITY_BOUND = {2: 0.48, 3: 0.40}
+# How far tokens follow the forces of each smoothing at most; half of it before training.
+LONGEST_STRIDE = 2.5
 
 
 class Level(nn.Module):
@@ -24,6 +27,7 @@ class Level(nn.Module):
 
     Each step warps the moving image with what is known so far, lets the decoder compare its patches with the memory of
     the fixed image, and composes the displacement with the small one-to-one B-spline displacement that it predicts.
+    With `forces`, each token also says how far its neighbourhood follows what the intensities pull at.
 
     Attributes:
       stride: voxels between patches, along every axis.
@@ -32,6 +36,8 @@ class Level(nn.Module):
       num_steps: steps, all with the same weights.
       width: token width.
       encoder_depth, decoder_depth, block, remat: number of blocks and what they are made of, see `Stack`.
+      forces: see `PyramidAiR`.
+      read_channels: the first channels of the images, which patches are read from; forces are of all.
     """
 
     stride: int
@@ -43,6 +49,8 @@ class Level(nn.Module):
     decoder_depth: int
     block: dict[str, Any]
     remat: bool
+    forces: bool
+    read_channels: int
 
     @nn.compact
     def __call__(
@@ -54,13 +62,17 @@ class Level(nn.Module):
         embed = nn.Dense(self.width, dtype=dtype, kernel_init=PRE_NORM_KERNEL_INIT, name="patch_embedding")
         encoder = Stack(self.encoder_depth, False, self.block, self.remat, name="encoder")
         decoder = Stack(self.decoder_depth, False, self.block, self.remat, name="decoder")
-        # Zero, so that training starts from the identity; float32, for coordinates.
         points = self.stride // self.spacing
         features = points**num_axes * num_axes
-        head = nn.Dense(features, dtype=jnp.float32, kernel_init=nn.initializers.zeros_init(), name="head")
+        num_gates = len(SIGMAS) if self.forces else 0
+        # Zero, so that training starts from the identity, or from the forces alone; float32, for coordinates.
+        head = nn.Dense(
+            features + num_gates, dtype=jnp.float32, kernel_init=nn.initializers.zeros_init(), name="head"
+        )
 
         def embedded_patches(image):
-            return embed(overlapping_patches(pad_to_multiple(image, stride), stride, (self.patch_size,) * num_axes))
+            image = pad_to_multiple(image[..., : self.read_channels], stride)
+            return embed(overlapping_patches(image, stride, (self.patch_size,) * num_axes))
 
         fixed_patches = embedded_patches(fixed)
         batch, *token_grid, _ = fixed_patches.shape
@@ -70,18 +82,37 @@ class Level(nn.Module):
             return (patches + position).reshape(batch, -1, self.width)
 
         memory, encoder_out = encoder(tokens(fixed_patches), token_grid=token_grid, deterministic=deterministic)
-        spacing = (self.spacing,) * num_axes
-        needed = control_shape(fixed.shape[1:-1], spacing)
+        shape, spacing = fixed.shape[1:-1], (self.spacing,) * num_axes
         bound = INJECTIVITY_BOUND[num_axes] * self.spacing
+
+        def splines(values, points, spacing):
+            """B-splines whose control values the tokens hold, `[B, T, points**N * F]`, at every voxel `[B, *S, F]`."""
+            control = unpatchify(values.reshape(batch, *token_grid, -1), (points,) * num_axes)
+            # Padding to whole patches may add control points that no voxel of the image needs.
+            return bspline(crop(control, control_shape(shape, spacing)), spacing, shape)
+
+        if self.forces:
+            target = normalize_locally(fixed)
+            embed_forces = nn.Dense(self.width, use_bias=False, dtype=dtype, name="force_embedding")
         for _ in range(self.num_steps):
             read = warp(moving, displacement)
+            if self.forces:
+                # What a step looks at is taken as given, as in RAFT (Teed & Deng 2020, section 3.3).
+                read = jax.lax.stop_gradient(read)
+                pulls = jax.lax.stop_gradient(forces(target, normalize_locally(read)))
+                felt = patchify(pad_to_multiple(pulls[-1], stride), stride)
+                patches = embedded_patches(read) + embed_forces(felt)
+            else:
+                patches = embedded_patches(read)
             decoded, decoder_out = decoder(
-                tokens(embedded_patches(read)), memory, token_grid=token_grid, deterministic=deterministic
+                tokens(patches), memory, token_grid=token_grid, deterministic=deterministic
             )
-            # Padding to whole patches may add control points that no voxel of the image needs.
-            control = unpatchify(head(decoded).reshape(batch, *token_grid, features), (points,) * num_axes)
-            control = bound * jnp.tanh(crop(control, needed) / bound)
-            displacement = compose(displacement, bspline(control, spacing, fixed.shape[1:-1]))
+            predicted = head(decoded)
+            step = splines(bound * jnp.tanh(predicted[..., :features] / bound), points, spacing)
+            if self.forces:
+                gates = splines(LONGEST_STRIDE * nn.sigmoid(predicted[..., features:]), 1, stride)
+                step += sum(gates[..., k, None] * pull for k, pull in enumerate(pulls))
+            displacement = compose(displacement, step)
         out = dict(encoder=encoder_out, decoder=decoder_out, read=read, token_grid=tuple(token_grid), patch_size=stride)
         return displacement, out
 
@@ -93,6 +124,10 @@ class PyramidAiR(nn.Module):
     encoder's memory, and a linear head turns its tokens into deformation features; there is no convolutional network.
     New are the levels, the warping between steps, the overlap of patches, the relative position bias, and that
     displacements are composed from small one-to-one B-splines instead of predicted whole. 2-D and 3-D, any size.
+
+    With `forces`, steps are also made of what an optimiser would do next: the forces of demons between the locally
+    normalised images (`air_jax.models.forces`), which each token follows as far as it has learned to. The untrained
+    network then is a demons registration with few steps, and training, which is short, improves on it.
 
     Attributes:
       stride, patch_size, spacing, num_steps: one number a level, coarse to fine, see `Level`.
@@ -106,6 +141,8 @@ class PyramidAiR(nn.Module):
       relative_radius: patches at which the relative position bias stops distinguishing offsets; None for no bias.
       self_attention: False leaves only the attention between the images, of each moving patch to the fixed ones.
       dropout: dropout rate.
+      forces: whether steps follow the forces between intensities, too.
+      edges: whether forces are of the images' edges as well, see `air_jax.transforms.with_edges`.
       flash_attention: memory that grows with the number of tokens, not with its square, see `MultiHeadAttention`;
         `out` has no attention weights then.
       remat: less memory for more time, see `Stack`.
@@ -125,6 +162,8 @@ class PyramidAiR(nn.Module):
     relative_radius: int | None = 6
     self_attention: bool = False
     dropout: float = 0.0
+    forces: bool = False
+    edges: bool = False
     flash_attention: bool = False
     remat: bool = False
     dtype: Any = jnp.float32
@@ -165,13 +204,23 @@ class PyramidAiR(nn.Module):
             relative_radius=self.relative_radius,
             dtype=self.dtype,
         )
-        shape = fixed.shape[1:-1]
+        shape, channels = fixed.shape[1:-1], fixed.shape[-1]
+        if self.edges:
+            fixed, moving = with_edges(fixed), with_edges(moving)
         displacement = jnp.zeros((*fixed.shape[:-1], num_axes), jnp.float32)
         displacements = []
         for index, (level, factor) in enumerate(zip(levels, self.downsampling or (1,) * len(levels), strict=True)):
             grid = tuple(-(-size // factor) for size in shape)
             displacement, out = Level(
-                *level, self.width, self.encoder_depth, self.decoder_depth, block, self.remat, name=f"level_{index}"
+                *level,
+                self.width,
+                self.encoder_depth,
+                self.decoder_depth,
+                block,
+                self.remat,
+                self.forces,
+                channels,
+                name=f"level_{index}",
             )(shrink(fixed, grid), shrink(moving, grid), _on_grid(displacement, grid), deterministic=deterministic)
             displacements.append(_on_grid(displacement, shape))
         return displacements[-1], out | dict(displacements=displacements)

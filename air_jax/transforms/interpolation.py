@@ -44,6 +44,8 @@ def interpolate(volumes: jax.Array, displacement: jax.Array, mode: str) -> jax.A
 
     Differentiable in both, to any order. `mode` is one of `MODES`, see `air_jax.warp`.
     """
+    # Fused into the gather, what makes the two would be computed anew for every corner.
+    volumes, displacement = jax.lax.optimization_barrier((volumes, displacement))
     return _gather(volumes, displacement, axis_sets=((),), mode=mode)[0]
 
 

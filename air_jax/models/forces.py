@@ -1,0 +1,51 @@
+"""Where the intensities of a pair pull each voxel: the forces of demons, between locally normalised images."""
+
+import jax
+import jax.numpy as jnp
+
+from air_jax.transforms import smooth
+
+WINDOW_SIGMA = 1.0  # of the Gaussian windows that images are normalised in, in voxels
+CONTRAST_FLOOR = 0.02  # windows with less contrast, in images of [0, 1], are taken for flat
+FLATNESS = 0.01  # voxels without slope and difference have no force
+SIGMAS = (1.0, 2.0)  # what forces are smoothed by, in voxels
+
+
+def normalize_locally(image: jax.Array) -> jax.Array:
+    """An image whose brightness and contrast are the same everywhere: `[B, *S, C]` in [0, 1] to `[B, *S, C]`.
+
+    Each voxel minus the mean of the Gaussian window around it, over the window's standard deviation (as in the local
+    correlation of Cachier & Pennec 2000).
+    """
+    # Centred first, because the mean square minus the squared mean loses the digits that the two have in common.
+    image = image - jnp.mean(image, axis=tuple(range(1, image.ndim - 1)), keepdims=True)
+    mean, mean_square = jnp.split(
+        smooth(jnp.concatenate([image, jnp.square(image)], axis=-1), WINDOW_SIGMA), 2, axis=-1
+    )
+    variance = mean_square - jnp.square(mean)
+    return (image - mean) * jax.lax.rsqrt(jnp.maximum(variance, CONTRAST_FLOOR**2))
+
+
+def forces(fixed: jax.Array, warped: jax.Array) -> list[jax.Array]:
+    """Small displacements, voxel by voxel, that bring the intensities of `warped` closer to those of `fixed`.
+
+    Thirion's (1998, equation 4), with the slope of the warped image, so that they compose with the displacement so far;
+    a voxel moves by half a voxel at most. Several channels count together.
+
+    Args:
+      fixed, warped: `[B, *S, C]`, see `normalize_locally`.
+
+    Returns:
+      `[B, *S, N]`, in voxels, for each of `SIGMAS`: smoothed by it.
+    """
+    num_axes = fixed.ndim - 2
+    difference = fixed - warped
+    slopes = jnp.gradient(warped, axis=tuple(range(1, num_axes + 1)))
+    size = sum(jnp.sum(jnp.square(values), axis=-1, keepdims=True) for values in (difference, *slopes)) + FLATNESS
+    pull = [jnp.sum(difference * slope, axis=-1, keepdims=True) for slope in slopes]
+    force = jnp.concatenate(pull, axis=-1) / size
+    smoothed, reached = [], 0.0
+    for sigma in SIGMAS:  # Gaussians add up in their squares
+        force, reached = smooth(force, (sigma**2 - reached**2) ** 0.5), sigma
+        smoothed.append(force)
+    return smoothed

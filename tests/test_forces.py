@@ -1,0 +1,129 @@
+"""The forces that steps follow, against NumPy and SciPy, and what the network makes of them before any training."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from air_jax import warp
+from air_jax.models import PyramidAiR
+from air_jax.models.forces import CONTRAST_FLOOR, FLATNESS, SIGMAS, WINDOW_SIGMA, forces, normalize_locally
+from air_jax.transforms import jacobian_determinant
+
+RNG = np.random.default_rng(0)
+SHAPES = [(14, 17), (9, 12, 10)]
+
+
+def blurred(image, sigma):
+    """`[*S]`, smoothed as `air_jax.transforms.smooth` does."""
+    return gaussian_filter(np.float64(image), sigma, mode="nearest", truncate=3.0)
+
+
+def images(shape, channels=1):
+    """Two smooth images `[2, 1, *S, C]` in [0, 1]."""
+    noise = RNG.random((2, channels, *shape))
+    smooth = np.stack([[gaussian_filter(channel, 1.5) for channel in image] for image in noise])
+    smooth = (smooth - smooth.min()) / np.ptp(smooth)
+    return jnp.asarray(np.moveaxis(smooth, 1, -1)[:, None], jnp.float32)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_local_normalization(shape):
+    image, _ = images(shape)
+    flat = np.float64(image[0, ..., 0])
+    mean = blurred(flat, WINDOW_SIGMA)
+    deviation = np.sqrt(np.maximum(blurred(flat**2, WINDOW_SIGMA) - mean**2, CONTRAST_FLOOR**2))
+    np.testing.assert_allclose(normalize_locally(image)[0, ..., 0], (flat - mean) / deviation, atol=2e-3)
+
+
+def test_local_normalization_sees_no_brightness_and_no_contrast():
+    image = jnp.asarray(RNG.random((1, 12, 13, 1)), jnp.float32)  # noise: all of its windows have contrast
+    np.testing.assert_allclose(normalize_locally(0.5 * image + 0.3), normalize_locally(image), atol=1e-3)
+    np.testing.assert_allclose(normalize_locally(jnp.full((1, 12, 13, 1), 0.7)), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_forces_are_those_of_demons(shape, channels):
+    fixed, warped = images(shape, channels)
+    num_axes = len(shape)
+    f, w = np.float64(fixed[0]), np.float64(warped[0])
+    slope = np.stack(np.gradient(w, axis=tuple(range(num_axes))), axis=-1)  # [*S, C, N]
+    difference = f - w
+    below = (slope**2).sum((-2, -1)) + (difference**2).sum(-1) + FLATNESS
+    force = (difference[..., None] * slope).sum(-2) / below[..., None]
+    assert np.linalg.norm(force, axis=-1).max() <= 0.5
+    found = forces(fixed, warped)
+    assert len(found) == len(SIGMAS)
+    narrow, wide = SIGMAS
+    for further, smoothed in zip((narrow, (wide**2 - narrow**2) ** 0.5), found, strict=True):
+        force = np.stack([blurred(force[..., axis], further) for axis in range(num_axes)], axis=-1)
+        np.testing.assert_allclose(smoothed[0], force, atol=1e-3)  # cut off a voxel apart
+
+
+def test_equal_images_and_flat_ones_have_no_forces():
+    image, other = images((10, 11))
+    flat = jnp.zeros_like(image)
+    for pair in ((image, image), (other, flat), (flat, flat)):
+        for force in forces(*pair):
+            np.testing.assert_array_equal(force, 0)
+
+
+def blobs(shape, shift):
+    """A pair of Gaussian blobs `[1, *S, 1]`, the fixed one `shift` voxels further along the first axis."""
+    places = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    centre = (np.asarray(shape) - 1) / 2
+
+    def blob(offset):
+        distance = places - centre - offset * np.eye(len(shape))[0]
+        return jnp.asarray(np.exp(-0.5 * (distance**2).sum(-1) / 3**2)[None, ..., None], jnp.float32)
+
+    return blob(shift), blob(0)
+
+
+def small(shape, **options):
+    model = PyramidAiR(
+        stride=(4, 4), patch_size=(12, 4), spacing=(4, 2), num_steps=(4, 4), downsampling=(2, 1), width=16, **options
+    )
+    fixed, moving = blobs(shape, 3)
+    return model, jax.jit(model.init)(jax.random.key(0), fixed, moving), fixed, moving
+
+
+@pytest.mark.parametrize("edges", [False, True])
+@pytest.mark.parametrize("shape", [(26, 24), (18, 16, 17)])
+def test_the_untrained_network_registers_by_forces(shape, edges):
+    model, variables, fixed, moving = small(shape, forces=True, edges=edges)
+    displacement, out = jax.jit(model.apply)(variables, fixed, moving)
+    assert out["read"].shape[1:-1] == shape
+    before, after = (float(jnp.mean(jnp.square(image - fixed))) for image in (moving, warp(moving, displacement)))
+    assert after < 0.1 * before
+    # The pull-back field points from the fixed blob back to the moving one.
+    centre = tuple(size // 2 for size in shape)
+    assert displacement[(0, *centre)][0] < -1.5
+    assert jnp.min(jacobian_determinant(displacement)) > 0
+
+
+def test_without_forces_the_untrained_network_moves_nothing():
+    model, variables, fixed, moving = small((26, 24))
+    np.testing.assert_array_equal(model.apply(variables, fixed, moving)[0], 0)
+
+
+def test_the_derivative_of_one_step_is_exact():
+    """Of several it is not: what a step looks at is taken as given."""
+    fixed, moving = blobs((26, 24), 3)
+    model = PyramidAiR(stride=(4,), patch_size=(12,), spacing=(2,), num_steps=(1,), width=16, forces=True)
+    params = jax.jit(model.init)(jax.random.key(0), fixed, moving)["params"]
+    noise = iter(jax.random.split(jax.random.key(1), 100))
+    params, direction = (
+        jax.tree.map(lambda p: p * keep + 0.1 * jax.random.normal(next(noise), p.shape), params) for keep in (1, 0)
+    )
+
+    @jax.jit
+    def loss(length):
+        moved = jax.tree.map(lambda p, d: p + length * d, params, direction)
+        return jnp.mean(jnp.square(warp(moving, model.apply({"params": moved}, fixed, moving)[0]) - fixed))
+
+    step = 1e-2
+    slope = (loss(step) - loss(-step)) / (2 * step)
+    np.testing.assert_allclose(jax.grad(loss)(0.0), slope, rtol=0.02)
