@@ -15,17 +15,13 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
     config = runpy.run_path(str(Path(__file__).with_name("volumes.py")))["get_config"]()
-    config.num_train_steps = 1_200
+    config.num_train_steps = 450
     config.batch_size = 2
-    config.log_every = 40
-    config.eval_every = 400
+    config.log_every = 25
+    config.eval_every = 150
     config.dataset.normalization = "range"
     config.dataset.train_fraction = 0.75
     config.dataset.num_validation = 2
-
-    config.augmentation.flip = True
-    config.augmentation.rotation = 10.0
-    config.augmentation.scale = 0.1
 
     config.loss.window = 5
     config.eval.batch_size = 2

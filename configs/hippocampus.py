@@ -15,18 +15,17 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
     config = runpy.run_path(str(Path(__file__).with_name("volumes.py")))["get_config"]()
-    config.num_train_steps = 4_000
+    config.num_train_steps = 300
     config.batch_size = 4
-    config.learning_rate = 1.5e-3
+    config.learning_rate = 5e-4
     config.clip_norm = 0.5
-    config.log_every = 50
-    config.eval_every = 500
+    config.log_every = 25
+    config.eval_every = 50
     config.dataset.normalization = "foreground"
     config.dataset.num_validation = 10
 
-    config.model.spacing = (2, 2, 1)
-    config.model.num_steps = (2, 3, 3)
-    config.model.downsampling = (4, 2, 2)
+    config.model.num_steps = (4, 4, 6)
+    config.model.edges = True
 
     config.loss.window = 5
     config.loss.edges = True

@@ -19,6 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_train_steps = 4_000
     config.batch_size = 2
     config.learning_rate = 1e-3
+    config.warmup_steps = 20
     config.clip_norm = 1.0
     config.log_every = 50
     config.eval_every = 500
@@ -27,17 +28,18 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.normalization = "percentile"
     config.dataset.num_validation = 2
 
-    # Patches of 12 voxels every 4, on grids of 4 and 2 times larger voxels, which take 1/64 and 1/8 of the time.
-    config.model.stride = (4, 4, 4)
-    config.model.patch_size = (12, 12, 12)
-    config.model.spacing = (2, 2, 1)
-    config.model.num_steps = (2, 2, 2)
-    config.model.downsampling = (4, 2, 2)
+    # On grids of 4, 2 and 1 times the voxels; patches are 8 voxels apart on the last, for as many tokens as before it.
+    config.model.stride = (4, 4, 8)
+    config.model.patch_size = (12, 12, 8)
+    config.model.spacing = (2, 2, 2)
+    config.model.num_steps = (4, 4, 4)
+    config.model.downsampling = (4, 2, 1)
     config.model.relative_radius = 4
+    config.model.forces = True
 
     config.loss.similarity = "lncc"
     config.loss.folding = 0.0
-    config.loss.diffusion = 0.3
+    config.loss.diffusion = 0.1
 
     config.refine.field = "dense"
     config.refine.num_steps = 180

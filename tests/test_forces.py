@@ -114,10 +114,12 @@ def test_the_derivative_of_one_step_is_exact():
     fixed, moving = blobs((26, 24), 3)
     model = PyramidAiR(stride=(4,), patch_size=(12,), spacing=(2,), num_steps=(1,), width=16, forces=True)
     params = jax.jit(model.init)(jax.random.key(0), fixed, moving)["params"]
-    noise = iter(jax.random.split(jax.random.key(1), 100))
-    params, direction = (
-        jax.tree.map(lambda p: p * keep + 0.1 * jax.random.normal(next(noise), p.shape), params) for keep in (1, 0)
+    leaves, structure = jax.tree.flatten(params)
+    noise, direction = (
+        structure.unflatten([0.1 * jax.random.normal(jax.random.key(seed), leaf.shape) for leaf in leaves])
+        for seed in (1, 2)
     )
+    params = jax.tree.map(jnp.add, params, noise)
 
     @jax.jit
     def loss(length):

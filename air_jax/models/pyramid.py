@@ -66,9 +66,7 @@ class Level(nn.Module):
         features = points**num_axes * num_axes
         num_gates = len(SIGMAS) if self.forces else 0
         # Zero, so that training starts from the identity, or from the forces alone; float32, for coordinates.
-        head = nn.Dense(
-            features + num_gates, dtype=jnp.float32, kernel_init=nn.initializers.zeros_init(), name="head"
-        )
+        head = nn.Dense(features + num_gates, dtype=jnp.float32, kernel_init=nn.initializers.zeros_init(), name="head")
 
         def embedded_patches(image):
             image = pad_to_multiple(image[..., : self.read_channels], stride)
@@ -104,9 +102,7 @@ class Level(nn.Module):
                 patches = embedded_patches(read) + embed_forces(felt)
             else:
                 patches = embedded_patches(read)
-            decoded, decoder_out = decoder(
-                tokens(patches), memory, token_grid=token_grid, deterministic=deterministic
-            )
+            decoded, decoder_out = decoder(tokens(patches), memory, token_grid=token_grid, deterministic=deterministic)
             predicted = head(decoded)
             step = splines(bound * jnp.tanh(predicted[..., :features] / bound), points, spacing)
             if self.forces:
