@@ -141,8 +141,13 @@ def in_batches(register: Callable, batch_size: int, *images: np.ndarray) -> tupl
     return np.concatenate(displacements)[: len(images[0])], timing
 
 
-def network(workdir: Path, refine_steps: int, batch_size: int, *images: np.ndarray) -> tuple[np.ndarray, dict]:
+def network(
+    workdir: Path, trained: bool, refine_steps: int, batch_size: int, *images: np.ndarray
+) -> tuple[np.ndarray, dict]:
     registration = air_jax.load(workdir)
+    if not trained:
+        image = jnp.zeros((1, *registration.image_shape))
+        registration.params = jax.jit(registration.model.init)(jax.random.key(0), image, image)["params"]
     images = [np.stack([normalize(image, registration.normalization) for image in side]) for side in images]
 
     def register(fixed, moving):
@@ -186,9 +191,11 @@ def methods_of(name: str, arguments: argparse.Namespace) -> dict[str, tuple[Call
     methods["air_jax from zero"] = partial(in_batches, register, ours.batch_size), written
     for title, key in (("AiR", name), ("AiR with labels", f"{name}_labels")):
         if workdir := getattr(arguments, f"workdir_{key}", None):
-            for stage, steps in (("one pass", 0), ("refined", getattr(arguments, f"refine_steps_{name}"))):
+            stages = {"untrained": 0, "one pass": 0, "refined": getattr(arguments, f"refine_steps_{name}")}
+            for stage, steps in stages.items():
                 written = {"workdir": workdir.name, "refine_steps": steps, "batch_size": ours.batch_size}
-                methods[f"{title}, {stage}"] = partial(network, workdir, steps, ours.batch_size), written
+                run = partial(network, workdir, stage != "untrained", steps, ours.batch_size)
+                methods[f"{title}, {stage}"] = run, written
     return methods
 
 

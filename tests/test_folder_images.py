@@ -11,6 +11,7 @@ import air_jax
 from air_jax import io
 from air_jax.data import folder_images, load_dataset
 from air_jax.preprocess import normalize
+from air_jax.registration import Refinement
 from air_jax.train import train
 
 SHAPES = [(10, 12, 9), (12, 11, 10), (10, 12, 9), (11, 13, 8)]
@@ -96,7 +97,7 @@ def test_a_run_on_a_folder(folder, tmp_path):
     config.warmup_steps = 0
     config.model.update({"stride": (4,), "patch_size": (4,), "spacing": (4,), "num_steps": (1,), "width": 8})
     config.model.update({"num_heads": 2, "feed_forward": 8, "downsampling": (2,)})
-    config.loss.update({"soft_dice": 1.0, "gradient_inverse_consistency": 0.1, "folding": 0.0, "window": 3})
+    config.loss.update({"soft_dice": 1.0, "gradient_inverse_consistency": 0.1, "window": 3, "edges": True})
     config.refine.num_steps = 30
     report = train(config, tmp_path / "run")
     scores = report["listed_pairs"]
@@ -110,7 +111,7 @@ def test_a_run_on_a_folder(folder, tmp_path):
     expected = sum(weight * line[name] for name, weight in weights.items())
     np.testing.assert_allclose(line["loss"], expected, rtol=1e-5)
     assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} == {"curves.png", "registration.png"}
-    assert air_jax.load(tmp_path / "run").refinement.field == "dense"
+    assert air_jax.load(tmp_path / "run").refinement == Refinement("dense", config.refine.fluid_sigma, edges=True)
 
 
 def test_mistakes_are_told_in_one_line(folder):
