@@ -14,8 +14,9 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
     config = runpy.run_path(str(Path(__file__).with_name("volumes.py")))["get_config"]()
-    config.num_train_steps = 4_000
+    config.num_train_steps = 7_000
     config.batch_size = 8
+    config.warmup_steps = 200
     config.log_every = 100
     config.eval_every = 500
 
@@ -28,11 +29,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.augmentation.scale = 0.15
     config.augmentation.translation = 8.0
 
-    config.model.stride = (4, 4, 4, 8)
-    config.model.patch_size = (12, 12, 12, 24)
-    config.model.spacing = (2, 2, 2, 2)
-    config.model.num_steps = (3, 3, 3, 3)
-    config.model.downsampling = (8, 4, 2, 1)
+    # Forces, those of demons, overfit the similarity here: 0.887 in place of 0.898.
+    config.model.forces = False
+    config.model.stride = (4, 4, 4)
+    config.model.patch_size = (12, 12, 12)
+    config.model.spacing = (4, 2, 1)
+    config.model.num_steps = (2, 2, 2)
+    config.model.downsampling = (4, 2, 2)
 
     config.loss.window = 7
     config.loss.mse = 20.0

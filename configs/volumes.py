@@ -31,7 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
     # On grids of 4, 2 and 1 times the voxels; patches are 8 voxels apart on the last, for as many tokens as before it.
     config.model.stride = (4, 4, 8)
     config.model.patch_size = (12, 12, 8)
-    config.model.spacing = (2, 2, 2)
+    config.model.spacing = (4, 4, 8)
     config.model.num_steps = (4, 4, 4)
     config.model.downsampling = (4, 2, 1)
     config.model.relative_radius = 4

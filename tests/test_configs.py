@@ -49,7 +49,7 @@ def test_configs_of_real_sets_are_those_of_volumes(name):
         configs.check(config)
     config.dataset.name = "stack.npz"
     configs.check(config)
-    assert configs.build_model(config).forces
+    assert configs.build_model(config).relative_radius == 4
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("digits", "mnist", *REAL_SETS)])

@@ -9,6 +9,7 @@ WINDOW_SIGMA = 1.0  # of the Gaussian windows that images are normalised in, in 
 CONTRAST_FLOOR = 0.02  # windows with less contrast, in images of [0, 1], are taken for flat
 FLATNESS = 0.01  # voxels without slope and difference have no force
 SIGMAS = (1.0, 2.0)  # what forces are smoothed by, in voxels
+ELASTIC_SIGMA = 0.5  # what the whole displacement is smoothed by after each step that followed them, in voxels
 
 
 def normalize_locally(image: jax.Array) -> jax.Array:

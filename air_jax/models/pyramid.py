@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.models.attention import PRE_NORM_KERNEL_INIT
-from air_jax.models.forces import SIGMAS, forces, normalize_locally
+from air_jax.models.forces import ELASTIC_SIGMA, SIGMAS, forces, normalize_locally
 from air_jax.models.inputs import check_pair, crop, pad_to_multiple
 from air_jax.models.patches import overlapping_patches, patchify, unpatchify
 from air_jax.models.positions import position_table
 from air_jax.models.transformer import Stack
-from air_jax.transforms import bspline, compose, control_shape, resize, shrink, warp, with_edges
+from air_jax.transforms import bspline, compose, control_shape, resize, shrink, smooth, warp, with_edges
 
 # A cubic B-spline displacement whose control vectors have components below this many control spacings is one-to-one
 # (Choi & Lee 2000, section 4: 1 / 2.046 in 2-D and 1 / 2.479 in 3-D).
@@ -109,6 +109,8 @@ class Level(nn.Module):
                 gates = splines(LONGEST_STRIDE * nn.sigmoid(predicted[..., features:]), 1, stride)
                 step += sum(gates[..., k, None] * pull for k, pull in enumerate(pulls))
             displacement = compose(displacement, step)
+            if self.forces:
+                displacement = smooth(displacement, ELASTIC_SIGMA)
         out = dict(encoder=encoder_out, decoder=decoder_out, read=read, token_grid=tuple(token_grid), patch_size=stride)
         return displacement, out
 
