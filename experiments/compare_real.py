@@ -267,7 +267,7 @@ def main() -> None:
     for name in SETS:
         parser.add_argument(f"--workdir_{name}", type=Path, help="of a finished run")
         parser.add_argument(f"--refine_steps_{name}", type=int, default=OURS[name].refine_steps)
-    parser.add_argument("--workdir_hippocampus_labels", type=Path, help="of a run that was trained with labels")
+        parser.add_argument(f"--workdir_{name}_labels", type=Path, help="of a run that was trained with labels")
     arguments = parser.parse_args()
 
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(arguments.threads)  # read when the tools are imported

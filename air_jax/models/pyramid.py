@@ -124,8 +124,8 @@ class PyramidAiR(nn.Module):
     displacements are composed from small one-to-one B-splines instead of predicted whole. 2-D and 3-D, any size.
 
     With `forces`, steps are also made of what an optimiser would do next: the forces of demons between the locally
-    normalised images (`air_jax.models.forces`), which each token follows as far as it has learned to. The untrained
-    network then is a demons registration with few steps, and training, which is short, improves on it.
+    normalised images (`air_jax.models.forces`), which each token follows as far as it has learned to, and the field is
+    smoothed slightly after each. The untrained network then is a demons registration with few steps.
 
     Attributes:
       stride, patch_size, spacing, num_steps: one number a level, coarse to fine, see `Level`.
