@@ -33,7 +33,7 @@ _POSITIVE_KEYS = {
 }
 # They change how a run is computed, not what, so a run may be resumed with other values.
 _FREE_KEYS = {"compilation_cache", "streaming", "dataset.cache"}
-_FREE_KEYS |= {"refine.field", "refine.num_steps", "refine.fluid_sigma"}  # after training
+_FREE_KEYS |= {"refine.field", "refine.num_steps", "refine.fluid_sigma", "refine.elastic_sigma"}  # after training
 # Weights in the section `loss` that hold for training alone, and not for refinement.
 _TRAINING_LOSSES = ("soft_dice", *CONSISTENCIES)
 _REQUIRED_KEYS = _POSITIVE_KEYS | {
@@ -60,6 +60,7 @@ _REQUIRED_KEYS = _POSITIVE_KEYS | {
     "refine.field",
     "refine.num_steps",
     "refine.fluid_sigma",
+    "refine.elastic_sigma",
 }
 
 
@@ -80,7 +81,9 @@ def check(config: ConfigDict) -> None:
         require(_get(config, key) > 0, key, "must be positive")
     require(config.dataset.pairs != "", "dataset.pairs", "must be all, atlas, frames or the path of a list")
     require(config.dataset.name != "", "dataset.name", "give the path of your images, a folder or a stack (.npz)")
-    for key in ("seed", "eval.pairs_seed", "warmup_steps", "clip_norm", "refine.num_steps", "refine.fluid_sigma"):
+    for key in ("seed", "eval.pairs_seed", "warmup_steps", "clip_norm"):
+        require(_get(config, key) >= 0, key, "must not be negative")
+    for key in ("refine.num_steps", "refine.fluid_sigma", "refine.elastic_sigma"):
         require(_get(config, key) >= 0, key, "must not be negative")
     require(
         config.eval_every % config.log_every == 0, "eval_every", f"must be a multiple of log_every ({config.log_every})"

@@ -201,6 +201,7 @@ def _levels(options: Options, registration: Registration | None, fixed: Side, mo
                 "num_steps": share,
                 "field": refinement.field,
                 "fluid_sigma": refinement.fluid_sigma,
+                "elastic_sigma": refinement.elastic_sigma,
                 "levels": (level,),
                 "voxel_size": fixed.volume.spacing,
                 "moving_voxel_size": moving.volume.spacing,

@@ -10,7 +10,7 @@ import numpy as np
 
 from air_jax.errors import UserError
 from air_jax.losses import Objective, Similarity, make_objective
-from air_jax.optimize import FLUID_SIGMA, refine
+from air_jax.optimize import ELASTIC_SIGMA, FLUID_SIGMA, refine
 from air_jax.preprocess import to_unit_range
 from air_jax.transforms import warp, with_edges
 
@@ -37,12 +37,13 @@ class Refinement(NamedTuple):
 
     Attributes:
       field: what is optimised, a key of `air_jax.optimize.FIELDS`.
-      fluid_sigma: how smooth the updates of a `dense` field are, see `air_jax.optimize.refine`.
+      fluid_sigma, elastic_sigma: how smooth a `dense` field and its updates are, see `air_jax.optimize.refine`.
       edges: whether the images' edges count as a channel of their own, see `air_jax.transforms.with_edges`.
     """
 
     field: str = "control_grid"
     fluid_sigma: float = FLUID_SIGMA
+    elastic_sigma: float = ELASTIC_SIGMA
     edges: bool = False
 
 
@@ -128,12 +129,10 @@ class Registration:
         Returns:
           `[B, *S, N]`.
         """
-        field, fluid_sigma, edges = self.refinement
-        if edges:
+        options = self.refinement._asdict()
+        if options.pop("edges"):
             fixed, moving = with_edges(fixed), with_edges(moving)
-        return refine(
-            self.objective, fixed, moving, displacement, num_steps=num_steps, field=field, fluid_sigma=fluid_sigma
-        )
+        return refine(self.objective, fixed, moving, displacement, num_steps=num_steps, **options)
 
     def _register_batch(self, params, fixed, moving):
         displacement, out = self.model.apply({"params": params}, fixed, moving)
@@ -180,6 +179,7 @@ def without_model(
     similarity: str | Similarity = "lncc",
     field: str = "dense",
     fluid_sigma: float = FLUID_SIGMA,
+    elastic_sigma: float = ELASTIC_SIGMA,
     edges: bool = False,
     refine_steps: int = STEPS_FROM_ZERO,
     **weights: float,
@@ -190,14 +190,14 @@ def without_model(
       num_axes: N, 2 or 3.
       channels: C of the images.
       similarity, **weights: see `air_jax.losses.make_objective`.
-      field, fluid_sigma, edges: see `Refinement`.
+      field, fluid_sigma, elastic_sigma, edges: see `Refinement`.
       refine_steps: steps of optimisation for each pair, unless `register` is told otherwise.
 
     Raises:
       KeyError: an unknown similarity or regularizer.
     """
     objective = make_objective(similarity, **weights)
-    refinement = Refinement(field, fluid_sigma, edges)
+    refinement = Refinement(field, fluid_sigma, elastic_sigma, edges)
     image_shape = (1,) * num_axes + (channels,)
     return Registration(_Identity(), {}, image_shape, 0, objective, refinement=refinement, refine_steps=refine_steps)
 
@@ -228,5 +228,10 @@ def load(workdir: str | Path) -> Registration:
         step,
         configs.objective(config, **changes),
         normalization=config.dataset.normalization,
-        refinement=Refinement(config.refine.field, config.refine.fluid_sigma, config.loss.get("edges", False)),
+        refinement=Refinement(
+            config.refine.field,
+            config.refine.fluid_sigma,
+            config.refine.elastic_sigma,
+            config.loss.get("edges", False),
+        ),
     )

@@ -24,5 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.num_validation = 2
 
     config.loss.window = 5
+    config.refine.fluid_sigma = 1.0
+    config.refine.elastic_sigma = 0.35
     config.eval.batch_size = 2
     return config

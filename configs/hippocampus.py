@@ -15,7 +15,7 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
     config = runpy.run_path(str(Path(__file__).with_name("volumes.py")))["get_config"]()
-    config.num_train_steps = 300
+    config.num_train_steps = 150
     config.batch_size = 4
     config.learning_rate = 5e-4
     config.clip_norm = 0.5

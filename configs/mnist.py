@@ -82,6 +82,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.refine = ml_collections.ConfigDict()
     config.refine.field = "control_grid"  # what refinement moves: also "velocity", or "dense" for larger images
     config.refine.fluid_sigma = 3.0  # of "dense": pixels over which its updates are smoothed
+    config.refine.elastic_sigma = 0.5  # and over which the whole field is, after each
     config.refine.num_steps = 0  # more: test pairs are scored after so many steps of refinement, too
 
     config.eval = ml_collections.ConfigDict()

@@ -212,3 +212,19 @@ def test_edges_are_the_size_of_the_gradient(shape):
     np.testing.assert_allclose(with_edges(jnp.asarray(image)), expected, atol=2e-3)  # that of the small number is 0.002
     flat = jax.grad(lambda image: with_edges(image).sum())(jnp.ones((1, *shape, 1)))
     assert np.isfinite(flat).all()
+
+
+@pytest.mark.parametrize("shape", [(20, 24), (12, 14, 10)])
+def test_less_elastic_smoothing_lets_a_dense_field_grow_rougher(shape):
+    fixed, moving = jnp.asarray(np.random.default_rng(0).random((2, 1, *shape, 1)), jnp.float32)
+    zero = jnp.zeros((1, *shape, len(shape)))
+
+    def roughness(elastic_sigma):
+        refined = refine(
+            make_objective("mse"), fixed, moving, zero, num_steps=20, field="dense", levels=((1, 1),), fluid_sigma=1.0,
+            elastic_sigma=elastic_sigma,
+        )  # fmt: skip
+        return sum(float(jnp.mean(jnp.square(jnp.diff(refined, axis=axis)))) for axis in range(1, len(shape) + 1))
+
+    smooth, usual, rough = map(roughness, (1.0, 0.5, 0.0))
+    assert 0 < smooth < usual < rough

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from air_jax.losses import Objective
-from air_jax.optimize.fields import FIELDS, FLUID_SIGMA, Field
+from air_jax.optimize.fields import ELASTIC_SIGMA, FIELDS, FLUID_SIGMA, Field
 from air_jax.optimize.levels import level_matrix, level_shape, shares, warp_between
 from air_jax.transforms import resize, shrink
 
@@ -32,6 +32,7 @@ def refine(
     moving_voxel_size: Sequence[float] | None = None,
     tolerance: float = 0.0,
     fluid_sigma: float = FLUID_SIGMA,
+    elastic_sigma: float = ELASTIC_SIGMA,
 ) -> jax.Array:
     """Continues from a displacement by gradient descent on the objective; from zero, it registers without a model.
 
@@ -57,6 +58,7 @@ def refine(
         was at the level's start.
       fluid_sigma: how smooth the updates of a `dense` field are: standard deviation of the Gaussian that smooths them,
         in the level's voxels. Less follows finer detail.
+      elastic_sigma: the same of the whole `dense` field, which is smoothed after each update. Less lets it get rougher.
 
     Returns:
       `[B, *S, N]`.
@@ -70,7 +72,17 @@ def refine(
         moving,
         displacement,
         matrix,
-        **_settings(displacement, num_steps, field, levels, voxel_size, moving_voxel_size, tolerance, fluid_sigma),
+        **_settings(
+            displacement,
+            num_steps,
+            field,
+            levels,
+            voxel_size,
+            moving_voxel_size,
+            tolerance,
+            fluid_sigma,
+            elastic_sigma,
+        ),
     )
 
 
@@ -91,6 +103,7 @@ def _settings(
     moving_voxel_size: Sequence[float] | None = None,
     tolerance: float = 0.0,
     fluid_sigma: float = FLUID_SIGMA,
+    elastic_sigma: float = ELASTIC_SIGMA,
 ) -> dict[str, Any]:
     """The static arguments of `_refine`, checked."""
     if field not in FIELDS:
@@ -106,13 +119,13 @@ def _settings(
         "levels": levels,
         "sizes": (voxel_size, moving_voxel_size),
         "tolerance": tolerance,
-        "fluid_sigma": float(fluid_sigma),
+        "sigmas": (float(fluid_sigma), float(elastic_sigma)),
     }
 
 
-@partial(jax.jit, static_argnames=("objective", "num_steps", "field", "levels", "sizes", "tolerance", "fluid_sigma"))
-def _refine(objective, fixed, moving, displacement, matrix, num_steps, field, levels, sizes, tolerance, fluid_sigma):
-    voxel_size, moving_voxel_size = sizes
+@partial(jax.jit, static_argnames=("objective", "num_steps", "field", "levels", "sizes", "tolerance", "sigmas"))
+def _refine(objective, fixed, moving, displacement, matrix, num_steps, field, levels, sizes, tolerance, sigmas):
+    (voxel_size, moving_voxel_size), (fluid_sigma, elastic_sigma) = sizes, sigmas
     shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
     for (factor, spacing), share in zip(levels, shares(num_steps, len(levels)), strict=True):
         if not share:
@@ -125,7 +138,8 @@ def _refine(objective, fixed, moving, displacement, matrix, num_steps, field, le
         lengths = tuple(size * old / new for size, old, new in zip(voxel_size, shape, coarse, strict=True))
         start = displacement if coarse == shape else resize(displacement, coarse)
         optimizer = field.optimizer(lengths, fluid_sigma)
-        end = _descend(objective, *images, start, between, share, field, optimizer, spacing, lengths, tolerance)
+        elastic = tuple(elastic_sigma * min(lengths) / size for size in lengths)
+        end = _descend(objective, *images, start, between, share, field, optimizer, spacing, elastic, tolerance)
         # Only the change is taken to the finer grid, so that details of where we started stay.
         displacement = end if coarse == shape else displacement + resize(end - start, shape)
     return displacement
@@ -141,7 +155,7 @@ def _descend(
     field: Field,
     optimizer: optax.GradientTransformation,
     spacing: int,
-    voxel_size: Sequence[float],
+    elastic: Sequence[float],
     tolerance: float,
 ) -> jax.Array:
     """Descends on one level's grid, pair by pair until it has converged, at most `num_steps` steps."""
@@ -163,7 +177,7 @@ def _descend(
             (parameters, _), _ = step(carry, None)
         else:
             (parameters, _), _ = jax.lax.scan(step, carry, length=num_steps)
-        return field.accept(start, parameters, spacing, voxel_size, length)
+        return field.accept(start, parameters, spacing, elastic, length)
 
     def run(displacement, num_steps, length):
         rounds, rest = divmod(num_steps, field.steps)

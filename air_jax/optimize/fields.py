@@ -10,7 +10,7 @@ import optax
 from air_jax.transforms import bspline, compose, control_shape, exponential, smooth
 
 FLUID_SIGMA = 3.0  # of a dense update where nothing else is said, in voxels
-ELASTIC_SIGMA = 0.5  # of the whole dense displacement, after each update
+ELASTIC_SIGMA = 0.5  # of the whole dense displacement, after each update, where nothing else is said
 NUM_SQUARINGS = 4  # of the small velocities of one round
 
 Shape = tuple[int, ...]
@@ -27,7 +27,7 @@ class Field(NamedTuple):
       shape: of the parameters' spatial axes, given the image's and the spacing.
       trial: `(start, parameters, spacing)` to the displacement that is differentiated.
       accept: the same, when a round ends, for steps of `length` `[B, 1, ...]`, a share of the full one:
-        `(start, parameters, spacing, voxel_size, length)`.
+        `(start, parameters, spacing, elastic, length)`, with what a dense displacement is smoothed by, `[N]` in voxels.
     """
 
     levels: tuple[tuple[int, int], ...]
@@ -59,22 +59,19 @@ def fluid(voxel_size: Sequence[float], fluid_sigma: float, longest: float = 0.5)
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _smoothed(start, parameters, spacing, voxel_size, length):
+def _smoothed(start, parameters, spacing, elastic, length):
     del spacing
-    sigma = tuple(ELASTIC_SIGMA * min(voxel_size) / size for size in voxel_size)
     composed = compose(start, parameters)
     # Shorter steps are smoothed less, so that the two come to rest at the same place.
-    return composed + length * (smooth(composed, sigma) - composed)
+    return composed + length * (smooth(composed, elastic) - composed)
 
 
-def _bspline(start, control, spacing, voxel_size=None, length=None):
-    del voxel_size, length
+def _bspline(start, control, spacing, *_):
     shape = start.shape[1:-1]
     return compose(start, bspline(control, (spacing,) * len(shape), shape))
 
 
-def _velocity(start, control, spacing, voxel_size=None, length=None):
-    del voxel_size, length
+def _velocity(start, control, spacing, *_):
     shape = start.shape[1:-1]
     return compose(start, exponential(bspline(control, (spacing,) * len(shape), shape), NUM_SQUARINGS))
 
