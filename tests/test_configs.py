@@ -39,7 +39,7 @@ def test_all_configs_are_seen():
 
 
 # Those that differ from volumes.py in numbers alone.
-REAL_SETS = ("brains", "cardiac", "hippocampus")
+REAL_SETS = ("brains", "cardiac", "hippocampus", "hippocampus_labels")
 
 
 @pytest.mark.parametrize("name", REAL_SETS)
