@@ -1,9 +1,9 @@
-"""AiR on hippocampus MR, trained with the labels of the training subjects as well; registers without any.
+"""AiR on hippocampus MR, trained with labels of the training subjects, too.
 
   python -m air_jax.main --config=configs/hippocampus_labels.py --config.dataset.name=hippocampus_48x64x48.npz
 
-Expected, in 35 minutes of CPU time: Dice of labels 0.770 on 100 validation pairs (0.564 before), and still rising. More in
-experiments/README.md.
+Expected, in 35 minutes of CPU time: Dice of labels 0.770 on 100 validation pairs (0.564 before), and still rising. More
+in experiments/README.md.
 """
 
 import runpy
