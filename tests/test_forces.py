@@ -126,6 +126,6 @@ def test_the_derivative_of_one_step_is_exact():
         moved = jax.tree.map(lambda p, d: p + length * d, params, direction)
         return jnp.mean(jnp.square(warp(moving, model.apply({"params": moved}, fixed, moving)[0]) - fixed))
 
-    step = 1e-2
+    step = 1e-3  # linear sampling has kinks
     slope = (loss(step) - loss(-step)) / (2 * step)
     np.testing.assert_allclose(jax.grad(loss)(0.0), slope, rtol=0.02)
