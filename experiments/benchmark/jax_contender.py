@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from air_jax import config as configs
 from air_jax import warp
 from air_jax.parallel import all_devices, use_cores
+from air_jax.summary import count_flops
 from configs import mnist
 from experiments.benchmark import training
 from experiments.benchmark.works import STEPS_A_CALL, inference_images, train_images, warp_inputs
@@ -48,8 +49,7 @@ def train(batch_size: int) -> Prepared:
 
     # Of a few pairs, in which nothing loops: XLA counts a loop's body once.
     batch = jnp.zeros((FEW_PAIRS, *images.shape[1:]))
-    flops = batch_size / FEW_PAIRS * _flops(jax.value_and_grad(loss), params, batch, batch)
-    return call, {"flops": STEPS_A_CALL * flops}
+    return call, _cost(STEPS_A_CALL * batch_size / FEW_PAIRS, jax.value_and_grad(loss), params, batch, batch)
 
 
 def inference() -> Prepared:
@@ -64,8 +64,7 @@ def inference() -> Prepared:
         return displacement, warp(moving, displacement)
 
     compiled = jax.jit(register)
-    flops = _flops(register, params, fixed, moving)
-    return lambda: jax.block_until_ready(compiled(params, fixed, moving)), {"flops": flops}
+    return lambda: jax.block_until_ready(compiled(params, fixed, moving)), _cost(1, register, params, fixed, moving)
 
 
 def warping(count: int, kind: str, shape: tuple[int, ...]) -> Prepared:
@@ -89,6 +88,6 @@ def _value_and_vjp(function, argument, cotangent):
     return value, vjp(cotangent)
 
 
-def _flops(function: Callable, *arguments: Any) -> float:
-    """As XLA counts them before it optimises."""
-    return jax.jit(function).lower(*arguments).cost_analysis()["flops"]
+def _cost(times: float, function: Callable, *arguments: Any) -> dict[str, float]:
+    flops = count_flops(function, *arguments)
+    return {} if flops is None else {"flops": times * flops}
