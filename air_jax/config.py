@@ -35,7 +35,7 @@ _POSITIVE_KEYS = {
 _FREE_KEYS = {"compilation_cache", "streaming", "dataset.cache"}
 _FREE_KEYS |= {"refine.field", "refine.num_steps", "refine.fluid_sigma", "refine.elastic_sigma"}  # after training
 # Weights in the section `loss` that hold for training alone, and not for refinement.
-_TRAINING_LOSSES = ("soft_dice", *CONSISTENCIES)
+_TRAINING_LOSSES = ("soft_dice", "segmentation", *CONSISTENCIES)
 _REQUIRED_KEYS = _POSITIVE_KEYS | {
     "seed",
     "compilation_cache",
@@ -130,7 +130,14 @@ def _check_loss(config: ConfigDict, require: Any) -> None:
         except ValueError:
             require(False, "loss.window", f"{config.loss.similarity} has no windows; set it to 0")
     if config.deformation.amplitude:
-        require(not config.loss.get("soft_dice"), "loss.soft_dice", "artificially deformed images have no labels")
+        for key in ("soft_dice", "segmentation"):
+            require(not config.loss.get(key), f"loss.{key}", "artificially deformed images have no labels")
+    segments = bool(config.model.get("num_classes"))
+    require(
+        bool(config.loss.get("segmentation")) == segments,
+        "loss.segmentation",
+        "must be positive where model.num_classes is, and 0 where the model has no classes",
+    )
 
 
 def _check_model(model: ConfigDict, require: Any) -> None:
@@ -139,8 +146,8 @@ def _check_model(model: ConfigDict, require: Any) -> None:
         numbers = value if isinstance(value, (tuple, list)) else [value]
         if key == "dropout":
             require(0 <= value < 1, "model.dropout", "must be at least 0 and less than 1")
-        elif key == "num_squarings":
-            require(value >= 0, "model.num_squarings", "must not be negative")
+        elif key in ("num_squarings", "num_classes"):
+            require(value >= 0, f"model.{key}", "must not be negative")
         elif all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
             require(len(numbers) > 0 and min(numbers) > 0, f"model.{key}", "must be positive")
     if "head" in model:
@@ -196,13 +203,20 @@ def training_terms(config: ConfigDict, train: Images) -> TrainingTerms:
       UserError: overlap is asked for, and there are no segmentations.
     """
     consistencies = tuple((name, weight) for name in CONSISTENCIES if (weight := config.loss.get(name)))
-    weight = config.loss.get("soft_dice", 0.0)
-    labels = labels_of(train) if weight else ()
-    if weight and not labels:
+    weights = {name: weight for name in ("soft_dice", "segmentation") if (weight := config.loss.get(name))}
+    labels = labels_of(train) if weights else ()
+    if weights and not labels:
+        name, weight = next(iter(weights.items()))
         raise UserError(
-            f"--config.loss.soft_dice={weight}: the set has no segmentations; give --config.dataset.labels, or 0"
+            f"--config.loss.{name}={weight}: the set has no segmentations; give --config.dataset.labels, or 0"
         )
-    return TrainingTerms(weight, labels, consistencies, config.loss.get("edges", False))
+    num_classes = config.model.get("num_classes")
+    if num_classes and num_classes != 1 + len(labels):
+        raise UserError(
+            f"--config.model.num_classes={num_classes}: the training set has {len(labels)} labels; "
+            f"with the background there are {1 + len(labels)} classes"
+        )
+    return TrainingTerms(**weights, labels=labels, consistencies=consistencies, edges=config.loss.get("edges", False))
 
 
 def write(config: ConfigDict, image_shape: tuple[int, ...], workdir: Path) -> None:

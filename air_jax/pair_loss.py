@@ -1,12 +1,12 @@
 """The loss of training pairs: the objective, what their segmentations say, and consistency of both directions."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
 from air_jax.data.pairs import Pair
-from air_jax.losses import CONSISTENCIES, Objective, one_hot, soft_dice
+from air_jax.losses import CONSISTENCIES, Objective, one_hot, segmentation, soft_dice
 from air_jax.transforms import warp, with_edges
 
 
@@ -15,6 +15,7 @@ class TrainingTerms(NamedTuple):
 
     Attributes:
       soft_dice: weight of the overlap of segmentations.
+      segmentation: weight of the model's own segmentations (`out["logits"]`), of both images.
       labels: the labels in them that count.
       consistencies: names in `CONSISTENCIES` and their weights. With any, both directions are predicted, and their
         objectives and overlaps averaged.
@@ -22,6 +23,7 @@ class TrainingTerms(NamedTuple):
     """
 
     soft_dice: float = 0.0
+    segmentation: float = 0.0
     labels: tuple[int, ...] = ()
     consistencies: tuple[tuple[str, float], ...] = ()
     edges: bool = False
@@ -31,18 +33,22 @@ NO_TERMS = TrainingTerms()
 
 
 def pair_loss(
-    predict: Callable[[jax.Array, jax.Array], jax.Array], objective: Objective, terms: TrainingTerms, pair: Pair
+    predict: Callable[[jax.Array, jax.Array], tuple[jax.Array, dict[str, Any]]],
+    objective: Objective,
+    terms: TrainingTerms,
+    pair: Pair,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The loss of pairs `[B]`, and its unweighted terms by name, each `[B]`.
 
     Args:
-      predict: fixed and moving images to the displacement `[B, *S, N]`.
+      predict: fixed and moving images to the displacement `[B, *S, N]` and the model's intermediates.
       objective: see `air_jax.losses.make_objective`.
       terms: what else counts.
-      pair: with segmentations where `terms.soft_dice` is not 0.
+      pair: with segmentations where `terms.labels` has any.
     """
 
-    def one_way(pair, displacement):
+    def one_way(pair, predicted):
+        displacement, out = predicted
         images = pair.fixed, pair.moving
         fixed, moving = map(with_edges, images) if terms.edges else images
         loss, parts = objective(fixed, warp(moving, displacement), displacement)
@@ -50,6 +56,10 @@ def pair_loss(
             fixed, moving = (one_hot(labels, terms.labels) for labels in (pair.fixed_labels, pair.moving_labels))
             parts["soft_dice"] = soft_dice(fixed, warp(moving, displacement))
             loss = loss + terms.soft_dice * parts["soft_dice"]
+        if terms.segmentation:
+            both = zip(out["logits"], (pair.fixed_labels, pair.moving_labels), strict=True)
+            parts["segmentation"] = sum(segmentation(logits, labels, terms.labels) for logits, labels in both) / 2
+            loss = loss + terms.segmentation * parts["segmentation"]
         return loss, parts
 
     forward = predict(pair.fixed, pair.moving)
@@ -59,6 +69,6 @@ def pair_loss(
         both = (loss, parts), one_way(pair.swapped(), backward)
         loss, parts = jax.tree.map(lambda a, b: 0.5 * (a + b), *both)
         for name, weight in terms.consistencies:
-            parts[name] = CONSISTENCIES[name](forward, backward)
+            parts[name] = CONSISTENCIES[name](forward[0], backward[0])
             loss = loss + weight * parts[name]
     return loss, parts

@@ -32,7 +32,6 @@ from air_jax.spaces import (
     whole_displacement,
     whole_inverse,
 )
-from air_jax.transforms import with_edges
 
 # Measured best on histology of different stains, and among the best elsewhere, whatever the deformation's.
 AFFINE_SIMILARITY = "mi"
@@ -166,7 +165,7 @@ def _deform(
         except ValueError as error:
             raise UserError(f"{options.workdir}: its model does not take {options.fixed} ({error})") from error
         clock.done("network")
-    images = _to_refine(options, registration, fixed, moving)
+    images = _to_refine(registration, fixed, moving)
     for settings in _levels(options, registration, fixed, moving):
         displacement = refine(
             _objective(options, registration), *images, displacement, matrix=_one(matrix), **settings
@@ -179,7 +178,7 @@ def _deform(
 
 def _compile_deformation(options: Options, registration: Registration | None, fixed: Side, moving: Side) -> None:
     matrix = np.eye(fixed.volume.num_axes, fixed.volume.num_axes + 1)
-    images = _to_refine(options, registration, fixed, moving)
+    images = _to_refine(registration, fixed, moving)
     for settings in _levels(options, registration, fixed, moving):
         compile_refine(_objective(options, registration), *images, _zero(fixed), matrix=_one(matrix), **settings)
 
@@ -213,12 +212,10 @@ def _refinement(options: Options, registration: Registration | None) -> Refineme
     return registration.refinement if registration else Refinement(options.field or "dense")
 
 
-def _to_refine(
-    options: Options, registration: Registration | None, fixed: Side, moving: Side
-) -> tuple[jax.Array, jax.Array]:
+def _to_refine(registration: Registration | None, fixed: Side, moving: Side) -> tuple[jax.Array, jax.Array]:
     """The images that refinement compares."""
     images = _batches(fixed, moving)
-    return tuple(map(with_edges, images)) if _refinement(options, registration).edges else images
+    return tuple(map(registration.compared, images)) if registration else images
 
 
 @cache  # the same function each time, so that it is compiled once

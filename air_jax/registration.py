@@ -130,9 +130,21 @@ class Registration:
           `[B, *S, N]`.
         """
         options = self.refinement._asdict()
-        if options.pop("edges"):
-            fixed, moving = with_edges(fixed), with_edges(moving)
-        return refine(self.objective, fixed, moving, displacement, num_steps=num_steps, **options)
+        options.pop("edges")
+        images = self.compared(fixed), self.compared(moving)
+        return refine(self.objective, *images, displacement, num_steps=num_steps, **options)
+
+    def compared(self, image: jax.Array) -> jax.Array:
+        """What refinement compares of images `[B, *S, C]` in [0, 1].
+
+        Further channels than their own are those of their edges, where `refinement` has them, and of the model's
+        classes, where it has some.
+        """
+        channels = with_edges(image) if self.refinement.edges else image
+        if getattr(self.model, "num_classes", 0):
+            classes = self.model.segment(self.params, image)
+            channels = jnp.concatenate([channels, classes[..., 1:]], axis=-1)  # the others tell the background
+        return channels
 
     def _register_batch(self, params, fixed, moving):
         displacement, out = self.model.apply({"params": params}, fixed, moving)

@@ -107,7 +107,7 @@ def make_train_steps(
 
         def loss_fn(params):
             def predict(fixed, moving):
-                return model.apply({"params": params}, fixed, moving, deterministic=False, rngs=rngs)[0]
+                return model.apply({"params": params}, fixed, moving, deterministic=False, rngs=rngs)
 
             return jax.tree.map(jnp.mean, pair_loss(predict, objective, terms, pair))
 

@@ -43,6 +43,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.dropout = 0.0
     config.model.forces = False  # True: steps follow the forces between intensities, too
     config.model.edges = False  # True: forces are of the images' edges as well
+    config.model.num_classes = 0  # of a segmenter, the background among them, whose classes forces are of as well
     config.model.flash_attention = False  # True: for many tokens; never holds all weights in memory
     config.model.remat = False  # True: less memory, more time
     config.model.dtype = "float32"

@@ -1,12 +1,13 @@
-"""Soft Dice against a plain loop in float64, and labels that a side or both lack."""
+"""Losses of segmentations against plain loops in float64, and labels that a side or both lack."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from air_jax import warp
-from air_jax.losses import one_hot, soft_dice
+from air_jax.losses import one_hot, segmentation, soft_dice
 from air_jax.metrics import label_dice
 
 
@@ -142,3 +143,25 @@ def test_mistakes(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("shape", [(6, 7), (4, 5, 6)])
+def test_segmentation_agrees_with_its_reference(shape):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(3, *shape, 3)), rng.integers(0, 4, (3, *shape))
+    values = (3, 1)  # 2 counts as background
+    losses = jax.jit(segmentation, static_argnums=2)(jnp.asarray(logits, jnp.float32), jnp.asarray(labels), values)
+    probabilities = softmax(logits, axis=-1)
+    known = np.stack([np.isin(labels, (0, 2)), labels == 3, labels == 1], axis=-1)
+    entropy = -np.log(probabilities[known]).reshape(3, -1).mean(1)
+    np.testing.assert_allclose(losses, entropy + reference(known[..., 1:], probabilities[..., 1:]), rtol=1e-5)
+
+
+def test_segmentation_of_certain_ones():
+    labels = jnp.asarray([[[0, 1, 1], [2, 0, 2]]])
+    certain = 200.0 * jnp.concatenate([labels[..., None] == 0, one_hot(labels, (1, 2))], axis=-1)
+    np.testing.assert_allclose(segmentation(certain, labels, (1, 2)), 0, atol=1e-6)
+    gradient = jax.grad(lambda logits: jnp.sum(segmentation(logits, labels, (1, 2))))(-certain)
+    assert np.all(np.isfinite(gradient))
+    with pytest.raises(ValueError, match="3 classes for 1 labels and background"):
+        segmentation(certain, labels, (1,))

@@ -9,9 +9,10 @@ from air_jax import config as configs
 from air_jax.data import Images
 from air_jax.data.pairs import Pair
 from air_jax.errors import UserError
-from air_jax.losses import inverse_consistency, make_objective
+from air_jax.losses import inverse_consistency, make_objective, segmentation
 from air_jax.pair_loss import NO_TERMS, TrainingTerms, pair_loss
 from air_jax.transforms import warp, with_edges
+from configs import mnist_best
 
 RNG = np.random.default_rng(0)
 OBJECTIVE = make_objective("mse", diffusion=0.5)
@@ -24,13 +25,14 @@ def pair():
 
 
 def predict(fixed, moving):
-    """A displacement that depends on both images, and on which is which."""
-    return jnp.concatenate([fixed - 0.5 * moving, fixed * moving], axis=-1)
+    """A displacement that depends on both images, and on which is which; logits of three classes."""
+    logits = tuple(jnp.concatenate([image, 2 * image, -image], axis=-1) for image in (fixed, moving))
+    return jnp.concatenate([fixed - 0.5 * moving, fixed * moving], axis=-1), {"logits": logits}
 
 
 def test_without_more_terms_it_is_the_objective():
     given = pair()
-    displacement = predict(given.fixed, given.moving)
+    displacement, _ = predict(given.fixed, given.moving)
     expected = OBJECTIVE(given.fixed, warp(given.moving, displacement), displacement)
     jax.tree.map(np.testing.assert_array_equal, pair_loss(predict, OBJECTIVE, NO_TERMS, given), expected)
 
@@ -42,10 +44,21 @@ def test_overlap_of_labels():
     np.testing.assert_allclose(loss, plain + 0.3 * parts["soft_dice"], rtol=1e-6)
     # By hand: linear warping of label 2 alone.
     fixed = np.asarray(given.fixed_labels == 2, np.float64)
-    moved = np.asarray(warp((given.moving_labels == 2).astype(jnp.float32), predict(given.fixed, given.moving)))
+    moved = np.asarray(warp((given.moving_labels == 2).astype(jnp.float32), predict(given.fixed, given.moving)[0]))
     axes = (1, 2)
     dice = 2 * (fixed * moved).sum(axes) / (fixed.sum(axes) + moved.sum(axes))
     np.testing.assert_allclose(parts["soft_dice"], 1 - dice, rtol=1e-4)
+
+
+def test_segmentations_of_both_images():
+    given = pair()
+    loss, parts = pair_loss(predict, OBJECTIVE, TrainingTerms(segmentation=0.3, labels=(1, 2)), given)
+    _, out = predict(given.fixed, given.moving)
+    both = zip(out["logits"], (given.fixed_labels, given.moving_labels), strict=True)
+    expected = np.mean([segmentation(*one, (1, 2)) for one in both], axis=0)
+    np.testing.assert_allclose(parts["segmentation"], expected, rtol=1e-6)
+    plain, _ = pair_loss(predict, OBJECTIVE, NO_TERMS, given)
+    np.testing.assert_allclose(loss, plain + 0.3 * parts["segmentation"], rtol=1e-6)
 
 
 def test_consistency_takes_both_directions():
@@ -53,7 +66,7 @@ def test_consistency_takes_both_directions():
     terms = TrainingTerms(consistencies=(("inverse_consistency", 0.7),))
     loss, parts = pair_loss(predict, OBJECTIVE, terms, given)
     one, other = (pair_loss(predict, OBJECTIVE, NO_TERMS, way)[0] for way in (given, given.swapped()))
-    consistency = inverse_consistency(predict(given.fixed, given.moving), predict(given.moving, given.fixed))
+    consistency = inverse_consistency(predict(given.fixed, given.moving)[0], predict(given.moving, given.fixed)[0])
     np.testing.assert_allclose(parts["inverse_consistency"], consistency, rtol=1e-6)
     np.testing.assert_allclose(loss, 0.5 * (one + other) + 0.7 * consistency, rtol=1e-6)
     swapped, _ = pair_loss(predict, OBJECTIVE, terms, given.swapped())
@@ -66,13 +79,33 @@ def test_configs_say_what_is_in_the_loss(digits_config):
     assert configs.training_terms(config, segmented) == NO_TERMS
     config.loss.update({"soft_dice": 2.0, "inverse_consistency": 0.5, "mse": 3.0, "similarity": "lncc", "window": 3})
     configs.check(config)
-    assert configs.training_terms(config, segmented) == TrainingTerms(2.0, (1, 2), (("inverse_consistency", 0.5),))
+    terms = TrainingTerms(2.0, labels=(1, 2), consistencies=(("inverse_consistency", 0.5),))
+    assert configs.training_terms(config, segmented) == terms
     with pytest.raises(UserError, match=r"loss\.soft_dice=2\.0: the set has no segmentations"):
         configs.training_terms(config, Images(segmented.images))
     images = jnp.asarray(RNG.random((2, 1, 8, 9, 1), np.float32))
     loss, parts = configs.objective(config)(*images, jnp.zeros((1, 8, 9, 2)))
     assert set(parts) == {"lncc", "mse"}  # what is for training alone is left out
     np.testing.assert_allclose(loss, parts["lncc"] + 3 * parts["mse"], rtol=1e-6)
+
+
+def test_classes_are_the_labels_and_the_background():
+    config = mnist_best.get_config()
+    segmented = Images(np.zeros((2, 1, 2, 1)), segmentations=np.array([[[0, 1]], [[2, 0]]]))
+    config.loss.segmentation = 0.5
+    with pytest.raises(UserError, match=r"loss\.segmentation=0\.5: must be positive where model\.num_classes is"):
+        configs.check(config)
+    config.model.num_classes = 4
+    configs.check(config)
+    with pytest.raises(UserError, match=r"model\.num_classes=4: the training set has 2 labels; .* 3 classes"):
+        configs.training_terms(config, segmented)
+    config.model.num_classes = 3
+    assert configs.training_terms(config, segmented) == TrainingTerms(segmentation=0.5, labels=(1, 2))
+    with pytest.raises(UserError, match=r"loss\.segmentation=0\.5: the set has no segmentations"):
+        configs.training_terms(config, Images(segmented.images))
+    config.loss.segmentation = 0.0
+    with pytest.raises(UserError, match=r"loss\.segmentation=0\.0: must be positive"):
+        configs.check(config)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +130,7 @@ def test_mistakes_are_told_in_one_line(digits_config, key, value, message):
 
 def test_edges_are_warped_with_the_image():
     given = pair()
-    displacement = predict(given.fixed, given.moving)
+    displacement, _ = predict(given.fixed, given.moving)
     fixed, moving = with_edges(given.fixed), with_edges(given.moving)
     expected, _ = OBJECTIVE(fixed, warp(moving, displacement), displacement)
     loss, _ = pair_loss(predict, OBJECTIVE, TrainingTerms(edges=True), given)

@@ -62,3 +62,28 @@ def soft_dice(fixed: jax.Array, warped: jax.Array) -> jax.Array:
     present = total > 0
     lacking = jnp.where(present, 1 - 2 * overlap / jnp.where(present, total, 1), 0)
     return jnp.sum(lacking, axis=-1) / jnp.maximum(jnp.sum(present, axis=-1), 1)
+
+
+def segmentation(logits: jax.Array, labels: jax.Array, values: Sequence[int]) -> jax.Array:
+    """How far a predicted segmentation is from the known one: cross-entropy plus `soft_dice` of the probabilities
+    (Isensee et al. 2021, nnU-Net, "Training scheme").
+
+    Args:
+      logits: `[B, *S, 1 + L]`, those of the background first.
+      labels: `[B, *S]` integer.
+      values: the `L` labels, in the order of the logits; whatever has none of them is background.
+
+    Returns:
+      `[B]`, 0 for perfect ones.
+
+    Raises:
+      ValueError: as many logits as labels and background are not given.
+    """
+    if logits.shape[-1] != 1 + len(values):
+        raise ValueError(f"segmentation: logits of {logits.shape[-1]} classes for {len(values)} labels and background")
+    known = one_hot(labels, values)
+    background = 1 - jnp.sum(known, axis=-1, keepdims=True)
+    log_probabilities = jax.nn.log_softmax(at_least_float32(logits))
+    entropy = -jnp.sum(jnp.concatenate([background, known], axis=-1) * log_probabilities, axis=-1)
+    overlap = soft_dice(known, jnp.exp(log_probabilities)[..., 1:])
+    return jnp.mean(entropy, axis=tuple(range(1, labels.ndim))) + overlap

@@ -1,4 +1,4 @@
-"""Where the intensities of a pair pull each voxel: the forces of demons, between locally normalised images."""
+"""Where a pair's intensities and classes pull each voxel: the forces of demons, between locally normalised images."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,7 @@ from air_jax.transforms import smooth
 
 WINDOW_SIGMA = 1.0  # of the Gaussian windows that images are normalised in, in voxels
 CONTRAST_FLOOR = 0.02  # windows with less contrast, in images of [0, 1], are taken for flat
+CLASS_WEIGHT = 4.0  # of class probabilities beside intensities, which are brought to contrast 1
 FLATNESS = 0.01  # voxels without slope and difference have no force
 SIGMAS = (1.0, 2.0)  # what forces are smoothed by, in voxels
 ELASTIC_SIGMA = 0.5  # what the whole displacement is smoothed by after each step that followed them, in voxels
@@ -27,6 +28,17 @@ def normalize_locally(image: jax.Array) -> jax.Array:
     return (image - mean) * jax.lax.rsqrt(jnp.maximum(variance, CONTRAST_FLOOR**2))
 
 
+def compared(image: jax.Array, num_classes: int = 0) -> jax.Array:
+    """What forces compare: the first `num_classes` channels as they are, weighted, and the others normalised locally.
+
+    Args:
+      image: `[B, *S, C]`, probabilities of classes and intensities in [0, 1].
+      num_classes: may be 0.
+    """
+    classes, intensities = image[..., :num_classes], image[..., num_classes:]
+    return jnp.concatenate([CLASS_WEIGHT * classes, normalize_locally(intensities)], axis=-1)
+
+
 def forces(fixed: jax.Array, warped: jax.Array) -> list[jax.Array]:
     """Small displacements, voxel by voxel, that bring the intensities of `warped` closer to those of `fixed`.
 
@@ -34,7 +46,7 @@ def forces(fixed: jax.Array, warped: jax.Array) -> list[jax.Array]:
     a voxel moves by half a voxel at most. Several channels count together.
 
     Args:
-      fixed, warped: `[B, *S, C]`, see `normalize_locally`.
+      fixed, warped: `[B, *S, C]`, see `compared`.
 
     Returns:
       `[B, *S, N]`, in voxels, for each of `SIGMAS`: smoothed by it.

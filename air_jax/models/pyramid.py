@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.models.attention import PRE_NORM_KERNEL_INIT
-from air_jax.models.forces import ELASTIC_SIGMA, SIGMAS, forces, normalize_locally
+from air_jax.models.forces import ELASTIC_SIGMA, SIGMAS, compared, forces
 from air_jax.models.inputs import check_pair, crop, pad_to_multiple
 from air_jax.models.patches import overlapping_patches, patchify, unpatchify
 from air_jax.models.positions import position_table
+from air_jax.models.segmenter import Segmenter
 from air_jax.models.transformer import Stack
 from air_jax.transforms import bspline, compose, control_shape, resize, shrink, smooth, warp, with_edges
 
@@ -38,6 +39,7 @@ class Level(nn.Module):
       encoder_depth, decoder_depth, block, remat: number of blocks and what they are made of, see `Stack`.
       forces: see `PyramidAiR`.
       read_channels: the first channels of the images, which patches are read from; forces are of all.
+      num_classes: how many of these, the very first, are probabilities of classes.
     """
 
     stride: int
@@ -51,6 +53,7 @@ class Level(nn.Module):
     remat: bool
     forces: bool
     read_channels: int
+    num_classes: int
 
     @nn.compact
     def __call__(
@@ -90,14 +93,14 @@ class Level(nn.Module):
             return bspline(crop(control, control_shape(shape, spacing)), spacing, shape)
 
         if self.forces:
-            target = normalize_locally(fixed)
+            target = compared(fixed, self.num_classes)
             embed_forces = nn.Dense(self.width, use_bias=False, dtype=dtype, name="force_embedding")
         for _ in range(self.num_steps):
             read = warp(moving, displacement)
             if self.forces:
                 # What a step looks at is taken as given, as in RAFT (Teed & Deng 2020, section 3.3).
                 read = jax.lax.stop_gradient(read)
-                pulls = jax.lax.stop_gradient(forces(target, normalize_locally(read)))
+                pulls = jax.lax.stop_gradient(forces(target, compared(read, self.num_classes)))
                 felt = patchify(pad_to_multiple(pulls[-1], stride), stride)
                 patches = embedded_patches(read) + embed_forces(felt)
             else:
@@ -141,6 +144,9 @@ class PyramidAiR(nn.Module):
       dropout: dropout rate.
       forces: whether steps follow the forces between intensities, too.
       edges: whether forces are of the images' edges as well, see `air_jax.transforms.with_edges`.
+      num_classes: classes that a segmenter of each image alone tells apart, the background first, see `Segmenter`.
+        Their probabilities are channels of the images, for patches and for forces; what trains the segmenter is its own
+        loss (`air_jax.losses.segmentation` of `out["logits"]`), as in DeepAtlas (Xu & Niethammer 2019). 0: none.
       flash_attention: memory that grows with the number of tokens, not with its square, see `MultiHeadAttention`;
         `out` has no attention weights then.
       remat: less memory for more time, see `Stack`.
@@ -162,6 +168,7 @@ class PyramidAiR(nn.Module):
     dropout: float = 0.0
     forces: bool = False
     edges: bool = False
+    num_classes: int = 0
     flash_attention: bool = False
     remat: bool = False
     dtype: Any = jnp.float32
@@ -182,7 +189,8 @@ class PyramidAiR(nn.Module):
           after each level; and of the last step of the last level, `encoder` and `decoder` (attention weights
           `[B, heads, T, T]` by block and kind; the encoder has none without self-attention), `read` (the warped moving
           image, on the level's grid, whose patches the decoder read), `token_grid` (tokens along each spatial axis) and
-          `patch_size` (the level's voxels between tokens).
+          `patch_size` (the level's voxels between tokens). With classes, `logits`: `[B, *S, num_classes]` of the fixed
+          and of the moving image.
 
         Raises:
           ValueError: the images' shapes differ or do not suit the model.
@@ -203,8 +211,15 @@ class PyramidAiR(nn.Module):
             dtype=self.dtype,
         )
         shape, channels = fixed.shape[1:-1], fixed.shape[-1]
+        both = jnp.concatenate([fixed, moving])
         if self.edges:
             fixed, moving = with_edges(fixed), with_edges(moving)
+        segmented = {}
+        if self.num_classes:
+            segmented["logits"] = tuple(jnp.split(self._segmenter()(both), 2))
+            # The loss of the displacement does not reach the segmenter, whose classes would stop being the anatomy's.
+            classes = (jax.lax.stop_gradient(nn.softmax(logits)) for logits in segmented["logits"])
+            fixed, moving = (jnp.concatenate(pair, axis=-1) for pair in zip(classes, (fixed, moving), strict=True))
         displacement = jnp.zeros((*fixed.shape[:-1], num_axes), jnp.float32)
         displacements = []
         for index, (level, factor) in enumerate(zip(levels, self.downsampling or (1,) * len(levels), strict=True)):
@@ -217,11 +232,19 @@ class PyramidAiR(nn.Module):
                 block,
                 self.remat,
                 self.forces,
-                channels,
+                self.num_classes + channels,
+                self.num_classes,
                 name=f"level_{index}",
             )(shrink(fixed, grid), shrink(moving, grid), _on_grid(displacement, grid), deterministic=deterministic)
             displacements.append(_on_grid(displacement, shape))
-        return displacements[-1], out | dict(displacements=displacements)
+        return displacements[-1], out | segmented | dict(displacements=displacements)
+
+    def _segmenter(self, **options: Any) -> Segmenter:
+        return Segmenter(self.num_classes, dtype=self.dtype, name="segmenter", **options)
+
+    def segment(self, params: Any, image: jax.Array) -> jax.Array:
+        """Probabilities of classes `[B, *S, num_classes]` of images `[B, *S, C]` in [0, 1], by the model's `params`."""
+        return nn.softmax(self._segmenter(parent=None).apply({"params": params["segmenter"]}, image))
 
 
 def _on_grid(displacement: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -1,0 +1,141 @@
+"""The segmenter alone, and the classes that it gives the pyramid's steps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy.ndimage import correlate1d
+
+from air_jax import warp
+from air_jax.losses import segmentation
+from air_jax.models import PyramidAiR
+from air_jax.models.forces import CLASS_WEIGHT, compared, normalize_locally
+from air_jax.models.segmenter import Segmenter, _neighbours
+from air_jax.registration import Refinement, Registration
+from air_jax.transforms import with_edges
+
+RNG = np.random.default_rng(0)
+
+
+def adam(loss, params, num_steps):
+    """`params` after steps of Adam."""
+    optimizer = optax.adam(1e-2)
+
+    def step(carry, _):
+        params, state = carry
+        updates, state = optimizer.update(jax.grad(loss)(params), state)
+        return (optax.apply_updates(params, updates), state), None
+
+    run = jax.jit(lambda params: jax.lax.scan(step, (params, optimizer.init(params)), length=num_steps)[0][0])
+    return run(params)
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_neighbours_make_a_convolution(axis):
+    x, weights = RNG.random((2, 4, 5, 6, 1)), RNG.random(3)
+    expected = correlate1d(x[..., 0], weights, axis=axis, mode="constant")
+    np.testing.assert_allclose(_neighbours(jnp.asarray(x), axis) @ weights, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(13, 22), (9, 12, 10)])
+def test_it_classifies_every_voxel(shape):
+    segmenter = Segmenter(3, features=(4, 8))
+    image = jnp.asarray(RNG.random((2, *shape, 1)), jnp.float32)
+    variables = jax.jit(segmenter.init)(jax.random.key(0), image)
+    logits = jax.jit(segmenter.apply)(variables, image)
+    assert logits.shape == (2, *shape, 3)
+    assert logits.dtype == jnp.float32
+    # No image sees another of its batch.
+    np.testing.assert_allclose(segmenter.apply(variables, image[1:]), logits[1:], atol=1e-5)
+
+
+def test_it_learns_classes_of_single_voxels():
+    """Detail below its patches of two voxels: which of noise's voxels are bright."""
+    segmenter = Segmenter(2, features=(16, 16))
+    image = jnp.asarray(RNG.random((4, 16, 16, 1)), jnp.float32)
+    labels = (image[..., 0] > 0.5).astype(jnp.int32)
+    params = jax.jit(segmenter.init)(jax.random.key(0), image)
+    params = adam(lambda params: jnp.mean(segmentation(segmenter.apply(params, image), labels, (1,))), params, 150)
+    assert jnp.mean(jnp.argmax(segmenter.apply(params, image), axis=-1) == labels) > 0.9
+
+
+def test_classes_are_compared_as_they_are():
+    image = jnp.asarray(RNG.random((1, 8, 9, 5)), jnp.float32)
+    channels = compared(image, 2)
+    np.testing.assert_array_equal(channels[..., :2], CLASS_WEIGHT * image[..., :2])
+    np.testing.assert_allclose(channels[..., 2:], normalize_locally(image[..., 2:]), atol=1e-6)
+    np.testing.assert_allclose(compared(image), normalize_locally(image), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def squares():
+    """A pair `[1, 24, 26, 1]` that forces of intensities hardly tell from a flat one: squares 2 pixels apart."""
+    fixed, moving = np.zeros((2, 1, 24, 26, 1), np.float32)
+    fixed[:, 10:18, 8:18] = moving[:, 8:16, 8:18] = 0.004
+    return jnp.asarray(fixed), jnp.asarray(moving)
+
+
+def pyramid(num_classes):
+    return PyramidAiR(
+        stride=(4, 4),
+        patch_size=(12, 4),
+        spacing=(4, 2),
+        num_steps=(4, 4),
+        downsampling=(2, 1),
+        width=16,
+        forces=True,
+        num_classes=num_classes,
+    )
+
+
+@pytest.fixture(scope="module")
+def params(squares):
+    """Of a pyramid whose segmenter has learned the squares, and nothing else."""
+    model = pyramid(2)
+    labels = [(image[..., 0] > 0).astype(jnp.int32) for image in squares]
+
+    def loss(params):
+        logits = model.apply({"params": params}, *squares)[1]["logits"]
+        return sum(jnp.mean(segmentation(*both, (1,))) for both in zip(logits, labels, strict=True))
+
+    return adam(loss, jax.jit(model.init)(jax.random.key(0), *squares)["params"], 60)
+
+
+def overlap(squares, displacement):
+    fixed, moving = squares
+    return float(jnp.mean((fixed > 0) == (warp(moving, displacement, order=0) > 0)))
+
+
+def test_steps_follow_classes(squares, params):
+    displacement, out = jax.jit(pyramid(2).apply)({"params": params}, *squares)
+    missed, misses = (1 - overlap(squares, field) for field in (0 * displacement, displacement))
+    assert misses < 0.3 * missed
+    assert [logits.shape for logits in out["logits"]] == [(1, 24, 26, 2)] * 2
+    for image, logits in zip(squares, out["logits"], strict=True):
+        np.testing.assert_allclose(pyramid(2).segment(params, image), jax.nn.softmax(logits), atol=1e-5)
+
+
+def test_without_classes_the_faint_squares_are_missed(squares):
+    model = pyramid(0)
+    displacement, out = jax.jit(model.apply)(jax.jit(model.init)(jax.random.key(0), *squares), *squares)
+    missed, misses = (1 - overlap(squares, field) for field in (0 * displacement, displacement))
+    assert misses > 0.4 * missed
+    assert "logits" not in out
+
+
+def test_the_displacement_does_not_train_the_segmenter(squares, params):
+    model = pyramid(2)
+    gradient = jax.jit(jax.grad(lambda p: jnp.sum(jnp.square(model.apply({"params": p}, *squares)[0]))))(params)
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradient["segmenter"]))
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(gradient["level_1"]))
+
+
+def test_refinement_compares_classes_too(squares, params):
+    fixed, moving = squares
+    registration = Registration(pyramid(2), params, (24, 26, 1), 0, refinement=Refinement("dense", edges=True))
+    channels = registration.compared(fixed)
+    np.testing.assert_array_equal(channels[..., :2], with_edges(fixed))
+    np.testing.assert_allclose(channels[..., 2:], pyramid(2).segment(params, fixed)[..., 1:], atol=1e-6)
+    refined = registration.refine(fixed, moving, jnp.zeros((1, 24, 26, 2)), num_steps=60)
+    assert 1 - overlap(squares, refined) < 0.3 * (1 - overlap(squares, 0 * refined))
