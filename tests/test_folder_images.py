@@ -54,7 +54,8 @@ def inside(index, frame):
     """Which voxels of image `frame` lie between voxel centres of image `index`; ITK goes on half a voxel further."""
     grid = np.stack(np.meshgrid(*map(np.arange, SHAPES[frame]), np.ones(1), indexing="ij"), axis=-1)[..., 0, :]
     points = grid @ np.linalg.solve(affine_of(index), affine_of(frame)).T
-    return ((points[..., :3] >= 0) & (points[..., :3] <= np.array(SHAPES[index]) - 1)).all(-1)
+    # Well between: rounding, which differs from machine to machine, decides where the outermost centres themselves lie.
+    return ((points[..., :3] > 1e-6) & (points[..., :3] < np.array(SHAPES[index]) - 1 - 1e-6)).all(-1)
 
 
 @pytest.mark.parametrize("grid", [None, "s1"])
@@ -66,7 +67,7 @@ def test_images_are_on_one_grid_as_simpleitk_resamples_them(folder, grid):
     for i in range(4):
         names = f"images/s{i}.nii.gz", f"images/{frame}.nii.gz"
         seen = inside(i, int(frame[1]))
-        assert seen.mean() > 0.5
+        assert seen.mean() > 0.4
         expected = as_itk_resamples(folder, *names, SimpleITK.sitkLinear)
         np.testing.assert_allclose(source.images.images[i, ..., 0][seen], expected[seen], atol=1e-4)
         expected = as_itk_resamples(folder, f"labels/s{i}.nii", names[1], SimpleITK.sitkNearestNeighbor)
@@ -114,7 +115,7 @@ def test_a_run_on_a_folder(folder, tmp_path):
     expected = sum(weight * line[name] for name, weight in weights.items())
     np.testing.assert_allclose(line["loss"], expected, rtol=1e-5)
     assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} == {"curves.png", "registration.png"}
-    assert air_jax.load(tmp_path / "run").refinement == Refinement("dense", config.refine.fluid_sigma, edges=True)
+    assert air_jax.load(tmp_path / "run").refinement == Refinement("dense", 3.0, edges=True, overlap=1.0)
 
 
 def test_mistakes_are_told_in_one_line(folder):
