@@ -146,7 +146,7 @@ def _check_model(model: ConfigDict, require: Any) -> None:
         numbers = value if isinstance(value, (tuple, list)) else [value]
         if key == "dropout":
             require(0 <= value < 1, "model.dropout", "must be at least 0 and less than 1")
-        elif key in ("num_squarings", "num_classes"):
+        elif key in ("num_squarings", "num_classes", "elastic_sigma"):
             require(value >= 0, f"model.{key}", "must not be negative")
         elif all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
             require(len(numbers) > 0 and min(numbers) > 0, f"model.{key}", "must be positive")

@@ -224,9 +224,9 @@ def _objective_of(similarity: str) -> Objective:
 
 
 def _objective(options: Options, registration: Registration | None) -> Objective:
-    if options.similarity is None and registration is not None:
-        return registration.objective
-    return _objective_of(options.similarity or "lncc")
+    if registration is None:
+        return _objective_of(options.similarity or "lncc")
+    return registration.comparing(_objective_of(options.similarity) if options.similarity else registration.objective)
 
 
 def _zero(fixed: Side) -> jax.Array:

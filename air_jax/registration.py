@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from air_jax.errors import UserError
-from air_jax.losses import Objective, Similarity, make_objective
+from air_jax.losses import Objective, Similarity, make_objective, with_overlap
 from air_jax.optimize import ELASTIC_SIGMA, FLUID_SIGMA, refine
 from air_jax.preprocess import to_unit_range
 from air_jax.transforms import warp, with_edges
@@ -39,12 +39,14 @@ class Refinement(NamedTuple):
       field: what is optimised, a key of `air_jax.optimize.FIELDS`.
       fluid_sigma, elastic_sigma: how smooth a `dense` field and its updates are, see `air_jax.optimize.refine`.
       edges: whether the images' edges count as a channel of their own, see `air_jax.transforms.with_edges`.
+      overlap: weight of the overlap of the classes that the model finds in both images; 0 where it has none.
     """
 
     field: str = "control_grid"
     fluid_sigma: float = FLUID_SIGMA
     elastic_sigma: float = ELASTIC_SIGMA
     edges: bool = False
+    overlap: float = 0.0
 
 
 class Registration:
@@ -129,22 +131,34 @@ class Registration:
         Returns:
           `[B, *S, N]`.
         """
-        options = self.refinement._asdict()
-        options.pop("edges")
-        images = self.compared(fixed), self.compared(moving)
-        return refine(self.objective, *images, displacement, num_steps=num_steps, **options)
+        field, fluid_sigma, elastic_sigma, *_ = self.refinement
+        return refine(
+            self.comparing(self.objective),
+            self.compared(fixed),
+            self.compared(moving),
+            displacement,
+            num_steps=num_steps,
+            field=field,
+            fluid_sigma=fluid_sigma,
+            elastic_sigma=elastic_sigma,
+        )
 
     def compared(self, image: jax.Array) -> jax.Array:
         """What refinement compares of images `[B, *S, C]` in [0, 1].
 
-        Further channels than their own are those of their edges, where `refinement` has them, and of the model's
-        classes, where it has some.
+        Further channels than their own are those of edges and of the model's classes, where `refinement` has them.
         """
         channels = with_edges(image) if self.refinement.edges else image
-        if getattr(self.model, "num_classes", 0):
+        if self.refinement.overlap:
             classes = self.model.segment(self.params, image)
-            channels = jnp.concatenate([channels, classes[..., 1:]], axis=-1)  # the others tell the background
+            channels = jnp.concatenate([channels, classes[..., 1:]], axis=-1)  # without the background
         return channels
+
+    def comparing(self, objective: Objective) -> Objective:
+        """What refinement minimises, given what counts for the images alone: that, and the overlap of classes."""
+        if not self.refinement.overlap:
+            return objective
+        return with_overlap(objective, self.refinement.overlap, self.model.num_classes - 1)
 
     def _register_batch(self, params, fixed, moving):
         displacement, out = self.model.apply({"params": params}, fixed, moving)
@@ -245,5 +259,6 @@ def load(workdir: str | Path) -> Registration:
             config.refine.fluid_sigma,
             config.refine.elastic_sigma,
             config.loss.get("edges", False),
+            config.loss.get("soft_dice", 0.0) if config.model.get("num_classes") else 0.0,
         ),
     )

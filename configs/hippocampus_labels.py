@@ -21,6 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval_every = 650
 
     config.model.num_classes = 3
+    config.model.elastic_sigma = 0.35
     config.loss.soft_dice = 2.0
     config.loss.segmentation = 1.0
     return config

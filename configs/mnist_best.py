@@ -42,6 +42,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.self_attention = False  # True: among the patches of one image, too
     config.model.dropout = 0.0
     config.model.forces = False  # True: steps follow the forces between intensities, too
+    config.model.elastic_sigma = 0.5  # what the field is smoothed by after each step that follows forces, in voxels
     config.model.edges = False  # True: forces are of the images' edges as well
     config.model.num_classes = 0  # of a segmenter, the background among them, whose classes forces are of as well
     config.model.flash_attention = False  # True: for many tokens; never holds all weights in memory

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import softmax
 
 from air_jax import warp
-from air_jax.losses import one_hot, segmentation, soft_dice
+from air_jax.losses import make_objective, one_hot, segmentation, soft_dice, with_overlap
 from air_jax.metrics import label_dice
 
 
@@ -165,3 +165,16 @@ def test_segmentation_of_certain_ones():
     assert np.all(np.isfinite(gradient))
     with pytest.raises(ValueError, match="3 classes for 1 labels and background"):
         segmentation(certain, labels, (1,))
+
+
+def test_classes_count_by_their_overlap_beside_the_images():
+    pair = segmentations()
+    fixed, warped = map(jnp.asarray, pair)
+    displacement = jnp.asarray(np.random.default_rng(1).random((5, 6, 7, 2)), jnp.float32)
+    objective = make_objective("mse", diffusion=0.5)
+    plain, _ = objective(fixed[..., :1], warped[..., :1], displacement)
+    loss, terms = with_overlap(objective, 3.0, 2)(fixed, warped, displacement)
+    overlap = reference(*(side[..., 1:] for side in pair))
+    np.testing.assert_allclose(loss, plain + 3 * overlap, rtol=1e-5)
+    np.testing.assert_allclose(terms["soft_dice"], overlap, rtol=1e-5)
+    assert with_overlap(objective, 3.0, 2) is with_overlap(objective, 3.0, 2)  # compiled once

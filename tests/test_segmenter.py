@@ -10,7 +10,6 @@ from scipy.ndimage import correlate1d
 from air_jax import warp
 from air_jax.losses import segmentation
 from air_jax.models import PyramidAiR
-from air_jax.models.forces import CLASS_WEIGHT, compared, normalize_locally
 from air_jax.models.segmenter import Segmenter, _neighbours
 from air_jax.registration import Refinement, Registration
 from air_jax.transforms import with_edges
@@ -58,14 +57,6 @@ def test_it_learns_classes_of_single_voxels():
     params = jax.jit(segmenter.init)(jax.random.key(0), image)
     params = adam(lambda params: jnp.mean(segmentation(segmenter.apply(params, image), labels, (1,))), params, 150)
     assert jnp.mean(jnp.argmax(segmenter.apply(params, image), axis=-1) == labels) > 0.9
-
-
-def test_classes_are_compared_as_they_are():
-    image = jnp.asarray(RNG.random((1, 8, 9, 5)), jnp.float32)
-    channels = compared(image, 2)
-    np.testing.assert_array_equal(channels[..., :2], CLASS_WEIGHT * image[..., :2])
-    np.testing.assert_allclose(channels[..., 2:], normalize_locally(image[..., 2:]), atol=1e-6)
-    np.testing.assert_allclose(compared(image), normalize_locally(image), atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +124,9 @@ def test_the_displacement_does_not_train_the_segmenter(squares, params):
 
 def test_refinement_compares_classes_too(squares, params):
     fixed, moving = squares
-    registration = Registration(pyramid(2), params, (24, 26, 1), 0, refinement=Refinement("dense", edges=True))
+    registration = Registration(
+        pyramid(2), params, (24, 26, 1), 0, refinement=Refinement("dense", edges=True, overlap=3.0)
+    )
     channels = registration.compared(fixed)
     np.testing.assert_array_equal(channels[..., :2], with_edges(fixed))
     np.testing.assert_allclose(channels[..., 2:], pyramid(2).segment(params, fixed)[..., 1:], atol=1e-6)

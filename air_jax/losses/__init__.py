@@ -4,7 +4,7 @@ from air_jax.losses.consistency import CONSISTENCIES, gradient_inverse_consisten
 from air_jax.losses.correlation import lncc, ncc, squared_lncc
 from air_jax.losses.information import mi
 from air_jax.losses.mind import mind_ssc
-from air_jax.losses.objective import Objective, Similarity, make_objective
+from air_jax.losses.objective import Objective, Similarity, make_objective, with_overlap
 from air_jax.losses.overlap import one_hot, segmentation, soft_dice
 from air_jax.losses.regularization import REGULARIZERS, bending, diffusion, folding
 from air_jax.losses.similarity import SIMILARITIES, mse
@@ -30,4 +30,5 @@ __all__ = [
     "segmentation",
     "soft_dice",
     "squared_lncc",
+    "with_overlap",
 ]

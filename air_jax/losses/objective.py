@@ -2,10 +2,11 @@
 
 import inspect
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import jax
 
+from air_jax.losses.overlap import soft_dice
 from air_jax.losses.regularization import REGULARIZERS
 from air_jax.losses.similarity import SIMILARITIES
 
@@ -59,6 +60,21 @@ def make_objective(similarity: str | Similarity, *, window: int | None = None, *
         return loss, terms
 
     return objective
+
+
+@cache  # the same function each time, so that what is made with it is compiled once
+def with_overlap(objective: Objective, weight: float, num_labels: int) -> Objective:
+    """The objective of images whose last `num_labels` channels are segmentations, one-hot or soft.
+
+    These count by the overlap of the labels (`soft_dice`), with a weight; the channels before them as they did.
+    """
+
+    def whole(fixed, warped, displacement):
+        loss, terms = objective(fixed[..., :-num_labels], warped[..., :-num_labels], displacement)
+        terms = terms | {"soft_dice": soft_dice(fixed[..., -num_labels:], warped[..., -num_labels:])}
+        return loss + weight * terms["soft_dice"], terms
+
+    return whole
 
 
 def _with_window(measure: Similarity, window: int) -> Similarity:

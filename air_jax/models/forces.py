@@ -1,4 +1,4 @@
-"""Where a pair's intensities and classes pull each voxel: the forces of demons, between locally normalised images."""
+"""Where the images of a pair pull each voxel: the forces of demons, between locally normalised ones."""
 
 import jax
 import jax.numpy as jnp
@@ -7,10 +7,8 @@ from air_jax.transforms import smooth
 
 WINDOW_SIGMA = 1.0  # of the Gaussian windows that images are normalised in, in voxels
 CONTRAST_FLOOR = 0.02  # windows with less contrast, in images of [0, 1], are taken for flat
-CLASS_WEIGHT = 4.0  # of class probabilities beside intensities, which are brought to contrast 1
 FLATNESS = 0.01  # voxels without slope and difference have no force
 SIGMAS = (1.0, 2.0)  # what forces are smoothed by, in voxels
-ELASTIC_SIGMA = 0.5  # what the whole displacement is smoothed by after each step that followed them, in voxels
 
 
 def normalize_locally(image: jax.Array) -> jax.Array:
@@ -28,25 +26,14 @@ def normalize_locally(image: jax.Array) -> jax.Array:
     return (image - mean) * jax.lax.rsqrt(jnp.maximum(variance, CONTRAST_FLOOR**2))
 
 
-def compared(image: jax.Array, num_classes: int = 0) -> jax.Array:
-    """What forces compare: the first `num_classes` channels as they are, weighted, and the others normalised locally.
-
-    Args:
-      image: `[B, *S, C]`, probabilities of classes and intensities in [0, 1].
-      num_classes: may be 0.
-    """
-    classes, intensities = image[..., :num_classes], image[..., num_classes:]
-    return jnp.concatenate([CLASS_WEIGHT * classes, normalize_locally(intensities)], axis=-1)
-
-
 def forces(fixed: jax.Array, warped: jax.Array) -> list[jax.Array]:
-    """Small displacements, voxel by voxel, that bring the intensities of `warped` closer to those of `fixed`.
+    """Small displacements, voxel by voxel, that bring the values of `warped` closer to those of `fixed`.
 
     Thirion's (1998, equation 4), with the slope of the warped image, so that they compose with the displacement so far;
     a voxel moves by half a voxel at most. Several channels count together.
 
     Args:
-      fixed, warped: `[B, *S, C]`, see `compared`.
+      fixed, warped: `[B, *S, C]`, of a contrast of about 1: see `normalize_locally`.
 
     Returns:
       `[B, *S, N]`, in voxels, for each of `SIGMAS`: smoothed by it.

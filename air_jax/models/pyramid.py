@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.models.attention import PRE_NORM_KERNEL_INIT
-from air_jax.models.forces import ELASTIC_SIGMA, SIGMAS, compared, forces
+from air_jax.models.forces import SIGMAS, forces, normalize_locally
 from air_jax.models.inputs import check_pair, crop, pad_to_multiple
 from air_jax.models.patches import overlapping_patches, patchify, unpatchify
 from air_jax.models.positions import position_table
@@ -37,7 +37,7 @@ class Level(nn.Module):
       num_steps: steps, all with the same weights.
       width: token width.
       encoder_depth, decoder_depth, block, remat: number of blocks and what they are made of, see `Stack`.
-      forces: see `PyramidAiR`.
+      forces, elastic_sigma: see `PyramidAiR`.
       read_channels: the first channels of the images, which patches are read from; forces are of all.
       num_classes: how many of these, the very first, are probabilities of classes.
     """
@@ -52,6 +52,7 @@ class Level(nn.Module):
     block: dict[str, Any]
     remat: bool
     forces: bool
+    elastic_sigma: float
     read_channels: int
     num_classes: int
 
@@ -67,7 +68,7 @@ class Level(nn.Module):
         decoder = Stack(self.decoder_depth, False, self.block, self.remat, name="decoder")
         points = self.stride // self.spacing
         features = points**num_axes * num_axes
-        num_gates = len(SIGMAS) if self.forces else 0
+        num_gates = len(SIGMAS) * (1 + (self.num_classes > 0)) if self.forces else 0
         # Zero, so that training starts from the identity, or from the forces alone; float32, for coordinates.
         head = nn.Dense(features + num_gates, dtype=jnp.float32, kernel_init=nn.initializers.zeros_init(), name="head")
 
@@ -92,16 +93,24 @@ class Level(nn.Module):
             # Padding to whole patches may add control points that no voxel of the image needs.
             return bspline(crop(control, control_shape(shape, spacing)), spacing, shape)
 
+        def pull(warped):
+            """Forces of intensities and, apart from them, of classes: tokens follow the ones, the others or both."""
+            pulls = forces(target, normalize_locally(warped[..., self.num_classes :]))
+            if self.num_classes:
+                pulls += forces(fixed[..., : self.num_classes], warped[..., : self.num_classes])
+            return jax.lax.stop_gradient(pulls)
+
         if self.forces:
-            target = compared(fixed, self.num_classes)
+            target = normalize_locally(fixed[..., self.num_classes :])
             embed_forces = nn.Dense(self.width, use_bias=False, dtype=dtype, name="force_embedding")
         for _ in range(self.num_steps):
             read = warp(moving, displacement)
             if self.forces:
                 # What a step looks at is taken as given, as in RAFT (Teed & Deng 2020, section 3.3).
                 read = jax.lax.stop_gradient(read)
-                pulls = jax.lax.stop_gradient(forces(target, compared(read, self.num_classes)))
-                felt = patchify(pad_to_multiple(pulls[-1], stride), stride)
+                pulls = pull(read)
+                widest = jnp.concatenate(pulls[len(SIGMAS) - 1 :: len(SIGMAS)], axis=-1)
+                felt = patchify(pad_to_multiple(widest, stride), stride)
                 patches = embedded_patches(read) + embed_forces(felt)
             else:
                 patches = embedded_patches(read)
@@ -113,7 +122,7 @@ class Level(nn.Module):
                 step += sum(gates[..., k, None] * pull for k, pull in enumerate(pulls))
             displacement = compose(displacement, step)
             if self.forces:
-                displacement = smooth(displacement, ELASTIC_SIGMA)
+                displacement = smooth(displacement, self.elastic_sigma)
         out = dict(encoder=encoder_out, decoder=decoder_out, read=read, token_grid=tuple(token_grid), patch_size=stride)
         return displacement, out
 
@@ -143,6 +152,8 @@ class PyramidAiR(nn.Module):
       self_attention: False leaves only the attention between the images, of each moving patch to the fixed ones.
       dropout: dropout rate.
       forces: whether steps follow the forces between intensities, too.
+      elastic_sigma: what the whole displacement is smoothed by after each step that followed forces, in a level's
+        voxels. Less lets the field get rougher.
       edges: whether forces are of the images' edges as well, see `air_jax.transforms.with_edges`.
       num_classes: classes that a segmenter of each image alone tells apart, the background first, see `Segmenter`.
         Their probabilities are channels of the images, for patches and for forces; what trains the segmenter is its own
@@ -167,6 +178,7 @@ class PyramidAiR(nn.Module):
     self_attention: bool = False
     dropout: float = 0.0
     forces: bool = False
+    elastic_sigma: float = 0.5
     edges: bool = False
     num_classes: int = 0
     flash_attention: bool = False
@@ -232,6 +244,7 @@ class PyramidAiR(nn.Module):
                 block,
                 self.remat,
                 self.forces,
+                self.elastic_sigma,
                 self.num_classes + channels,
                 self.num_classes,
                 name=f"level_{index}",
