@@ -24,4 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.elastic_sigma = 0.35
     config.loss.soft_dice = 2.0
     config.loss.segmentation = 1.0
+    config.refine.num_steps = 60
+    config.refine.fluid_sigma = 1.0
+    config.refine.elastic_sigma = 0.35
     return config

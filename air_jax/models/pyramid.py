@@ -28,7 +28,7 @@ class Level(nn.Module):
 
     Each step warps the moving image with what is known so far, lets the decoder compare its patches with the memory of
     the fixed image, and composes the displacement with the small one-to-one B-spline displacement that it predicts.
-    With `forces`, each token also says how far its neighbourhood follows what the intensities pull at.
+    With `forces`, each token also says how far its neighbourhood follows what intensities, and classes, pull at.
 
     Attributes:
       stride: voxels between patches, along every axis.
@@ -137,7 +137,8 @@ class PyramidAiR(nn.Module):
 
     With `forces`, steps are also made of what an optimiser would do next: the forces of demons between the locally
     normalised images (`air_jax.models.forces`), which each token follows as far as it has learned to, and the field is
-    smoothed slightly after each. The untrained network then is a demons registration with few steps.
+    smoothed slightly after each. The untrained network then is a demons registration with few steps. With
+    `num_classes`, a small convolutional network segments each image alone, and its classes pull at the field as well.
 
     Attributes:
       stride, patch_size, spacing, num_steps: one number a level, coarse to fine, see `Level`.
