@@ -56,6 +56,7 @@ class Registration:
       model: the Flax module.
       params: its parameters.
       image_shape: `(*S, C)` of the images it was trained on; other sizes `S` are allowed where the model allows them.
+        The model sees smaller images with a black margin, at the size that it has learned to expect.
       step: the training step that the parameters are from.
       objective: what `register(..., refine_steps=n)` minimises, see `air_jax.losses.make_objective`: that of the
         training, with a penalty on folding where the training had none and the field could fold.
@@ -150,7 +151,8 @@ class Registration:
         """
         channels = with_edges(image) if self.refinement.edges else image
         if self.refinement.overlap:
-            classes = self.model.segment(self.params, image)
+            framed, inside = _framed(image, self.image_shape)
+            classes = self.model.segment(self.params, framed)[inside]
             channels = jnp.concatenate([channels, classes[..., 1:]], axis=-1)  # without the background
         return channels
 
@@ -161,8 +163,19 @@ class Registration:
         return with_overlap(objective, self.refinement.overlap, self.model.num_classes - 1)
 
     def _register_batch(self, params, fixed, moving):
-        displacement, out = self.model.apply({"params": params}, fixed, moving)
+        (framed_fixed, inside), (framed_moving, _) = (_framed(image, self.image_shape) for image in (fixed, moving))
+        displacement, out = self.model.apply({"params": params}, framed_fixed, framed_moving)
+        displacement = displacement[inside]
         return displacement, warp(moving, displacement), out
+
+
+def _framed(image: jax.Array, image_shape: tuple[int, ...]) -> tuple[jax.Array, tuple[slice, ...]]:
+    """`[B, *S, C]` with a margin of 0, so that no axis is shorter than in `image_shape`; and where the image lies."""
+    sizes = image.shape[1:-1]
+    margins = [max(whole - size, 0) for whole, size in zip(image_shape, sizes, strict=False)]
+    framed = jnp.pad(image, [(0, 0), *((margin // 2, margin - margin // 2) for margin in margins), (0, 0)])
+    inside = [slice(margin // 2, margin // 2 + size) for margin, size in zip(margins, sizes, strict=True)]
+    return framed, (slice(None), *inside)
 
 
 def _to_batch(image: jax.Array, name: str, image_shape: tuple[int, ...]) -> jax.Array:

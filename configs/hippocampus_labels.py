@@ -2,8 +2,11 @@
 
   python -m air_jax.main --config=configs/hippocampus_labels.py --config.dataset.name=hippocampus_48x64x48.npz
 
-A segmenter learns to tell the labels of each image alone, and the network's steps follow its classes as they follow
-intensities. Registering needs no labels. More in experiments/README.md.
+A segmenter learns to tell the labels of each image alone, and the network's steps and refinement follow its classes as
+they follow intensities. Registering needs no labels.
+
+Expected, in 35 minutes of CPU time: Dice of labels 0.802 on 100 validation pairs in one pass (0.564 before), refined by
+60 steps 0.832. More in experiments/README.md.
 """
 
 import runpy

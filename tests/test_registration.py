@@ -113,3 +113,13 @@ def test_without_a_model_optimisation_starts_from_zero(shape):
     np.testing.assert_allclose(result.displacement[tuple(size // 2 for size in shape)], 1.5, atol=0.3)
     unmoved = registration.register(fixed, moving, refine_steps=0)
     np.testing.assert_array_equal(unmoved.warped, moving)
+
+
+def test_smaller_images_are_seen_in_the_frame_that_was_trained_on():
+    whole = registration((28, 28))
+    fixed, moving = images(1, 20, 25, 1)
+    margins = [(0, 0), (4, 4), (1, 2), (0, 0)]
+    framed = whole.register(np.pad(fixed, margins), np.pad(moving, margins))
+    result = whole.register(fixed, moving)
+    np.testing.assert_allclose(result.displacement, framed.displacement[:, 4:24, 1:26], atol=1e-6)
+    np.testing.assert_allclose(result.warped, air_jax.warp(moving, result.displacement), atol=1e-6)
