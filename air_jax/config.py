@@ -34,7 +34,7 @@ _POSITIVE_KEYS = {
 # They change how a run is computed, not what, so a run may be resumed with other values.
 _FREE_KEYS = {"compilation_cache", "streaming", "dataset.cache"}
 _FREE_KEYS |= {"refine.field", "refine.num_steps", "refine.fluid_sigma", "refine.elastic_sigma"}  # after training
-# Weights in the section `loss` that hold for training alone, and not for refinement.
+# Weights in the section `loss` of what training alone knows: labels, and the other direction.
 _TRAINING_LOSSES = ("soft_dice", "segmentation", *CONSISTENCIES)
 _REQUIRED_KEYS = _POSITIVE_KEYS | {
     "seed",

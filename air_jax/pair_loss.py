@@ -47,8 +47,7 @@ def pair_loss(
       pair: with segmentations where `terms.labels` has any.
     """
 
-    def one_way(pair, predicted):
-        displacement, out = predicted
+    def one_way(pair, displacement):
         images = pair.fixed, pair.moving
         fixed, moving = map(with_edges, images) if terms.edges else images
         loss, parts = objective(fixed, warp(moving, displacement), displacement)
@@ -56,19 +55,19 @@ def pair_loss(
             fixed, moving = (one_hot(labels, terms.labels) for labels in (pair.fixed_labels, pair.moving_labels))
             parts["soft_dice"] = soft_dice(fixed, warp(moving, displacement))
             loss = loss + terms.soft_dice * parts["soft_dice"]
-        if terms.segmentation:
-            both = zip(out["logits"], (pair.fixed_labels, pair.moving_labels), strict=True)
-            parts["segmentation"] = sum(segmentation(logits, labels, terms.labels) for logits, labels in both) / 2
-            loss = loss + terms.segmentation * parts["segmentation"]
         return loss, parts
 
-    forward = predict(pair.fixed, pair.moving)
+    forward, out = predict(pair.fixed, pair.moving)
     loss, parts = one_way(pair, forward)
     if terms.consistencies:
-        backward = predict(pair.moving, pair.fixed)
+        backward, _ = predict(pair.moving, pair.fixed)
         both = (loss, parts), one_way(pair.swapped(), backward)
         loss, parts = jax.tree.map(lambda a, b: 0.5 * (a + b), *both)
         for name, weight in terms.consistencies:
-            parts[name] = CONSISTENCIES[name](forward[0], backward[0])
+            parts[name] = CONSISTENCIES[name](forward, backward)
             loss = loss + weight * parts[name]
+    if terms.segmentation:
+        both = zip(out["logits"], (pair.fixed_labels, pair.moving_labels), strict=True)
+        parts["segmentation"] = sum(segmentation(logits, labels, terms.labels) for logits, labels in both) / 2
+        loss = loss + terms.segmentation * parts["segmentation"]
     return loss, parts

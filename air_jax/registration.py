@@ -86,6 +86,7 @@ class Registration:
         self.refinement = refinement
         self.refine_steps = refine_steps
         self._register = jax.jit(self._register_batch)
+        self._segment = jax.jit(self._segment_batch)
 
     def register(
         self, fixed: np.ndarray | jax.Array, moving: np.ndarray | jax.Array, *, refine_steps: int | None = None
@@ -151,8 +152,7 @@ class Registration:
         """
         channels = with_edges(image) if self.refinement.edges else image
         if self.refinement.overlap:
-            framed, inside = _framed(image, self.image_shape)
-            classes = self.model.segment(self.params, framed)[inside]
+            classes = self._segment(self.params, image)
             channels = jnp.concatenate([channels, classes[..., 1:]], axis=-1)  # without the background
         return channels
 
@@ -168,11 +168,15 @@ class Registration:
         displacement = displacement[inside]
         return displacement, warp(moving, displacement), out
 
+    def _segment_batch(self, params, image):
+        framed, inside = _framed(image, self.image_shape)
+        return self.model.segment(params, framed)[inside]
+
 
 def _framed(image: jax.Array, image_shape: tuple[int, ...]) -> tuple[jax.Array, tuple[slice, ...]]:
     """`[B, *S, C]` with a margin of 0, so that no axis is shorter than in `image_shape`; and where the image lies."""
     sizes = image.shape[1:-1]
-    margins = [max(whole - size, 0) for whole, size in zip(image_shape, sizes, strict=False)]
+    margins = [max(whole - size, 0) for whole, size in zip(image_shape[:-1], sizes, strict=True)]
     framed = jnp.pad(image, [(0, 0), *((margin // 2, margin - margin // 2) for margin in margins), (0, 0)])
     inside = [slice(margin // 2, margin // 2 + size) for margin, size in zip(margins, sizes, strict=True)]
     return framed, (slice(None), *inside)

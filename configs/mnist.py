@@ -75,7 +75,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss.diffusion = 0.0  # weight of the diffusion regularizer; the paper has none
     config.loss.folding = 0.0  # weight of the folding penalty
     config.loss.bending = 0.0  # weight of the bending energy
-    config.loss.soft_dice = 0.0  # weight of the overlap of segmentations, in training alone
+    config.loss.soft_dice = 0.0  # weight of the overlap of segmentations; in refinement of the model's own
     config.loss.segmentation = 0.0  # weight of the model's own segmentations (model.num_classes), in training alone
     config.loss.inverse_consistency = 0.0  # weight; both directions are predicted then, in training alone
     config.loss.gradient_inverse_consistency = 0.0  # the same of its gradient (GradICON)

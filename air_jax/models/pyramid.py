@@ -93,7 +93,7 @@ class Level(nn.Module):
             # Padding to whole patches may add control points that no voxel of the image needs.
             return bspline(crop(control, control_shape(shape, spacing)), spacing, shape)
 
-        def pull(warped):
+        def pulls_at(warped):
             """Forces of intensities and, apart from them, of classes: tokens follow the ones, the others or both."""
             pulls = forces(target, normalize_locally(warped[..., self.num_classes :]))
             if self.num_classes:
@@ -108,7 +108,7 @@ class Level(nn.Module):
             if self.forces:
                 # What a step looks at is taken as given, as in RAFT (Teed & Deng 2020, section 3.3).
                 read = jax.lax.stop_gradient(read)
-                pulls = pull(read)
+                pulls = pulls_at(read)
                 widest = jnp.concatenate(pulls[len(SIGMAS) - 1 :: len(SIGMAS)], axis=-1)
                 felt = patchify(pad_to_multiple(widest, stride), stride)
                 patches = embedded_patches(read) + embed_forces(felt)
@@ -224,12 +224,12 @@ class PyramidAiR(nn.Module):
             dtype=self.dtype,
         )
         shape, channels = fixed.shape[1:-1], fixed.shape[-1]
-        both = jnp.concatenate([fixed, moving])
-        if self.edges:
-            fixed, moving = with_edges(fixed), with_edges(moving)
         segmented = {}
         if self.num_classes:
-            segmented["logits"] = tuple(jnp.split(self._segmenter()(both), 2))
+            segmented["logits"] = tuple(jnp.split(self._segmenter()(jnp.concatenate([fixed, moving])), 2))
+        if self.edges:
+            fixed, moving = with_edges(fixed), with_edges(moving)
+        if self.num_classes:
             # The loss of the displacement does not reach the segmenter, whose classes would stop being the anatomy's.
             classes = (jax.lax.stop_gradient(nn.softmax(logits)) for logits in segmented["logits"])
             fixed, moving = (jnp.concatenate(pair, axis=-1) for pair in zip(classes, (fixed, moving), strict=True))
