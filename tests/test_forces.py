@@ -7,8 +7,17 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from air_jax import warp
+from air_jax.losses import soft_dice
 from air_jax.models import PyramidAiR
-from air_jax.models.forces import CONTRAST_FLOOR, FLATNESS, SIGMAS, WINDOW_SIGMA, forces, normalize_locally
+from air_jax.models.forces import (
+    CONTRAST_FLOOR,
+    FLATNESS,
+    SIGMAS,
+    WINDOW_SIGMA,
+    forces,
+    normalize_locally,
+    overlap_forces,
+)
 from air_jax.transforms import jacobian_determinant
 
 RNG = np.random.default_rng(0)
@@ -43,31 +52,47 @@ def test_local_normalization_sees_no_brightness_and_no_contrast():
     np.testing.assert_allclose(normalize_locally(jnp.full((1, 12, 13, 1), 0.7)), 0, atol=1e-9)
 
 
+def pulled(wanted, f, w):
+    """The forces of demons in NumPy and SciPy: `wanted`, fixed and warped `[*S, C]` to `[*S, N]` for each of SIGMAS."""
+    num_axes = f.ndim - 1
+    slopes = (np.stack(np.gradient(image, axis=tuple(range(num_axes))), axis=-1) for image in (f, w))  # [*S, C, N]
+    slope = sum(slopes) / 2
+    below = (slope**2).sum((-2, -1)) + (wanted**2).sum(-1) + FLATNESS
+    force = (wanted[..., None] * slope).sum(-2) / below[..., None]
+    assert np.linalg.norm(force, axis=-1).max() <= 0.5
+    narrow, wide = SIGMAS
+    for further in (narrow, (wide**2 - narrow**2) ** 0.5):
+        force = np.stack([blurred(force[..., axis], further) for axis in range(num_axes)], axis=-1)
+        yield force
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("channels", [1, 2])
 def test_forces_are_those_of_demons(shape, channels):
     fixed, warped = images(shape, channels)
-    num_axes = len(shape)
     f, w = np.float64(fixed[0]), np.float64(warped[0])
-    slope = np.stack(np.gradient(w, axis=tuple(range(num_axes))), axis=-1)  # [*S, C, N]
-    difference = f - w
-    below = (slope**2).sum((-2, -1)) + (difference**2).sum(-1) + FLATNESS
-    force = (difference[..., None] * slope).sum(-2) / below[..., None]
-    assert np.linalg.norm(force, axis=-1).max() <= 0.5
-    found = forces(fixed, warped)
-    assert len(found) == len(SIGMAS)
-    narrow, wide = SIGMAS
-    for further, smoothed in zip((narrow, (wide**2 - narrow**2) ** 0.5), found, strict=True):
-        force = np.stack([blurred(force[..., axis], further) for axis in range(num_axes)], axis=-1)
-        np.testing.assert_allclose(smoothed[0], force, atol=1e-3)  # cut off a voxel apart
+    for found, expected in zip(forces(fixed, warped), pulled(f - w, f, w), strict=True):
+        np.testing.assert_allclose(found[0], expected, atol=1e-3)  # cut off a voxel apart
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_overlap_forces_raise_the_overlap(shape, channels):
+    fixed, warped = images(shape, channels)
+    f, w = np.float64(fixed[0]), np.float64(warped[0])
+    # The slope of the loss, for each class, in units in which a voxel that is certainly of the class has 1 minus half
+    # of the Dice.
+    slope = -jax.grad(lambda w: jnp.sum(soft_dice(fixed, w)))(warped)[0]
+    wanted = np.float64(slope) * channels * (f + w).sum(tuple(range(len(shape)))) / 2
+    for found, expected in zip(overlap_forces(fixed, warped), pulled(wanted, f, w), strict=True):
+        np.testing.assert_allclose(found[0], expected, atol=1e-3)
 
 
 def test_equal_images_and_flat_ones_have_no_forces():
-    image, other = images((10, 11))
+    image, _ = images((10, 11))
     flat = jnp.zeros_like(image)
-    for pair in ((image, image), (other, flat), (flat, flat)):
-        for force in forces(*pair):
-            np.testing.assert_array_equal(force, 0)
+    for force in (*forces(image, image), *forces(flat, flat), *overlap_forces(flat, flat)):
+        np.testing.assert_array_equal(force, 0)
 
 
 def blobs(shape, shift):

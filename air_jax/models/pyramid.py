@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.models.attention import PRE_NORM_KERNEL_INIT
-from air_jax.models.forces import SIGMAS, forces, normalize_locally
+from air_jax.models.forces import SIGMAS, forces, normalize_locally, overlap_forces
 from air_jax.models.inputs import check_pair, crop, pad_to_multiple
 from air_jax.models.patches import overlapping_patches, patchify, unpatchify
 from air_jax.models.positions import position_table
@@ -19,8 +19,9 @@ from air_jax.transforms import bspline, compose, control_shape, resize, shrink, 
 # A cubic B-spline displacement whose control vectors have components below this many control spacings is one-to-one
 # (Choi & Lee 2000, section 4: 1 / 2.046 in 2-D and 1 / 2.479 in 3-D).
 INJECTIVITY_BOUND = {2: 0.48, 3: 0.40}
-# How far tokens follow the forces of each smoothing at most; half of it before training.
-LONGEST_STRIDE = 2.5
+# How far tokens follow the forces of each smoothing at most, of intensities (alone, and beside classes) and of classes;
+# half of it before training.
+LONGEST_STRIDE, LONGEST_STRIDE_BESIDE_CLASSES, LONGEST_STRIDE_OF_CLASSES = 2.5, 1.25, 5.0
 
 
 class Level(nn.Module):
@@ -68,7 +69,10 @@ class Level(nn.Module):
         decoder = Stack(self.decoder_depth, False, self.block, self.remat, name="decoder")
         points = self.stride // self.spacing
         features = points**num_axes * num_axes
-        num_gates = len(SIGMAS) * (1 + (self.num_classes > 0)) if self.forces else 0
+        strides = [LONGEST_STRIDE] * len(SIGMAS)
+        if self.num_classes:
+            strides = [LONGEST_STRIDE_BESIDE_CLASSES] * len(SIGMAS) + [LONGEST_STRIDE_OF_CLASSES] * len(SIGMAS)
+        num_gates = len(strides) if self.forces else 0
         # Zero, so that training starts from the identity, or from the forces alone; float32, for coordinates.
         head = nn.Dense(features + num_gates, dtype=jnp.float32, kernel_init=nn.initializers.zeros_init(), name="head")
 
@@ -97,7 +101,7 @@ class Level(nn.Module):
             """Forces of intensities and, apart from them, of classes: tokens follow the ones, the others or both."""
             pulls = forces(target, normalize_locally(warped[..., self.num_classes :]))
             if self.num_classes:
-                pulls += forces(fixed[..., : self.num_classes], warped[..., : self.num_classes])
+                pulls += overlap_forces(fixed[..., 1 : self.num_classes], warped[..., 1 : self.num_classes])
             return jax.lax.stop_gradient(pulls)
 
         if self.forces:
@@ -118,8 +122,8 @@ class Level(nn.Module):
             predicted = head(decoded)
             step = splines(bound * jnp.tanh(predicted[..., :features] / bound), points, spacing)
             if self.forces:
-                gates = splines(LONGEST_STRIDE * nn.sigmoid(predicted[..., features:]), 1, stride)
-                step += sum(gates[..., k, None] * pull for k, pull in enumerate(pulls))
+                gates = jnp.split(splines(nn.sigmoid(predicted[..., features:]), 1, stride), num_gates, axis=-1)
+                step += sum(longest * gate * pull for longest, gate, pull in zip(strides, gates, pulls, strict=True))
             displacement = compose(displacement, step)
             if self.forces:
                 displacement = smooth(displacement, self.elastic_sigma)
