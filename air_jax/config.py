@@ -33,7 +33,7 @@ _POSITIVE_KEYS = {
 }
 # They change how a run is computed, not what, so a run may be resumed with other values.
 _FREE_KEYS = {"compilation_cache", "streaming", "dataset.cache"}
-_FREE_KEYS |= {"refine.field", "refine.num_steps", "refine.fluid_sigma", "refine.elastic_sigma"}  # after training
+_FREE_KEYS |= {f"refine.{key}" for key in ("field", "num_steps", "fluid_sigma", "elastic_sigma", "overlap")}  # after training
 # Weights in the section `loss` of what training alone knows: labels, and the other direction.
 _TRAINING_LOSSES = ("soft_dice", "segmentation", *CONSISTENCIES)
 _REQUIRED_KEYS = _POSITIVE_KEYS | {
@@ -61,6 +61,7 @@ _REQUIRED_KEYS = _POSITIVE_KEYS | {
     "refine.num_steps",
     "refine.fluid_sigma",
     "refine.elastic_sigma",
+    "refine.overlap",
 }
 
 
@@ -83,7 +84,7 @@ def check(config: ConfigDict) -> None:
     require(config.dataset.name != "", "dataset.name", "give the path of your images, a folder or a stack (.npz)")
     for key in ("seed", "eval.pairs_seed", "warmup_steps", "clip_norm"):
         require(_get(config, key) >= 0, key, "must not be negative")
-    for key in ("refine.num_steps", "refine.fluid_sigma", "refine.elastic_sigma"):
+    for key in ("refine.num_steps", "refine.fluid_sigma", "refine.elastic_sigma", "refine.overlap"):
         require(_get(config, key) >= 0, key, "must not be negative")
     require(
         config.eval_every % config.log_every == 0, "eval_every", f"must be a multiple of log_every ({config.log_every})"
@@ -158,6 +159,8 @@ def _check_model(model: ConfigDict, require: Any) -> None:
         whole = model.width % model.num_heads == 0
         also = ", or set model.head_size" if "head_size" in model else ""
         require(whole, "model.width", f"must be a multiple of model.num_heads ({model.num_heads}){also}")
+    forced = model.get("forces", False) or not model.get("edges")
+    require(forced, "model.edges", "forces of edges need model.forces; loss.edges lets training look at edges without")
     if "stride" in model:
         for key in ("patch_size", "spacing", "num_steps", "downsampling"):
             numbers = model.get(key)

@@ -276,6 +276,6 @@ def load(workdir: str | Path) -> Registration:
             config.refine.fluid_sigma,
             config.refine.elastic_sigma,
             config.loss.get("edges", False),
-            config.loss.get("soft_dice", 0.0) if config.model.get("num_classes") else 0.0,
+            config.refine.overlap if config.model.get("num_classes") else 0.0,
         ),
     )

@@ -15,13 +15,16 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
     config = runpy.run_path(str(Path(__file__).with_name("volumes.py")))["get_config"]()
-    config.num_train_steps = 300
+    config.num_train_steps = 200
     config.batch_size = 2
     config.log_every = 25
     config.eval_every = 100
     config.dataset.normalization = "range"
     config.dataset.train_fraction = 0.75
     config.dataset.num_validation = 2
+
+    config.model.num_steps = (4, 4, 8)
+    config.model.elastic_sigma = 0.35
 
     config.loss.window = 5
     config.refine.fluid_sigma = 1.0

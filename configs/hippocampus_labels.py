@@ -17,11 +17,17 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
     config = runpy.run_path(str(Path(__file__).with_name("hippocampus.py")))["get_config"]()
-    config.num_train_steps = 1_300
+    config.num_train_steps = 1_100
     config.batch_size = 2
     config.learning_rate = 4e-3
+    config.schedule = "cosine"
     config.log_every = 50
-    config.eval_every = 650
+    config.eval_every = 550
+
+    # The segmenter learns the training subjects by heart otherwise.
+    config.augmentation.rotation = 10.0
+    config.augmentation.scale = 0.1
+    config.augmentation.translation = 2.0
 
     config.model.num_classes = 3
     config.model.elastic_sigma = 0.35

@@ -75,7 +75,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss.diffusion = 0.0  # weight of the diffusion regularizer; the paper has none
     config.loss.folding = 0.0  # weight of the folding penalty
     config.loss.bending = 0.0  # weight of the bending energy
-    config.loss.soft_dice = 0.0  # weight of the overlap of segmentations; in refinement of the model's own
+    config.loss.soft_dice = 0.0  # weight of the overlap of segmentations
     config.loss.segmentation = 0.0  # weight of the model's own segmentations (model.num_classes), in training alone
     config.loss.inverse_consistency = 0.0  # weight; both directions are predicted then, in training alone
     config.loss.gradient_inverse_consistency = 0.0  # the same of its gradient (GradICON)
@@ -84,6 +84,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.refine.field = "control_grid"  # what refinement moves: also "velocity", or "dense" for larger images
     config.refine.fluid_sigma = 3.0  # of "dense": pixels over which its updates are smoothed
     config.refine.elastic_sigma = 0.5  # and over which the whole field is, after each
+    config.refine.overlap = 1.0  # weight of the overlap of classes that the model finds by itself, if it does
     config.refine.num_steps = 0  # more: test pairs are scored after so many steps of refinement, too
 
     config.eval = ml_collections.ConfigDict()

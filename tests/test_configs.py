@@ -39,7 +39,7 @@ def test_all_configs_are_seen():
 
 
 # Those that differ from volumes.py in numbers alone.
-REAL_SETS = ("brains", "cardiac", "hippocampus", "hippocampus_labels")
+REAL_SETS = ("brains", "cardiac", "cardiac_labels", "hippocampus", "hippocampus_labels")
 
 
 @pytest.mark.parametrize("name", REAL_SETS)
@@ -88,6 +88,7 @@ def test_a_schedule_that_depends_on_the_number_of_steps_is_not_prolonged(tmp_pat
         ("model.spacing", (3, 2, 1), "must be divisors of model.stride"),
         ("model.num_steps", (2, 0, 2), "must be positive"),
         ("model.width", 97, r"must be a multiple of model.num_heads \(4\)"),
+        ("model.edges", True, "forces of edges need model.forces"),
         ("schedule", "linear", "must be one of constant, cosine"),
         ("warmup_steps", -1, "must not be negative"),
         ("warmup_steps", 32_000, "must be less than num_train_steps"),

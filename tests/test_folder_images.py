@@ -101,7 +101,7 @@ def test_a_run_on_a_folder(folder, tmp_path):
     config.model.num_classes = 2
     config.loss.update({"soft_dice": 1.0, "segmentation": 0.5, "window": 3, "edges": True})
     config.loss.gradient_inverse_consistency = 0.1
-    config.refine.num_steps = 30
+    config.refine.num_steps, config.refine.overlap = 30, 2.0
     report = train(config, tmp_path / "run")
     scores = report["listed_pairs"]
     assert report["num_pairs"] == 1
@@ -115,7 +115,7 @@ def test_a_run_on_a_folder(folder, tmp_path):
     expected = sum(weight * line[name] for name, weight in weights.items())
     np.testing.assert_allclose(line["loss"], expected, rtol=1e-5)
     assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} == {"curves.png", "registration.png"}
-    assert air_jax.load(tmp_path / "run").refinement == Refinement("dense", 3.0, edges=True, overlap=1.0)
+    assert air_jax.load(tmp_path / "run").refinement == Refinement("dense", 3.0, edges=True, overlap=2.0)
 
 
 def test_mistakes_are_told_in_one_line(folder):

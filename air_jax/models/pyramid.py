@@ -142,7 +142,8 @@ class PyramidAiR(nn.Module):
     With `forces`, steps are also made of what an optimiser would do next: the forces of demons between the locally
     normalised images (`air_jax.models.forces`), which each token follows as far as it has learned to, and the field is
     smoothed slightly after each. The untrained network then is a demons registration with few steps. With
-    `num_classes`, a small convolutional network segments each image alone, and its classes pull at the field as well.
+    `num_classes`, a small convolutional network segments each image alone, and the overlap of its classes pulls at the
+    field as well, more than intensities.
 
     Attributes:
       stride, patch_size, spacing, num_steps: one number a level, coarse to fine, see `Level`.

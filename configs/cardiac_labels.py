@@ -1,0 +1,29 @@
+"""AiR on cardiac MR, trained with labels of the training patients, too.
+
+  python -m air_jax.main --config=configs/cardiac_labels.py --config.dataset.name=acdc_2d_mid_128.npz
+
+A segmenter learns to tell the labels of each image alone, and the network's steps and refinement follow its classes.
+Registering needs no labels.
+"""
+
+import runpy
+from pathlib import Path
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = runpy.run_path(str(Path(__file__).with_name("cardiac.py")))["get_config"]()
+    config.num_train_steps = 5_000
+    config.batch_size = 4
+    config.learning_rate = 2e-3
+    config.schedule = "cosine"
+
+    config.model.forces = True
+    config.model.num_classes = 4
+    config.model.elastic_sigma = 0.5
+    config.loss.soft_dice = 1.0
+    config.loss.segmentation = 1.0
+    config.refine.num_steps = 60
+    config.refine.overlap = 0.3
+    return config
