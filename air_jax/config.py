@@ -31,9 +31,9 @@ _POSITIVE_KEYS = {
     "eval.num_pairs",
     "eval.batch_size",
 }
-# They change how a run is computed, not what, so a run may be resumed with other values.
+# They change how a run is computed, not what, or what comes after training: a run may be resumed with other values.
 _FREE_KEYS = {"compilation_cache", "streaming", "dataset.cache"}
-_FREE_KEYS |= {f"refine.{key}" for key in ("field", "num_steps", "fluid_sigma", "elastic_sigma", "overlap")}  # after training
+_FREE_KEYS |= {f"refine.{key}" for key in ("field", "num_steps", "fluid_sigma", "elastic_sigma", "overlap")}
 # Weights in the section `loss` of what training alone knows: labels, and the other direction.
 _TRAINING_LOSSES = ("soft_dice", "segmentation", *CONSISTENCIES)
 _REQUIRED_KEYS = _POSITIVE_KEYS | {

@@ -4,6 +4,9 @@
 
 A segmenter learns to tell the labels of each image alone, and the network's steps and refinement follow its classes.
 Registering needs no labels.
+
+Expected, in 10 minutes of CPU time: Dice of labels 0.919 on the 20 validation patients in one pass (0.665 before),
+refined 0.917. More in experiments/README.md.
 """
 
 import runpy
@@ -14,7 +17,7 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
     config = runpy.run_path(str(Path(__file__).with_name("cardiac.py")))["get_config"]()
-    config.num_train_steps = 5_000
+    config.num_train_steps = 2_000
     config.batch_size = 4
     config.learning_rate = 2e-3
     config.schedule = "cosine"
