@@ -7,7 +7,7 @@ import pytest
 from scipy.special import softmax
 
 from air_jax import warp
-from air_jax.losses import make_objective, one_hot, segmentation, soft_dice, with_overlap
+from air_jax.losses import make_objective, one_hot, pooled_dice, segmentation, soft_dice, with_overlap
 from air_jax.metrics import label_dice
 
 
@@ -46,6 +46,28 @@ def test_soft_dice_of_labels_is_the_score():
     values = (3, 1)
     losses = soft_dice(*(one_hot(jnp.asarray(labels), values) for labels in (fixed, warped)))
     np.testing.assert_allclose(losses, 1 - label_dice(fixed, warped, values).mean(-1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6, 7), (4, 5, 6)])
+def test_pooled_dice_is_that_of_all_labels_together(shape):
+    fixed, warped = segmentations(shape)
+    found = jax.jit(pooled_dice)(jnp.asarray(fixed), jnp.asarray(warped))
+    expected = [
+        1 - 2 * np.sum(f * w) / (f.sum() + w.sum()) if f.any() else 0.0
+        for f, w in zip(fixed.astype(np.float64), warped.astype(np.float64), strict=True)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_voxels_of_small_labels_count_as_those_of_large_ones():
+    """Half-filled labels of 2 and of 40 voxels: one derivative for all voxels, and one 20 times as large."""
+    fixed = np.zeros((1, 6, 7, 2), np.float32)
+    fixed[0, 0, :2, 0] = 1
+    fixed[0, ..., 1] = 1 - fixed[0, ..., 0]
+    losses = pooled_dice, soft_dice
+    pooled, mean = (jax.grad(lambda w, loss=loss: loss(fixed, w).sum())(0.5 * fixed) for loss in losses)
+    np.testing.assert_allclose(pooled[0, 0, 0, 0], pooled[0, 5, 5, 1], rtol=1e-5)
+    np.testing.assert_allclose(mean[0, 0, 0, 0], 20 * mean[0, 5, 5, 1], rtol=1e-5)
 
 
 def test_lacking_labels_by_hand():
@@ -135,6 +157,7 @@ def test_one_hot(dtype, shape):
     [
         (lambda: soft_dice(jnp.zeros((1, 4, 5, 2)), jnp.zeros((1, 4, 5, 3))), "soft_dice: fixed has shape"),
         (lambda: soft_dice(jnp.zeros((4, 5)), jnp.zeros((4, 5))), "soft_dice: fixed has shape"),
+        (lambda: pooled_dice(jnp.zeros((1, 4, 5, 2)), jnp.zeros((1, 4, 5, 3))), "pooled_dice: fixed has shape"),
         (lambda: one_hot(jnp.zeros((1, 4, 5)), (1,)), "one_hot: labels are float32"),
         (lambda: one_hot(jnp.zeros((1, 4, 5), int), ()), "one_hot: values is empty"),
     ],
@@ -174,7 +197,7 @@ def test_classes_count_by_their_overlap_beside_the_images():
     objective = make_objective("mse", diffusion=0.5)
     plain, _ = objective(fixed[..., :1], warped[..., :1], displacement)
     loss, terms = with_overlap(objective, 3.0, 2)(fixed, warped, displacement)
-    overlap = reference(*(side[..., 1:] for side in pair))
+    overlap = reference(*(side[..., 1:].reshape(len(side), -1, 1) for side in pair))
     np.testing.assert_allclose(loss, plain + 3 * overlap, rtol=1e-5)
-    np.testing.assert_allclose(terms["soft_dice"], overlap, rtol=1e-5)
+    np.testing.assert_allclose(terms["pooled_dice"], overlap, rtol=1e-5)
     assert with_overlap(objective, 3.0, 2) is with_overlap(objective, 3.0, 2)  # compiled once

@@ -5,7 +5,7 @@ from air_jax.losses.correlation import lncc, ncc, squared_lncc
 from air_jax.losses.information import mi
 from air_jax.losses.mind import mind_ssc
 from air_jax.losses.objective import Objective, Similarity, make_objective, with_overlap
-from air_jax.losses.overlap import one_hot, segmentation, soft_dice
+from air_jax.losses.overlap import one_hot, pooled_dice, segmentation, soft_dice
 from air_jax.losses.regularization import REGULARIZERS, bending, diffusion, folding
 from air_jax.losses.similarity import SIMILARITIES, mse
 
@@ -27,6 +27,7 @@ __all__ = [
     "mse",
     "ncc",
     "one_hot",
+    "pooled_dice",
     "segmentation",
     "soft_dice",
     "squared_lncc",

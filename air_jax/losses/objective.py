@@ -6,7 +6,7 @@ from functools import cache, partial
 
 import jax
 
-from air_jax.losses.overlap import soft_dice
+from air_jax.losses.overlap import pooled_dice
 from air_jax.losses.regularization import REGULARIZERS
 from air_jax.losses.similarity import SIMILARITIES
 
@@ -66,13 +66,13 @@ def make_objective(similarity: str | Similarity, *, window: int | None = None, *
 def with_overlap(objective: Objective, weight: float, num_labels: int) -> Objective:
     """The objective of images whose last `num_labels` channels are segmentations, one-hot or soft.
 
-    These count by the overlap of the labels (`soft_dice`), with a weight; the channels before them as they did.
+    These count by the overlap of the labels (`pooled_dice`), with a weight; the channels before them as they did.
     """
 
     def whole(fixed, warped, displacement):
         loss, terms = objective(fixed[..., :-num_labels], warped[..., :-num_labels], displacement)
-        terms = terms | {"soft_dice": soft_dice(fixed[..., -num_labels:], warped[..., -num_labels:])}
-        return loss + weight * terms["soft_dice"], terms
+        terms = terms | {"pooled_dice": pooled_dice(fixed[..., -num_labels:], warped[..., -num_labels:])}
+        return loss + weight * terms["pooled_dice"], terms
 
     return whole
 

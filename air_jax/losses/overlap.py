@@ -51,10 +51,7 @@ def soft_dice(fixed: jax.Array, warped: jax.Array) -> jax.Array:
     Raises:
       ValueError: the shapes differ.
     """
-    if fixed.shape != warped.shape or fixed.ndim < 3:
-        raise ValueError(
-            f"soft_dice: fixed has shape {fixed.shape} and warped {warped.shape}; they must be the same, [B, *S, L]"
-        )
+    _check("soft_dice", fixed, warped)
     fixed, warped = at_least_float32(fixed), at_least_float32(warped)
     axes = tuple(range(1, fixed.ndim - 1))
     overlap = jnp.sum(fixed * warped, axis=axes)
@@ -62,6 +59,26 @@ def soft_dice(fixed: jax.Array, warped: jax.Array) -> jax.Array:
     present = total > 0
     lacking = jnp.where(present, 1 - 2 * overlap / jnp.where(present, total, 1), 0)
     return jnp.sum(lacking, axis=-1) / jnp.maximum(jnp.sum(present, axis=-1), 1)
+
+
+def pooled_dice(fixed: jax.Array, warped: jax.Array) -> jax.Array:
+    """`soft_dice` of all labels together: overlaps and sizes are summed over labels first, as in the generalised Dice
+    (Crum et al. 2006) with equal weights.
+
+    Every voxel counts alike, whichever its label. In the mean over labels, a voxel of a label of 40 has a thousand
+    times the derivative of one of a label of 40,000, and an optimiser whose longest step is bounded moves little else.
+
+    Args:
+      fixed, warped: as for `soft_dice`.
+
+    Returns:
+      `[B]` from 0 (equal) to 1 (disjoint); 0 for a pair without any labels.
+
+    Raises:
+      ValueError: the shapes differ.
+    """
+    _check("pooled_dice", fixed, warped)
+    return soft_dice(*(values.reshape(len(values), -1, 1) for values in (fixed, warped)))
 
 
 def segmentation(logits: jax.Array, labels: jax.Array, values: Sequence[int]) -> jax.Array:
@@ -87,3 +104,10 @@ def segmentation(logits: jax.Array, labels: jax.Array, values: Sequence[int]) ->
     entropy = -jnp.sum(jnp.concatenate([background, known], axis=-1) * log_probabilities, axis=-1)
     overlap = soft_dice(known, jnp.exp(log_probabilities)[..., 1:])
     return jnp.mean(entropy, axis=tuple(range(1, labels.ndim))) + overlap
+
+
+def _check(name: str, fixed: jax.Array, warped: jax.Array) -> None:
+    if fixed.shape != warped.shape or fixed.ndim < 3:
+        raise ValueError(
+            f"{name}: fixed has shape {fixed.shape} and warped {warped.shape}; they must be the same, [B, *S, L]"
+        )
