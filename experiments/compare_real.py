@@ -116,6 +116,7 @@ COLUMNS = {  # of the table, and their formats
     "folding_percent": ("folding %", ".3f"),
     "any_corner_folding_percent": ("any corner %", ".3f"),
     "sd_log_jacobian": ("SD log J", ".3f"),
+    "compressed_percent": ("compressed %", ".1f"),
     "seconds_per_pair": ("seconds a pair", ".3g"),
     "compilation_seconds": ("compilation, s", ".3g"),
 }
@@ -163,7 +164,9 @@ def scores(pairs: Pairs, displacements: np.ndarray) -> dict:
     @jax.jit
     def of_pair(displacement, fixed, moving):
         dice = metrics.label_dice(fixed, warp(moving, displacement, order=0), labels)
-        return metrics.displacement_scores(displacement) | {"dice": metrics.label_mean(dice), "dice_of_labels": dice}
+        compressed = metrics.compressed_percent(displacement, fixed > 0)
+        result = {"dice": metrics.label_mean(dice), "dice_of_labels": dice, "compressed_percent": compressed}
+        return result | metrics.displacement_scores(displacement)
 
     rows = [
         of_pair(*(jnp.asarray(array)[None] for array in arrays))

@@ -53,6 +53,31 @@ def test_folding_by_hand():
     np.testing.assert_allclose(metrics.sd_log_jacobian(displacement), [0, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(12, 9), (12, 9, 8)])
+def test_compression_agrees_with_simpleitk(shape):
+    """SimpleITK's determinant is by central differences too, inside of the image."""
+    displacement = random_displacement(shape, 0.8, batch=2)
+    mask = np.random.default_rng(1).random((2, *shape)) < 0.6
+    mask[1, : shape[0] // 2] = False
+    expected = []
+    for u, counts in zip(displacement, mask, strict=True):
+        field = SimpleITK.GetImageFromArray(u[..., ::-1].astype(np.float64), isVector=True)
+        volume = SimpleITK.GetArrayFromImage(SimpleITK.DisplacementFieldJacobianDeterminant(field))
+        inside = (slice(1, -1),) * len(shape)
+        expected.append(100 * np.mean(volume[inside][counts[inside]] < 0.3))
+    assert min(expected) > 3
+    np.testing.assert_allclose(metrics.compressed_percent(displacement, mask), expected, rtol=1e-5)
+
+
+def test_compression_by_hand():
+    halved = linear(np.diag([0.5, 0.5]), (6, 7))  # a quarter of the area
+    mask = np.zeros((1, 6, 7), bool)
+    assert np.isnan(metrics.compressed_percent(halved, mask)[0])
+    mask[0, 2:4] = True
+    assert metrics.compressed_percent(halved, mask)[0] == 100
+    assert metrics.compressed_percent(linear(np.diag([0.5, 0.7]), (6, 7)), mask)[0] == 0
+
+
 def test_any_corner_counts_the_folds_that_central_differences_miss():
     displacement = np.zeros((1, 5, 5, 2), np.float32)
     displacement[0, 2, 2, 0] = 1.5

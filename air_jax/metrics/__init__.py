@@ -6,6 +6,7 @@ Images, displacements and Dice of labels come in batches; `hd95` (SciPy) and lan
 from air_jax.losses import mse
 from air_jax.metrics.folding import (
     any_corner_folding_percent,
+    compressed_percent,
     displacement_scores,
     folding_percent,
     ndv_percent,
@@ -20,6 +21,7 @@ from air_jax.metrics.surfaces import hd95, label_hd95
 __all__ = [
     "any_corner_folding_percent",
     "carry_points",
+    "compressed_percent",
     "displacement_scores",
     "endpoint_errors",
     "folding_percent",
