@@ -61,6 +61,22 @@ def test_rotations_of_volumes_are_rotations():
     np.testing.assert_allclose(np.linalg.det(axes), 1, atol=1e-3)
 
 
+def test_elastic_deformations_are_smooth_and_as_large_as_asked_for():
+    elastic = Augmentation(elastic=1.5, elastic_spacing=12)
+    points = sampled_points((48, 50), elastic)[:, 12:-12, 12:-12]  # places outside of the image lie at its border
+    moved = points - np.asarray(identity_grid((48, 50)))[12:-12, 12:-12]
+    np.testing.assert_allclose(np.sqrt((moved**2).mean((0, 1, 2))), 1.5, rtol=0.15)
+    assert np.abs(np.diff(moved, axis=1)).max() < 1  # none folds
+    assert np.std(moved[:, 0, 0] - moved[:, -1, -1]) > 1.5  # each place goes its own way
+    assert elastic.moves()
+    assert not Augmentation().moves()
+    # Apart from the affine map's draw.
+    both = sampled_points((48, 50), elastic._replace(translation=4.0))[:, 12:-12, 12:-12] - points
+    alone = sampled_points((48, 50), Augmentation(translation=4.0))[:, 12:-12, 12:-12]
+    shift = alone - np.asarray(identity_grid((48, 50)))[12:-12, 12:-12]
+    np.testing.assert_allclose(both, shift, atol=1e-3)
+
+
 def test_images_and_segmentations_are_moved_alike():
     rng = np.random.default_rng(0)
     fixed, moving = rng.random((2, 3, 16, 18, 1), np.float32)

@@ -6,24 +6,33 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from air_jax.data.deformation import Deformation, draw_displacements
 from air_jax.data.pairs import Pair
 from air_jax.transforms import apply_affine, identity_grid, sample
 
 
 class Augmentation(NamedTuple):
-    """How far pairs are moved; both images of a pair by the same random affine map.
+    """How far pairs are moved; both images of a pair by the same random map.
 
     Attributes:
       flip: whether every axis is mirrored with probability 1/2.
       rotation: largest rotation in each plane of axes, in degrees, either way.
       scale: largest change of size, as a share, either way.
       translation: largest shift along each axis, in voxels, either way.
+      elastic: how far a random diffeomorphism moves voxels beside that, see `air_jax.data.deformation`; in voxels.
+      elastic_spacing: voxels between its control points; the larger, the smoother.
     """
 
     flip: bool = False
     rotation: float = 0.0
     scale: float = 0.0
     translation: float = 0.0
+    elastic: float = 0.0
+    elastic_spacing: int = 16
+
+    def moves(self) -> bool:
+        """Whether there is anything to do."""
+        return any(self._replace(elastic_spacing=0))
 
 
 def augment(keys: jax.Array, pair: Pair, augmentation: Augmentation) -> Pair:
@@ -37,7 +46,12 @@ def augment(keys: jax.Array, pair: Pair, augmentation: Augmentation) -> Pair:
     """
     shape = pair.fixed.shape[1:-1]
     matrices = jax.vmap(lambda key: _draw_matrix(key, shape, augmentation))(keys)
-    points = apply_affine(matrices, jnp.broadcast_to(identity_grid(shape)[None], (len(keys), *shape, len(shape))))
+    places = jnp.broadcast_to(identity_grid(shape)[None], (len(keys), *shape, len(shape)))
+    if augmentation.elastic:
+        deformation = Deformation(augmentation.elastic, augmentation.elastic_spacing)
+        of_their_own = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+        places = places + draw_displacements(of_their_own, shape, deformation)
+    points = apply_affine(matrices, places)
 
     def moved(array):
         if array is None:
