@@ -43,6 +43,7 @@ _REQUIRED_KEYS = _POSITIVE_KEYS | {
     "schedule",
     "warmup_steps",
     "clip_norm",
+    "num_segmenter_steps",
     "eval.pairs_seed",
     "dataset.name",
     "dataset.normalization",
@@ -53,6 +54,8 @@ _REQUIRED_KEYS = _POSITIVE_KEYS | {
     "augmentation.rotation",
     "augmentation.scale",
     "augmentation.translation",
+    "augmentation.elastic",
+    "augmentation.elastic_spacing",
     "deformation.amplitude",
     "deformation.spacing",
     "model.name",
@@ -90,9 +93,16 @@ def check(config: ConfigDict) -> None:
         config.eval_every % config.log_every == 0, "eval_every", f"must be a multiple of log_every ({config.log_every})"
     )
     require(
-        config.warmup_steps < config.num_train_steps,
+        0 <= config.num_segmenter_steps <= config.num_train_steps,
+        "num_segmenter_steps",
+        f"must not be negative, nor more than num_train_steps ({config.num_train_steps})",
+    )
+    trainings = {config.num_segmenter_steps, config.num_train_steps - config.num_segmenter_steps} - {0}
+    require(
+        config.warmup_steps < min(trainings),
         "warmup_steps",
-        f"must be less than num_train_steps ({config.num_train_steps})",
+        f"must be less than num_train_steps ({config.num_train_steps}), of which the segmenter takes "
+        f"{config.num_segmenter_steps}",
     )
     require(config.schedule in SCHEDULES, "schedule", f"must be one of {', '.join(SCHEDULES)}")
     require(config.dataset.normalization in WINDOWS, "dataset.normalization", f"must be one of {', '.join(WINDOWS)}")
@@ -104,9 +114,10 @@ def check(config: ConfigDict) -> None:
     )
     require(config.deformation.amplitude >= 0, "deformation.amplitude", "must not be negative")
     require(config.deformation.spacing > 0, "deformation.spacing", "must be positive")
-    for key in ("rotation", "scale", "translation"):
+    for key in ("rotation", "scale", "translation", "elastic"):
         require(config.augmentation[key] >= 0, f"augmentation.{key}", "must not be negative")
     require(config.augmentation.scale < 1, "augmentation.scale", "must be less than 1")
+    require(config.augmentation.elastic_spacing > 0, "augmentation.elastic_spacing", "must be positive")
     require(config.refine.field in FIELDS, "refine.field", f"must be one of {', '.join(FIELDS)}")
     _check_loss(config, require)
     require(config.model.name in MODELS, "model.name", f"must be one of {', '.join(MODELS)}")
@@ -139,6 +150,8 @@ def _check_loss(config: ConfigDict, require: Any) -> None:
         "loss.segmentation",
         "must be positive where model.num_classes is, and 0 where the model has no classes",
     )
+    alone = config.num_segmenter_steps == 0 or segments
+    require(alone, "num_segmenter_steps", "must be 0 where the model has no segmenter (model.num_classes)")
 
 
 def _check_model(model: ConfigDict, require: Any) -> None:
@@ -147,8 +160,8 @@ def _check_model(model: ConfigDict, require: Any) -> None:
         numbers = value if isinstance(value, (tuple, list)) else [value]
         if key == "dropout":
             require(0 <= value < 1, "model.dropout", "must be at least 0 and less than 1")
-        elif key in ("num_squarings", "num_classes", "elastic_sigma"):
-            require(value >= 0, f"model.{key}", "must not be negative")
+        elif key in ("num_squarings", "num_classes", "elastic_sigma", "least_volume", "reach"):
+            require(min(numbers) >= 0, f"model.{key}", "must not be negative")
         elif all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
             require(len(numbers) > 0 and min(numbers) > 0, f"model.{key}", "must be positive")
     if "head" in model:
@@ -189,7 +202,7 @@ def deformation(config: ConfigDict) -> Deformation | None:
 def augmentation(config: ConfigDict) -> Augmentation | None:
     """What the config's `augmentation` section describes; None where nothing moves."""
     described = Augmentation(**config.augmentation)
-    return described if any(described) else None
+    return described if described.moves() else None
 
 
 def objective(config: ConfigDict, **changes: float) -> Objective:

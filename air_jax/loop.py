@@ -67,7 +67,9 @@ def train_loop(
         step += num_steps
 
         # The first dispatch of each length compiles, so it tells nothing of the speed.
-        line = {"step": step, **{name: float(values.mean()) for name, values in step_metrics.items()}}
+        # Terms that some steps do not look at are NaN there.
+        looked_at = {name: values[~np.isnan(values)] for name, values in step_metrics.items()}
+        line = {"step": step, **{name: float(values.mean()) for name, values in looked_at.items() if len(values)}}
         line["pairs_per_second"] = num_steps * config.batch_size / seconds
         if not compiled:
             say(start.line())

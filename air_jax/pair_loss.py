@@ -30,13 +30,11 @@ class TrainingTerms(NamedTuple):
 
 
 NO_TERMS = TrainingTerms()
+Predict = Callable[[jax.Array, jax.Array], tuple[jax.Array, dict[str, Any]]]
 
 
 def pair_loss(
-    predict: Callable[[jax.Array, jax.Array], tuple[jax.Array, dict[str, Any]]],
-    objective: Objective,
-    terms: TrainingTerms,
-    pair: Pair,
+    predict: Predict, objective: Objective, terms: TrainingTerms, pair: Pair
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The loss of pairs `[B]`, and its unweighted terms by name, each `[B]`.
 
@@ -67,7 +65,21 @@ def pair_loss(
             parts[name] = CONSISTENCIES[name](forward, backward)
             loss = loss + weight * parts[name]
     if terms.segmentation:
-        both = zip(out["logits"], (pair.fixed_labels, pair.moving_labels), strict=True)
-        parts["segmentation"] = sum(segmentation(logits, labels, terms.labels) for logits, labels in both) / 2
+        parts["segmentation"] = _segmentation(out, terms, pair)
         loss = loss + terms.segmentation * parts["segmentation"]
     return loss, parts
+
+
+def segmentation_loss(
+    predict: Predict, objective: Objective, terms: TrainingTerms, pair: Pair
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """As `pair_loss`, of the model's own segmentations alone: under jit, nothing else of the model is computed."""
+    del objective
+    _, out = predict(pair.fixed, pair.moving)
+    parts = {"segmentation": _segmentation(out, terms, pair)}
+    return terms.segmentation * parts["segmentation"], parts
+
+
+def _segmentation(out: dict[str, Any], terms: TrainingTerms, pair: Pair) -> jax.Array:
+    both = zip(out["logits"], (pair.fixed_labels, pair.moving_labels), strict=True)
+    return sum(segmentation(logits, labels, terms.labels) for logits, labels in both) / 2

@@ -1,6 +1,7 @@
 """Train and evaluation steps as one device sees them: pure functions, no loops over data, no input or output."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -16,7 +17,7 @@ from air_jax.data.augmentation import Augmentation, augment
 from air_jax.data.deformation import Deformation, draw_displacements
 from air_jax.data.pairs import Pair, gather, pairs_of_step, step_key
 from air_jax.losses import Objective
-from air_jax.pair_loss import NO_TERMS, TrainingTerms, pair_loss
+from air_jax.pair_loss import NO_TERMS, TrainingTerms, pair_loss, segmentation_loss
 from air_jax.preprocess import to_unit_range
 from air_jax.transforms import warp
 
@@ -58,6 +59,7 @@ def make_train_steps(
     num_devices: int,
     axis_name: str,
     terms: TrainingTerms = NO_TERMS,
+    num_segmenter_steps: float = 0,
     augmentation: Augmentation | None = None,
     deformation: Deformation | None = None,
     streaming: bool = False,
@@ -77,6 +79,8 @@ def make_train_steps(
       num_devices: devices over which `axis_name` is mapped.
       axis_name: name of the mapped axis.
       terms: what the loss has beside the objective.
+      num_segmenter_steps: in the first steps of a run the loss is that of the segmentations alone, which takes a part
+        of the time; the other terms are NaN then. `math.inf` for all steps.
       augmentation: when given, how pairs are moved about.
       deformation: when given, the fixed image of a pair is the moving one, artificially deformed.
       streaming: whether the images of each step's pairs come from the host, see `air_jax.data.stream`.
@@ -105,13 +109,28 @@ def make_train_steps(
             pair = augment(keys, pair, augmentation)
         rngs = {"dropout": jax.random.fold_in(jax.random.split(key)[1], device)}
 
-        def loss_fn(params):
-            def predict(fixed, moving):
-                return model.apply({"params": params}, fixed, moving, deterministic=False, rngs=rngs)
+        def mean_loss(loss, terms):
+            def loss_fn(params):
+                def predict(fixed, moving):
+                    return model.apply({"params": params}, fixed, moving, deterministic=False, rngs=rngs)
 
-            return jax.tree.map(jnp.mean, pair_loss(predict, objective, terms, pair))
+                return jax.tree.map(jnp.mean, loss(predict, objective, terms, pair))
 
-        (loss, parts), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+            return jax.value_and_grad(loss_fn, has_aux=True)
+
+        if num_segmenter_steps == 0:
+            (loss, parts), grads = mean_loss(pair_loss, terms)(state.params)
+        elif num_segmenter_steps == math.inf:
+            (loss, parts), grads = mean_loss(segmentation_loss, terms)(state.params)
+        else:
+            parts_of_the_run = (
+                mean_loss(segmentation_loss, terms),
+                mean_loss(pair_loss, terms._replace(segmentation=0.0)),
+            )
+            alone = state.step < num_segmenter_steps
+            (loss, parts), grads = jax.lax.cond(
+                alone, *_with_names_of_all(parts_of_the_run, state.params), state.params
+            )
         # One all-reduce of one array: each has to bring all devices together, which takes longer than the sum.
         flat, restore = ravel_pytree((grads, loss, parts))
         grads, loss, parts = restore(jax.lax.pmean(flat, axis_name))
@@ -137,6 +156,20 @@ def make_train_steps(
         return jax.lax.scan(one, state, batches, length=num_steps)
 
     return train_steps
+
+
+def _with_names_of_all(losses: Sequence[Callable], params: Params) -> list[Callable]:
+    """Losses and gradients of the same shapes: terms that one of them does not look at are NaN there."""
+    names = {name for each in losses for name in jax.eval_shape(each, params)[0][1]}
+
+    def padded(each):
+        def run(params):
+            (loss, parts), grads = each(params)
+            return (loss, {name: parts.get(name, jnp.nan) for name in names}), grads
+
+        return run
+
+    return [padded(each) for each in losses]
 
 
 def make_eval_step(

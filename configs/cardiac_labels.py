@@ -17,16 +17,22 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
     config = runpy.run_path(str(Path(__file__).with_name("cardiac.py")))["get_config"]()
-    config.num_train_steps = 2_000
+    config.num_train_steps = 7_000
+    config.num_segmenter_steps = 5_000
     config.batch_size = 4
-    config.learning_rate = 2e-3
+    config.learning_rate = 3e-3
     config.schedule = "cosine"
 
+    config.augmentation.elastic = 3.0
+    config.augmentation.elastic_spacing = 32
+
     config.model.forces = True
+    config.model.num_steps = (3, 3, 4)
     config.model.num_classes = 4
     config.model.elastic_sigma = 0.5
+    config.model.least_volume = 0.0  # the left ventricle's cavity is emptied to less than half
     config.loss.soft_dice = 1.0
     config.loss.segmentation = 1.0
     config.refine.num_steps = 60
-    config.refine.overlap = 0.3
+    config.refine.overlap = 1.0
     return config

@@ -18,12 +18,12 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
     config = runpy.run_path(str(Path(__file__).with_name("hippocampus.py")))["get_config"]()
-    config.num_train_steps = 1_100
+    config.num_train_steps = config.num_segmenter_steps = 2_600
     config.batch_size = 2
-    config.learning_rate = 4e-3
+    config.learning_rate = 8e-3
     config.schedule = "cosine"
     config.log_every = 50
-    config.eval_every = 550
+    config.eval_every = 1_300
 
     # The segmenter learns the training subjects by heart otherwise.
     config.augmentation.rotation = 10.0
@@ -32,10 +32,11 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.model.num_classes = 3
     config.model.elastic_sigma = 0.35
-    config.loss.soft_dice = 2.0
+    config.model.reach = (0.6, 5.0)
+    config.model.least_volume = 0.7
     config.loss.segmentation = 1.0
-    config.refine.num_steps = 60  # for a smoother field and closer intensities, not for more overlap
-    config.refine.overlap = 5.0
+    config.refine.num_steps = 0  # it compresses, and gains nothing
+    config.refine.overlap = 1.0
     config.refine.fluid_sigma = 1.0
     config.refine.elastic_sigma = 0.35
     return config

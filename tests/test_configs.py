@@ -39,7 +39,7 @@ def test_all_configs_are_seen():
 
 
 # Those that differ from volumes.py in numbers alone.
-REAL_SETS = ("brains", "cardiac", "cardiac_labels", "hippocampus", "hippocampus_labels")
+REAL_SETS = ("brains", "brains_labels", "cardiac", "cardiac_labels", "hippocampus", "hippocampus_labels")
 
 
 @pytest.mark.parametrize("name", REAL_SETS)
@@ -92,6 +92,9 @@ def test_a_schedule_that_depends_on_the_number_of_steps_is_not_prolonged(tmp_pat
         ("schedule", "linear", "must be one of constant, cosine"),
         ("warmup_steps", -1, "must not be negative"),
         ("warmup_steps", 32_000, "must be less than num_train_steps"),
+        ("num_segmenter_steps", 32_001, "must not be negative, nor more than num_train_steps"),
+        ("num_segmenter_steps", 500, r"must be 0 where the model has no segmenter \(model.num_classes\)"),
+        ("model.reach", (2.5, -1.0), "must not be negative"),
         ("clip_norm", -1.0, "must not be negative"),
         ("deformation.amplitude", -1.0, "must not be negative"),
         ("loss.folding", -1.0, "must not be negative"),
@@ -125,6 +128,19 @@ def test_learning_rates_over_the_steps():
     cosine = 0.001 + 0.099 * 0.5 * (1 + np.cos(np.pi * np.arange(8) / 8))
     np.testing.assert_allclose(rates("cosine", 0, 8), cosine, rtol=1e-3)
     np.testing.assert_allclose(rates("cosine", 2, 10)[2:], cosine, rtol=1e-3)
+
+
+def test_the_segmenter_and_the_rest_have_schedules_of_their_own():
+    optimizer = make_optimizer(0.1, "cosine", 2, 9, num_segmenter_steps=5)
+    params = {name: np.zeros(1, np.float32) for name in ("segmenter", "level_0", "position")}
+    state, found = optimizer.init(params), []
+    for _ in range(9):
+        updates, state = optimizer.update(jax.tree.map(np.ones_like, params), state, params)
+        found.append([-float(updates[name][0]) for name in params])
+    first, *rest = np.asarray(found).T
+    np.testing.assert_allclose(first, [*rates("cosine", 2, 5), 0, 0, 0, 0], rtol=1e-5)
+    for then in rest:
+        np.testing.assert_allclose(then, [0, 0, 0, 0, 0, *rates("cosine", 2, 4)], rtol=1e-5)
 
 
 def test_constant_rates_are_plain_adam():

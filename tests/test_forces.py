@@ -15,6 +15,7 @@ from air_jax.models.forces import (
     SIGMAS,
     WINDOW_SIGMA,
     forces,
+    leeway,
     normalize_locally,
     overlap_forces,
 )
@@ -93,6 +94,17 @@ def test_equal_images_and_flat_ones_have_no_forces():
     flat = jnp.zeros_like(image)
     for force in (*forces(image, image), *forces(flat, flat), *overlap_forces(flat, flat)):
         np.testing.assert_array_equal(force, 0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("volume", "expected"), [(1.2, 1.0), (1.0, 0.8), (0.85, 0.5), (0.6, 0.0), (0.3, 0.0)])
+def test_the_leeway_of_what_is_compressed(shape, volume, expected):
+    """Along one axis alone, so that the determinant is the stretch: from none at 0.6 to all at 1.1."""
+    displacement = np.zeros((1, *shape, len(shape)), np.float32)
+    displacement[..., 0] = (volume - 1) * np.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1))
+    found = leeway(jnp.asarray(displacement), 0.6)
+    assert found.shape == (1, *shape, 1)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def blobs(shape, shift):

@@ -3,12 +3,13 @@
 import jax
 import jax.numpy as jnp
 
-from air_jax.transforms import smooth
+from air_jax.transforms import jacobian_determinant, smooth
 
 WINDOW_SIGMA = 1.0  # of the Gaussian windows that images are normalised in, in voxels
 CONTRAST_FLOOR = 0.02  # windows with less contrast, in images of [0, 1], are taken for flat
 FLATNESS = 0.01  # voxels without slope and difference have no force
 SIGMAS = (1.0, 2.0)  # what forces are smoothed by, in voxels
+FADING = 0.5  # of its volume: over which what is compressed follows its classes less and less
 
 
 def normalize_locally(image: jax.Array) -> jax.Array:
@@ -56,6 +57,24 @@ def overlap_forces(fixed: jax.Array, warped: jax.Array) -> list[jax.Array]:
     axes = tuple(range(1, fixed.ndim - 1))
     overlap, total = (jnp.sum(values, axis=axes, keepdims=True) for values in (fixed * warped, fixed + warped))
     return _pulls(fixed - overlap / jnp.maximum(total, 1.0), fixed, warped)
+
+
+def leeway(displacement: jax.Array, least_volume: float) -> jax.Array:
+    """How far each voxel may follow its classes: not at all where the displacement leaves `least_volume` of its volume
+    or less, wholly where it leaves `FADING` more.
+
+    Without it, overlap is gained by sampling all of an uncertain structure from the certain middle of the other.
+
+    Args:
+      displacement: `[B, *S, N]` in voxels, at least 3 along each axis.
+      least_volume: a Jacobian determinant.
+
+    Returns:
+      `[B, *S, 1]` in [0, 1], smoothed by a voxel.
+    """
+    inside = jacobian_determinant(displacement)
+    volume = jnp.pad(inside, [(0, 0)] + [(1, 1)] * (inside.ndim - 1), mode="edge")[..., None]
+    return smooth(jnp.clip((volume - least_volume) / FADING, 0.0, 1.0), 1.0)
 
 
 def _pulls(wanted: jax.Array, fixed: jax.Array, warped: jax.Array) -> list[jax.Array]:

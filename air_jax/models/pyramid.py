@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.models.attention import PRE_NORM_KERNEL_INIT
-from air_jax.models.forces import SIGMAS, forces, normalize_locally, overlap_forces
+from air_jax.models.forces import SIGMAS, forces, leeway, normalize_locally, overlap_forces
 from air_jax.models.inputs import check_pair, crop, pad_to_multiple
 from air_jax.models.patches import overlapping_patches, patchify, unpatchify
 from air_jax.models.positions import position_table
@@ -19,9 +19,6 @@ from air_jax.transforms import bspline, compose, control_shape, resize, shrink, 
 # A cubic B-spline displacement whose control vectors have components below this many control spacings is one-to-one
 # (Choi & Lee 2000, section 4: 1 / 2.046 in 2-D and 1 / 2.479 in 3-D).
 INJECTIVITY_BOUND = {2: 0.48, 3: 0.40}
-# How far tokens follow the forces of each smoothing at most, of intensities (alone, and beside classes) and of classes;
-# half of it before training.
-LONGEST_STRIDE, LONGEST_STRIDE_BESIDE_CLASSES, LONGEST_STRIDE_OF_CLASSES = 2.5, 1.25, 5.0
 
 
 class Level(nn.Module):
@@ -38,9 +35,9 @@ class Level(nn.Module):
       num_steps: steps, all with the same weights.
       width: token width.
       encoder_depth, decoder_depth, block, remat: number of blocks and what they are made of, see `Stack`.
-      forces, elastic_sigma: see `PyramidAiR`.
-      read_channels: the first channels of the images, which patches are read from; forces are of all.
-      num_classes: how many of these, the very first, are probabilities of classes.
+      forces, elastic_sigma, reach, least_volume: see `PyramidAiR`.
+      num_classes: how many channels of the images, the first, are probabilities of classes.
+      channels: how many come after these, of the images themselves, which patches are read from; forces are of all.
     """
 
     stride: int
@@ -54,8 +51,10 @@ class Level(nn.Module):
     remat: bool
     forces: bool
     elastic_sigma: float
-    read_channels: int
     num_classes: int
+    channels: int
+    reach: Sequence[float]
+    least_volume: float
 
     @nn.compact
     def __call__(
@@ -69,15 +68,14 @@ class Level(nn.Module):
         decoder = Stack(self.decoder_depth, False, self.block, self.remat, name="decoder")
         points = self.stride // self.spacing
         features = points**num_axes * num_axes
-        strides = [LONGEST_STRIDE] * len(SIGMAS)
-        if self.num_classes:
-            strides = [LONGEST_STRIDE_BESIDE_CLASSES] * len(SIGMAS) + [LONGEST_STRIDE_OF_CLASSES] * len(SIGMAS)
-        num_gates = len(strides) if self.forces else 0
+        reach = [longest for longest in self.reach[: 2 if self.num_classes else 1] for _ in SIGMAS]
+        num_gates = len(reach) if self.forces else 0
         # Zero, so that training starts from the identity, or from the forces alone; float32, for coordinates.
         head = nn.Dense(features + num_gates, dtype=jnp.float32, kernel_init=nn.initializers.zeros_init(), name="head")
 
         def embedded_patches(image):
-            image = pad_to_multiple(image[..., : self.read_channels], stride)
+            # The images themselves: many classes would make patches long, and tokens feel what these pull at.
+            image = pad_to_multiple(image[..., self.num_classes : self.num_classes + self.channels], stride)
             return embed(overlapping_patches(image, stride, (self.patch_size,) * num_axes))
 
         fixed_patches = embedded_patches(fixed)
@@ -97,11 +95,13 @@ class Level(nn.Module):
             # Padding to whole patches may add control points that no voxel of the image needs.
             return bspline(crop(control, control_shape(shape, spacing)), spacing, shape)
 
-        def pulls_at(warped):
+        def pulls_at(displacement, warped):
             """Forces of intensities and, apart from them, of classes: tokens follow the ones, the others or both."""
             pulls = forces(target, normalize_locally(warped[..., self.num_classes :]))
             if self.num_classes:
-                pulls += overlap_forces(fixed[..., 1 : self.num_classes], warped[..., 1 : self.num_classes])
+                of_classes = overlap_forces(fixed[..., 1 : self.num_classes], warped[..., 1 : self.num_classes])
+                room = leeway(displacement, self.least_volume)
+                pulls += [room * pull for pull in of_classes]
             return jax.lax.stop_gradient(pulls)
 
         if self.forces:
@@ -112,7 +112,7 @@ class Level(nn.Module):
             if self.forces:
                 # What a step looks at is taken as given, as in RAFT (Teed & Deng 2020, section 3.3).
                 read = jax.lax.stop_gradient(read)
-                pulls = pulls_at(read)
+                pulls = pulls_at(displacement, read)
                 widest = jnp.concatenate(pulls[len(SIGMAS) - 1 :: len(SIGMAS)], axis=-1)
                 felt = patchify(pad_to_multiple(widest, stride), stride)
                 patches = embedded_patches(read) + embed_forces(felt)
@@ -123,7 +123,7 @@ class Level(nn.Module):
             step = splines(bound * jnp.tanh(predicted[..., :features] / bound), points, spacing)
             if self.forces:
                 gates = jnp.split(splines(nn.sigmoid(predicted[..., features:]), 1, stride), num_gates, axis=-1)
-                step += sum(longest * gate * pull for longest, gate, pull in zip(strides, gates, pulls, strict=True))
+                step += sum(longest * gate * pull for longest, gate, pull in zip(reach, gates, pulls, strict=True))
             displacement = compose(displacement, step)
             if self.forces:
                 displacement = smooth(displacement, self.elastic_sigma)
@@ -162,8 +162,12 @@ class PyramidAiR(nn.Module):
         voxels. Less lets the field get rougher.
       edges: whether forces are of the images' edges as well, see `air_jax.transforms.with_edges`.
       num_classes: classes that a segmenter of each image alone tells apart, the background first, see `Segmenter`.
-        Their probabilities are channels of the images, for patches and for forces; what trains the segmenter is its own
+        Their probabilities are channels of the images, for forces; what trains the segmenter is its own
         loss (`air_jax.losses.segmentation` of `out["logits"]`), as in DeepAtlas (Xu & Niethammer 2019). 0: none.
+      reach: how far tokens follow forces of each smoothing at most, those of intensities and those of classes; half of
+        it before training.
+      least_volume: what share of its volume classes leave a place at least. Less gains overlap where classes are
+        uncertain, at the price of structures whose inside is compressed; see `air_jax.models.forces.leeway`.
       flash_attention: memory that grows with the number of tokens, not with its square, see `MultiHeadAttention`;
         `out` has no attention weights then.
       remat: less memory for more time, see `Stack`.
@@ -187,6 +191,8 @@ class PyramidAiR(nn.Module):
     elastic_sigma: float = 0.5
     edges: bool = False
     num_classes: int = 0
+    reach: Sequence[float] = (2.5, 5.0)
+    least_volume: float = 0.5
     flash_attention: bool = False
     remat: bool = False
     dtype: Any = jnp.float32
@@ -251,8 +257,10 @@ class PyramidAiR(nn.Module):
                 self.remat,
                 self.forces,
                 self.elastic_sigma,
-                self.num_classes + channels,
                 self.num_classes,
+                channels,
+                self.reach,
+                self.least_volume,
                 name=f"level_{index}",
             )(shrink(fixed, grid), shrink(moving, grid), _on_grid(displacement, grid), deterministic=deterministic)
             displacements.append(_on_grid(displacement, shape))

@@ -27,7 +27,7 @@ class Segmenter(nn.Module):
     """
 
     num_classes: int
-    features: Sequence[int] = (24, 128, 128)
+    features: Sequence[int] = (24, 64, 128, 128)
     dtype: Any = jnp.float32
 
     @nn.compact
