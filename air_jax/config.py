@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from air_jax.pair_loss import TrainingTerms
 from air_jax.preprocess import WINDOWS
 
 FILE_NAME = "config.json"
+ALL_STEPS = -1  # num_segmenter_steps of a run that trains nothing but the segmenter
 _POSITIVE_KEYS = {
     "num_train_steps",
     "batch_size",
@@ -92,18 +94,7 @@ def check(config: ConfigDict) -> None:
     require(
         config.eval_every % config.log_every == 0, "eval_every", f"must be a multiple of log_every ({config.log_every})"
     )
-    require(
-        0 <= config.num_segmenter_steps <= config.num_train_steps,
-        "num_segmenter_steps",
-        f"must not be negative, nor more than num_train_steps ({config.num_train_steps})",
-    )
-    trainings = {config.num_segmenter_steps, config.num_train_steps - config.num_segmenter_steps} - {0}
-    require(
-        config.warmup_steps < min(trainings),
-        "warmup_steps",
-        f"must be less than num_train_steps ({config.num_train_steps}), of which the segmenter takes "
-        f"{config.num_segmenter_steps}",
-    )
+    _check_segmenter_steps(config, require)
     require(config.schedule in SCHEDULES, "schedule", f"must be one of {', '.join(SCHEDULES)}")
     require(config.dataset.normalization in WINDOWS, "dataset.normalization", f"must be one of {', '.join(WINDOWS)}")
     require(0 < config.dataset.train_fraction < 1, "dataset.train_fraction", "must lie between 0 and 1")
@@ -118,6 +109,8 @@ def check(config: ConfigDict) -> None:
         require(config.augmentation[key] >= 0, f"augmentation.{key}", "must not be negative")
     require(config.augmentation.scale < 1, "augmentation.scale", "must be less than 1")
     require(config.augmentation.elastic_spacing > 0, "augmentation.elastic_spacing", "must be positive")
+    smooth = 4 * config.augmentation.elastic <= config.augmentation.elastic_spacing
+    require(smooth, "augmentation.elastic", "must be a quarter of augmentation.elastic_spacing at most, or it folds")
     require(config.refine.field in FIELDS, "refine.field", f"must be one of {', '.join(FIELDS)}")
     _check_loss(config, require)
     require(config.model.name in MODELS, "model.name", f"must be one of {', '.join(MODELS)}")
@@ -125,6 +118,19 @@ def check(config: ConfigDict) -> None:
     for key in set(config.model) - {"name"}:
         require(key in fields, f"model.{key}", f"the model {config.model.name!r} has no such option")
     _check_model(config.model, require)
+
+
+def _check_segmenter_steps(config: ConfigDict, require: Any) -> None:
+    """Checks how the steps are shared out, and that the warm-up fits into both parts."""
+    key, count, total = "num_segmenter_steps", config.num_segmenter_steps, config.num_train_steps
+    fits = config.model.get("num_classes") or not count
+    require(bool(fits), key, "must be 0 where the model has no segmenter (model.num_classes)")
+    require(-1 <= count < total, key, f"must be less than num_train_steps ({total}), or -1 for all of them")
+    whole = count % config.log_every == 0 or count == ALL_STEPS
+    require(whole, key, f"must be a multiple of log_every ({config.log_every})")
+    shortest = min(count, total - count) if count > 0 else total
+    which = "num_segmenter_steps and the steps after them" if count > 0 else "num_train_steps"
+    require(config.warmup_steps < shortest, "warmup_steps", f"must be less than {which} ({shortest})")
 
 
 def _check_loss(config: ConfigDict, require: Any) -> None:
@@ -150,8 +156,6 @@ def _check_loss(config: ConfigDict, require: Any) -> None:
         "loss.segmentation",
         "must be positive where model.num_classes is, and 0 where the model has no classes",
     )
-    alone = config.num_segmenter_steps == 0 or segments
-    require(alone, "num_segmenter_steps", "must be 0 where the model has no segmenter (model.num_classes)")
 
 
 def _check_model(model: ConfigDict, require: Any) -> None:
@@ -161,7 +165,7 @@ def _check_model(model: ConfigDict, require: Any) -> None:
         if key == "dropout":
             require(0 <= value < 1, "model.dropout", "must be at least 0 and less than 1")
         elif key in ("num_squarings", "num_classes", "elastic_sigma", "least_volume", "reach"):
-            require(min(numbers) >= 0, f"model.{key}", "must not be negative")
+            require(min(numbers, default=0) >= 0, f"model.{key}", "must not be negative")
         elif all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
             require(len(numbers) > 0 and min(numbers) > 0, f"model.{key}", "must be positive")
     if "head" in model:
@@ -172,8 +176,13 @@ def _check_model(model: ConfigDict, require: Any) -> None:
         whole = model.width % model.num_heads == 0
         also = ", or set model.head_size" if "head_size" in model else ""
         require(whole, "model.width", f"must be a multiple of model.num_heads ({model.num_heads}){also}")
-    forced = model.get("forces", False) or not model.get("edges")
-    require(forced, "model.edges", "forces of edges need model.forces; loss.edges lets training look at edges without")
+    forced = model.get("forces", False)
+    edges = forced or not model.get("edges")
+    require(edges, "model.edges", "forces of edges need model.forces; loss.edges lets training look at edges without")
+    classes = forced or not model.get("num_classes")
+    require(classes, "model.num_classes", "forces of classes need model.forces")
+    if "reach" in model:
+        require(len(model.reach) == 2, "model.reach", "must be two numbers: for intensities, and for classes")
     if "stride" in model:
         for key in ("patch_size", "spacing", "num_steps", "downsampling"):
             numbers = model.get(key)
@@ -192,6 +201,11 @@ def build_model(config: ConfigDict) -> nn.Module:
         key: tuple(value) if isinstance(value, list) else value for key, value in config.model.items() if key != "name"
     }
     return MODELS[config.model.name](**options)
+
+
+def segmenter_steps(config: ConfigDict) -> float:
+    """How many of the steps, the first, train the model's segmenter alone: `math.inf` for all."""
+    return math.inf if config.num_segmenter_steps == ALL_STEPS else config.num_segmenter_steps
 
 
 def deformation(config: ConfigDict) -> Deformation | None:

@@ -66,10 +66,10 @@ def train_loop(
         _check_finite(step_metrics, step, saved_step, workdir)
         step += num_steps
 
+        # Terms that steps do not look at are NaN.
+        means = {name: float(values.mean()) for name, values in step_metrics.items() if not np.isnan(values).all()}
+        line = {"step": step, **means}
         # The first dispatch of each length compiles, so it tells nothing of the speed.
-        # Terms that some steps do not look at are NaN there.
-        looked_at = {name: values[~np.isnan(values)] for name, values in step_metrics.items()}
-        line = {"step": step, **{name: float(values.mean()) for name, values in looked_at.items() if len(values)}}
         line["pairs_per_second"] = num_steps * config.batch_size / seconds
         if not compiled:
             say(start.line())

@@ -70,7 +70,7 @@ def pair_loss(
     return loss, parts
 
 
-def segmentation_loss(
+def segmenter_loss(
     predict: Predict, objective: Objective, terms: TrainingTerms, pair: Pair
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """As `pair_loss`, of the model's own segmentations alone: under jit, nothing else of the model is computed."""

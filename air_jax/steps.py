@@ -17,7 +17,7 @@ from air_jax.data.augmentation import Augmentation, augment
 from air_jax.data.deformation import Deformation, draw_displacements
 from air_jax.data.pairs import Pair, gather, pairs_of_step, step_key
 from air_jax.losses import Objective
-from air_jax.pair_loss import NO_TERMS, TrainingTerms, pair_loss, segmentation_loss
+from air_jax.pair_loss import NO_TERMS, TrainingTerms, pair_loss, segmenter_loss
 from air_jax.preprocess import to_unit_range
 from air_jax.transforms import warp
 
@@ -79,8 +79,9 @@ def make_train_steps(
       num_devices: devices over which `axis_name` is mapped.
       axis_name: name of the mapped axis.
       terms: what the loss has beside the objective.
-      num_segmenter_steps: in the first steps of a run the loss is that of the segmentations alone, which takes a part
-        of the time; the other terms are NaN then. `math.inf` for all steps.
+      num_segmenter_steps: in the first steps of a run the loss is that of the model's segmentations alone, which takes
+        a part of the time; in all others it is without them, for an optimizer that leaves the segmenter as it is.
+        What a step does not look at is NaN. `math.inf`: the segmentations alone in all steps, and nothing is NaN.
       augmentation: when given, how pairs are moved about.
       deformation: when given, the fixed image of a pair is the moving one, artificially deformed.
       streaming: whether the images of each step's pairs come from the host, see `air_jax.data.stream`.
@@ -121,16 +122,14 @@ def make_train_steps(
         if num_segmenter_steps == 0:
             (loss, parts), grads = mean_loss(pair_loss, terms)(state.params)
         elif num_segmenter_steps == math.inf:
-            (loss, parts), grads = mean_loss(segmentation_loss, terms)(state.params)
+            (loss, parts), grads = mean_loss(segmenter_loss, terms)(state.params)
         else:
-            parts_of_the_run = (
-                mean_loss(segmentation_loss, terms),
+            in_turns = (
+                mean_loss(segmenter_loss, terms),
                 mean_loss(pair_loss, terms._replace(segmentation=0.0)),
             )
             alone = state.step < num_segmenter_steps
-            (loss, parts), grads = jax.lax.cond(
-                alone, *_with_names_of_all(parts_of_the_run, state.params), state.params
-            )
+            (loss, parts), grads = jax.lax.cond(alone, *_with_names_of_all(in_turns, state.params), state.params)
         # One all-reduce of one array: each has to bring all devices together, which takes longer than the sum.
         flat, restore = ravel_pytree((grads, loss, parts))
         grads, loss, parts = restore(jax.lax.pmean(flat, axis_name))

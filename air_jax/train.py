@@ -12,7 +12,6 @@ Where several processes train together, each takes its share of every batch; the
 import contextlib
 import dataclasses
 import json
-import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,13 +83,14 @@ def train(
 
     # ---- Model and optimiser -----------------------------------------------------------------------------------------
     model = configs.build_model(config)
+    num_segmenter_steps = configs.segmenter_steps(config)
     optimizer = make_optimizer(
         config.learning_rate,
         config.schedule,
         config.warmup_steps,
         config.num_train_steps,
         config.clip_norm,
-        num_segmenter_steps=config.num_segmenter_steps,
+        num_segmenter_steps=num_segmenter_steps,
     )
     with start.item("model"):
         state = init_state(model, optimizer, config.seed, dataset.image_shape)
@@ -99,7 +99,6 @@ def train(
     # Only what the steps read goes to the devices.
     segmentations = dataset.train.segmentations if terms.labels else None
     images = dataclasses.replace(dataset.train, labels=None, segmentations=segmentations)
-    segmenter_alone = config.num_segmenter_steps == config.num_train_steps
     streaming = not feed.fits(images, devices) if config.streaming is None else config.streaming
     train_steps = make_train_steps(
         model,
@@ -110,7 +109,7 @@ def train(
         num_devices=len(devices),
         axis_name=AXIS_NAME,
         terms=terms,
-        num_segmenter_steps=math.inf if segmenter_alone else config.num_segmenter_steps,
+        num_segmenter_steps=num_segmenter_steps,
         augmentation=configs.augmentation(config),
         deformation=configs.deformation(config),
         streaming=streaming,

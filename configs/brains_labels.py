@@ -16,7 +16,8 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
     config = runpy.run_path(str(Path(__file__).with_name("brains.py")))["get_config"]()
-    config.num_train_steps = config.num_segmenter_steps = 500
+    config.num_train_steps = 1_000
+    config.num_segmenter_steps = -1  # all
     config.batch_size = 1
     config.learning_rate = 8e-3
     config.schedule = "cosine"
@@ -24,9 +25,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.log_every = 20
     config.eval_every = 500
 
-    config.augmentation.rotation = 10.0
-    config.augmentation.scale = 0.1
-    config.augmentation.translation = 3.0
+    config.augmentation.rotation = 5.0
+    config.augmentation.scale = 0.05
+    config.augmentation.translation = 1.0
 
     config.model.num_classes = 33
     config.model.num_steps = (4, 4, 16)

@@ -22,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.schedule = "constant"  # or "cosine": down to 1 % at the last step
     config.warmup_steps = 0  # steps over which the learning rate rises from 0
     config.clip_norm = 0.0  # larger gradients are scaled down to this norm; 0 clips none
-    config.num_segmenter_steps = 0  # the first steps: they train the model's segmenter, if it has one, and nothing else
+    config.num_segmenter_steps = 0  # more: the first steps train a segmenter alone, the others all but it; -1: all do
     config.log_every = 200  # steps in one dispatch, and between lines of metrics.jsonl
     config.eval_every = 1_000  # steps between validations, each with a checkpoint
 
@@ -46,7 +46,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.augmentation.rotation = 0.0  # degrees at most, in each plane
     config.augmentation.scale = 0.0  # change of size at most: 0.1 is from 90 % to 110 %
     config.augmentation.translation = 0.0  # pixels at most, along each axis
-    config.augmentation.elastic = 0.0  # pixels that a random smooth deformation moves them, beside that
+    config.augmentation.elastic = 0.0  # pixels that a random smooth deformation moves them on average, beside that
     config.augmentation.elastic_spacing = 16  # pixels between its control points; larger is smoother
 
     config.deformation = ml_collections.ConfigDict()

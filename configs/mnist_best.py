@@ -45,8 +45,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.elastic_sigma = 0.5  # what the field is smoothed by after each step that follows forces, in voxels
     config.model.edges = False  # True: forces are of the images' edges as well
     config.model.num_classes = 0  # of a segmenter, the background among them, whose classes forces are of as well
-    config.model.reach = (2.5, 5.0)  # how far steps follow forces at most, of intensities and of classes
-    config.model.least_volume = 0.5  # what share of its volume classes leave a place at least
+    config.model.reach = (2.5, 5.0)  # what forces are multiplied by at most, those of intensities, those of classes
+    config.model.least_volume = 0.5  # classes stop pulling where less than this share of the volume is left
     config.model.flash_attention = False  # True: for many tokens; never holds all weights in memory
     config.model.remat = False  # True: less memory, more time
     config.model.dtype = "float32"

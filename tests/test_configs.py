@@ -92,9 +92,12 @@ def test_a_schedule_that_depends_on_the_number_of_steps_is_not_prolonged(tmp_pat
         ("schedule", "linear", "must be one of constant, cosine"),
         ("warmup_steps", -1, "must not be negative"),
         ("warmup_steps", 32_000, "must be less than num_train_steps"),
-        ("num_segmenter_steps", 32_001, "must not be negative, nor more than num_train_steps"),
-        ("num_segmenter_steps", 500, r"must be 0 where the model has no segmenter \(model.num_classes\)"),
+        ("num_segmenter_steps", 2, r"must be 0 where the model has no segmenter \(model.num_classes\)"),
         ("model.reach", (2.5, -1.0), "must not be negative"),
+        ("model.reach", (), "must be two numbers"),
+        ("augmentation.elastic", -1.0, "must not be negative"),
+        ("augmentation.elastic", 5.0, "must be a quarter of augmentation.elastic_spacing at most"),
+        ("augmentation.elastic_spacing", 0, "must be positive"),
         ("clip_norm", -1.0, "must not be negative"),
         ("deformation.amplitude", -1.0, "must not be negative"),
         ("loss.folding", -1.0, "must not be negative"),
@@ -108,6 +111,36 @@ def test_mistakes_in_the_best_config_are_told_in_one_line(key, value, message):
     with pytest.raises(UserError, match=message) as error:
         configs.check(config)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("count", "warmup_steps", "message"),
+    [
+        (2_000, 20, r"num_segmenter_steps=2000: must be less than num_train_steps \(2000\), or -1 for all"),
+        (-2, 20, "num_segmenter_steps=-2: must be less than"),
+        (150, 20, "num_segmenter_steps=150: must be a multiple of log_every"),
+        (1_900, 100, r"warmup_steps=100: must be less than num_segmenter_steps and the steps after them \(100\)"),
+        (-1, 2_000, r"warmup_steps=2000: must be less than num_train_steps \(2000\)"),
+        (-1, 100, None),
+        (1_900, 99, None),
+    ],
+)
+def test_shares_of_the_segmenter(count, warmup_steps, message):
+    config = importlib.import_module("configs.cardiac_labels").get_config()
+    config.dataset.name, config.num_train_steps = "stack.npz", 2_000
+    config.num_segmenter_steps, config.warmup_steps = count, warmup_steps
+    if message is None:
+        configs.check(config)
+    else:
+        with pytest.raises(UserError, match=message):
+            configs.check(config)
+
+
+def test_classes_are_refused_without_forces():
+    config = importlib.import_module("configs.cardiac_labels").get_config()
+    config.dataset.name, config.model.forces = "stack.npz", False
+    with pytest.raises(UserError, match=r"model\.num_classes=4: forces of classes need model\.forces"):
+        configs.check(config)
 
 
 def rates(schedule, warmup_steps, num_train_steps):

@@ -107,6 +107,18 @@ def test_the_leeway_of_what_is_compressed(shape, volume, expected):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def test_the_leeway_ends_where_it_is_compressed_and_thin_images_have_all():
+    displacement = np.zeros((1, 20, 8, 2), np.float32)
+    displacement[0, :, :, 0] = np.minimum(0, -0.6 * (np.arange(20) - 10))[:, None]  # from row 10 on at 0.4
+    found = np.asarray(leeway(jnp.asarray(displacement), 0.5))[0, :, 4, 0]
+    np.testing.assert_allclose(found[:6], 1, atol=1e-3)
+    np.testing.assert_allclose(found[15:], 0, atol=1e-3)
+    steps = np.diff(found)
+    assert np.all(steps <= 1e-6)
+    assert steps.min() > -0.5  # no jump: smoothed
+    np.testing.assert_array_equal(leeway(jnp.zeros((1, 2, 8, 8, 3)), 0.9), np.ones((1, 2, 8, 8, 1)))
+
+
 def blobs(shape, shift):
     """A pair of Gaussian blobs `[1, *S, 1]`, the fixed one `shift` voxels further along the first axis."""
     places = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)

@@ -12,7 +12,7 @@ from air_jax.losses import segmentation
 from air_jax.models import PyramidAiR
 from air_jax.models.segmenter import Segmenter, _neighbours
 from air_jax.registration import Refinement, Registration
-from air_jax.transforms import with_edges
+from air_jax.transforms import jacobian_determinant, with_edges
 
 RNG = np.random.default_rng(0)
 
@@ -67,7 +67,7 @@ def squares():
     return jnp.asarray(fixed), jnp.asarray(moving)
 
 
-def pyramid(num_classes):
+def pyramid(num_classes, **options):
     return PyramidAiR(
         stride=(4, 4),
         patch_size=(12, 4),
@@ -77,6 +77,7 @@ def pyramid(num_classes):
         width=16,
         forces=True,
         num_classes=num_classes,
+        **options,
     )
 
 
@@ -105,6 +106,45 @@ def test_steps_follow_classes(squares, params):
     assert [logits.shape for logits in out["logits"]] == [(1, 24, 26, 2)] * 2
     for image, logits in zip(squares, out["logits"], strict=True):
         np.testing.assert_allclose(pyramid(2).segment(params, image), jax.nn.softmax(logits), atol=1e-5)
+
+
+@pytest.mark.parametrize(("reach", "share"), [((0.0, 0.0), 0.0), ((2.5, 0.0), 0.3), ((0.0, 5.0), 1.0)])
+def test_the_reach_of_intensities_and_of_classes(squares, params, reach, share):
+    """Here classes do nearly all; `share` is of the displacement that both give together."""
+    whole, found = (
+        float(jnp.linalg.norm(jax.jit(model.apply)({"params": params}, *squares)[0]))
+        for model in (pyramid(2), pyramid(2, reach=reach))
+    )
+    assert abs(found / whole - share) <= 0.3 * (share > 0)
+
+
+def test_classes_leave_structures_their_volume(params):
+    """A square and one of a quarter of its area."""
+    fixed, moving = np.zeros((2, 1, 24, 26, 1), np.float32)
+    fixed[:, 5:19, 6:20], moving[:, 9:15, 10:16] = 0.004, 0.004
+    smallest = [
+        float(jnp.min(jacobian_determinant(jax.jit(model.apply)({"params": params}, fixed, moving)[0])))
+        for model in (pyramid(2, least_volume=volume) for volume in (0.0, 0.5, 0.8))
+    ]
+    assert smallest[0] < smallest[1] < smallest[2]
+    assert smallest[0] < 0.35
+
+
+def test_patches_are_of_the_images_alone(squares):
+    model = pyramid(2, edges=True)
+    _, out = model.apply(jax.jit(model.init)(jax.random.key(0), *squares), *squares)
+    assert out["read"].shape == (1, 24, 26, 1)  # neither classes nor edges
+    np.testing.assert_allclose(jnp.max(out["read"]), 0.004, rtol=1e-3)
+
+
+def test_thin_images_have_classes_too(params):
+    thin = jnp.zeros((1, 4, 26, 1))  # two voxels at the first level
+    assert pyramid(2).apply({"params": params}, thin, thin)[0].shape == (1, 4, 26, 2)
+
+
+def test_classes_need_forces(squares):
+    with pytest.raises(ValueError, match="num_classes needs forces"):
+        pyramid(2).clone(forces=False).init(jax.random.key(0), *squares)
 
 
 def test_without_classes_the_faint_squares_are_missed(squares):

@@ -88,7 +88,7 @@ def test_the_segmenter_alone_learns_from_both_images():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), taken, gradient)
 
 
-@pytest.mark.parametrize("num_segmenter_steps", [2, 4])
+@pytest.mark.parametrize("num_segmenter_steps", [2, -1])
 def test_a_run_says_what_it_looked_at(tmp_path, num_segmenter_steps):
     from configs import volumes
 

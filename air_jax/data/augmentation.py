@@ -1,4 +1,4 @@
-"""Augmentation: pairs moved about as wholes, so that few subjects show a model many places, sizes and directions."""
+"""Augmentation: pairs moved about, both images alike, so that few subjects show a model many places and shapes."""
 
 import math
 from typing import NamedTuple
@@ -19,8 +19,9 @@ class Augmentation(NamedTuple):
       rotation: largest rotation in each plane of axes, in degrees, either way.
       scale: largest change of size, as a share, either way.
       translation: largest shift along each axis, in voxels, either way.
-      elastic: how far a random diffeomorphism moves voxels beside that, see `air_jax.data.deformation`; in voxels.
-      elastic_spacing: voxels between its control points; the larger, the smoother.
+      elastic: root mean square of how far a random smooth deformation moves voxels along each axis beside that, in
+        voxels; see `air_jax.data.deformation`.
+      elastic_spacing: voxels between its control points; the larger, the smoother. It should be several times as large.
     """
 
     flip: bool = False
@@ -46,12 +47,13 @@ def augment(keys: jax.Array, pair: Pair, augmentation: Augmentation) -> Pair:
     """
     shape = pair.fixed.shape[1:-1]
     matrices = jax.vmap(lambda key: _draw_matrix(key, shape, augmentation))(keys)
-    places = jnp.broadcast_to(identity_grid(shape)[None], (len(keys), *shape, len(shape)))
+    grid = jnp.broadcast_to(identity_grid(shape)[None], (len(keys), *shape, len(shape)))
     if augmentation.elastic:
         deformation = Deformation(augmentation.elastic, augmentation.elastic_spacing)
-        of_their_own = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
-        places = places + draw_displacements(of_their_own, shape, deformation)
-    points = apply_affine(matrices, places)
+        # A fifth key beside the four of the affine map.
+        elastic_keys = jax.vmap(lambda key: jax.random.fold_in(key, 4))(keys)
+        grid = grid + draw_displacements(elastic_keys, shape, deformation)
+    points = apply_affine(matrices, grid)
 
     def moved(array):
         if array is None:

@@ -56,7 +56,7 @@ def ndv_percent(displacement: jax.Array, mask: jax.Array | None = None) -> jax.A
 
 
 def compressed_percent(displacement: jax.Array, mask: jax.Array) -> jax.Array:
-    """Share of a structure that is left less than 0.3 of its volume, folds among it, in percent.
+    """Share of a structure that is left less than `COMPRESSED` of its volume, folds among it, in percent.
 
     Overlap of labels does not see it: a structure that is sampled from a small part of the other has it all the same.
     What is much depends on the anatomy; a heart does it at every beat.
@@ -71,7 +71,7 @@ def compressed_percent(displacement: jax.Array, mask: jax.Array) -> jax.Array:
     inside = mask[(slice(None), *[slice(1, -1)] * (mask.ndim - 1))]
     compressed = inside & (jacobian_determinant(displacement) < COMPRESSED)
     axes = tuple(range(1, mask.ndim))
-    return 100 * jnp.sum(compressed, axis=axes) / jnp.sum(inside, axis=axes)
+    return 100.0 * jnp.sum(compressed, axis=axes) / jnp.sum(inside, axis=axes)
 
 
 def sd_log_jacobian(displacement: jax.Array) -> jax.Array:

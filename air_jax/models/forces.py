@@ -66,12 +66,14 @@ def leeway(displacement: jax.Array, least_volume: float) -> jax.Array:
     Without it, overlap is gained by sampling all of an uncertain structure from the certain middle of the other.
 
     Args:
-      displacement: `[B, *S, N]` in voxels, at least 3 along each axis.
-      least_volume: a Jacobian determinant.
+      displacement: `[B, *S, N]` in voxels.
+      least_volume: a Jacobian determinant; from 0.5 on, where volume is kept is held back, too.
 
     Returns:
-      `[B, *S, 1]` in [0, 1], smoothed by a voxel.
+      `[B, *S, 1]` in [0, 1], smoothed by a voxel; 1 where an axis is too short for a derivative (3 voxels).
     """
+    if min(displacement.shape[1:-1]) < 3:
+        return jnp.ones((*displacement.shape[:-1], 1))
     inside = jacobian_determinant(displacement)
     volume = jnp.pad(inside, [(0, 0)] + [(1, 1)] * (inside.ndim - 1), mode="edge")[..., None]
     return smooth(jnp.clip((volume - least_volume) / FADING, 0.0, 1.0), 1.0)

@@ -12,7 +12,7 @@ from air_jax.models.forces import SIGMAS, forces, leeway, normalize_locally, ove
 from air_jax.models.inputs import check_pair, crop, pad_to_multiple
 from air_jax.models.patches import overlapping_patches, patchify, unpatchify
 from air_jax.models.positions import position_table
-from air_jax.models.segmenter import Segmenter
+from air_jax.models.segmenter import NAME, Segmenter
 from air_jax.models.transformer import Stack
 from air_jax.transforms import bspline, compose, control_shape, resize, shrink, smooth, warp, with_edges
 
@@ -36,8 +36,9 @@ class Level(nn.Module):
       width: token width.
       encoder_depth, decoder_depth, block, remat: number of blocks and what they are made of, see `Stack`.
       forces, elastic_sigma, reach, least_volume: see `PyramidAiR`.
-      num_classes: how many channels of the images, the first, are probabilities of classes.
-      channels: how many come after these, of the images themselves, which patches are read from; forces are of all.
+      num_classes: how many channels of what is registered, the first, are probabilities of classes.
+      channels: how many come next, those of the images themselves, which patches are read from. Forces are of all,
+        those of edges, which come last, too.
     """
 
     stride: int
@@ -73,9 +74,12 @@ class Level(nn.Module):
         # Zero, so that training starts from the identity, or from the forces alone; float32, for coordinates.
         head = nn.Dense(features + num_gates, dtype=jnp.float32, kernel_init=nn.initializers.zeros_init(), name="head")
 
+        def own_channels(image):
+            return image[..., self.num_classes : self.num_classes + self.channels]
+
         def embedded_patches(image):
-            # The images themselves: many classes would make patches long, and tokens feel what these pull at.
-            image = pad_to_multiple(image[..., self.num_classes : self.num_classes + self.channels], stride)
+            # Of the images alone: many classes would make patches long, and tokens feel what these pull at.
+            image = pad_to_multiple(own_channels(image), stride)
             return embed(overlapping_patches(image, stride, (self.patch_size,) * num_axes))
 
         fixed_patches = embedded_patches(fixed)
@@ -127,7 +131,13 @@ class Level(nn.Module):
             displacement = compose(displacement, step)
             if self.forces:
                 displacement = smooth(displacement, self.elastic_sigma)
-        out = dict(encoder=encoder_out, decoder=decoder_out, read=read, token_grid=tuple(token_grid), patch_size=stride)
+        out = dict(
+            encoder=encoder_out,
+            decoder=decoder_out,
+            read=own_channels(read),
+            token_grid=tuple(token_grid),
+            patch_size=stride,
+        )
         return displacement, out
 
 
@@ -143,7 +153,7 @@ class PyramidAiR(nn.Module):
     normalised images (`air_jax.models.forces`), which each token follows as far as it has learned to, and the field is
     smoothed slightly after each. The untrained network then is a demons registration with few steps. With
     `num_classes`, a small convolutional network segments each image alone, and the overlap of its classes pulls at the
-    field as well, more than intensities.
+    field as well.
 
     Attributes:
       stride, patch_size, spacing, num_steps: one number a level, coarse to fine, see `Level`.
@@ -162,12 +172,13 @@ class PyramidAiR(nn.Module):
         voxels. Less lets the field get rougher.
       edges: whether forces are of the images' edges as well, see `air_jax.transforms.with_edges`.
       num_classes: classes that a segmenter of each image alone tells apart, the background first, see `Segmenter`.
-        Their probabilities are channels of the images, for forces; what trains the segmenter is its own
-        loss (`air_jax.losses.segmentation` of `out["logits"]`), as in DeepAtlas (Xu & Niethammer 2019). 0: none.
-      reach: how far tokens follow forces of each smoothing at most, those of intensities and those of classes; half of
-        it before training.
-      least_volume: what share of its volume classes leave a place at least. Less gains overlap where classes are
-        uncertain, at the price of structures whose inside is compressed; see `air_jax.models.forces.leeway`.
+        Forces are of their probabilities as well, so they need `forces`; what trains the segmenter is its own loss
+        (`air_jax.losses.segmentation` of `out["logits"]`), as in DeepAtlas (Xu & Niethammer 2019). 0: none.
+      reach: what forces of each smoothing, half a voxel at most, are multiplied by at most: those of intensities, and
+        those of classes. Half of it before training.
+      least_volume: classes stop pulling where the field leaves less than this share of the volume. A lower one gains
+        overlap where classes are uncertain, at the price of structures whose inside is compressed; see
+        `air_jax.models.forces.leeway`.
       flash_attention: memory that grows with the number of tokens, not with its square, see `MultiHeadAttention`;
         `out` has no attention weights then.
       remat: less memory for more time, see `Stack`.
@@ -217,12 +228,14 @@ class PyramidAiR(nn.Module):
           and of the moving image.
 
         Raises:
-          ValueError: the images' shapes differ or do not suit the model.
+          ValueError: the images' shapes differ or do not suit the model, or options do not go together.
         """
         num_axes = check_pair("PyramidAiR", fixed, moving)
         levels = list(zip(self.stride, self.patch_size, self.spacing, self.num_steps, strict=True))
         if any(stride % spacing for stride, _, spacing, _ in levels):
             raise ValueError(f"PyramidAiR: each spacing of {self.spacing} must divide its stride of {self.stride}")
+        if self.num_classes and not self.forces:
+            raise ValueError("PyramidAiR: num_classes needs forces, which are all that classes are there for")
         block = dict(
             num_heads=self.num_heads,
             head_size=self.width // self.num_heads,
@@ -267,11 +280,11 @@ class PyramidAiR(nn.Module):
         return displacements[-1], out | segmented | dict(displacements=displacements)
 
     def _segmenter(self, **options: Any) -> Segmenter:
-        return Segmenter(self.num_classes, dtype=self.dtype, name="segmenter", **options)
+        return Segmenter(self.num_classes, dtype=self.dtype, name=NAME, **options)
 
     def segment(self, params: Any, image: jax.Array) -> jax.Array:
         """Probabilities of classes `[B, *S, num_classes]` of images `[B, *S, C]` in [0, 1], by the model's `params`."""
-        return nn.softmax(self._segmenter(parent=None).apply({"params": params["segmenter"]}, image))
+        return nn.softmax(self._segmenter(parent=None).apply({"params": params[NAME]}, image))
 
 
 def _on_grid(displacement: jax.Array, shape: tuple[int, ...]) -> jax.Array:
