@@ -4,8 +4,8 @@
 
 Of 20 brains, 13 train, two choose the checkpoint, and the last five are tested, each registered to every other.
 Expected, in 15 minutes of CPU time: Dice of 32 labels 0.705 in one pass (0.528 before), refined 0.728. The untrained
-network has 0.716: its steps follow forces from the start, and training on similarity alone adds nothing to Dice. More
-in experiments/README.md.
+network has 0.716: its steps follow forces from the start, and training on similarity alone adds nothing to Dice. With
+labels: configs/brains_labels.py. More in experiments/README.md.
 """
 
 import runpy

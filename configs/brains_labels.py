@@ -3,9 +3,9 @@
   python -m air_jax.main --config=configs/brains_labels.py --config.dataset.name=brains20_2mm.npz
 
 A segmenter learns to tell the labels of each image alone, and nothing else is trained: the network's steps follow the
-forces of intensities and of the classes as far as they do from the start. Registering needs no labels.
+forces of intensities and of the classes as far as they do before any training. Registering needs no labels.
 
-Expected, in X minutes of CPU time: Dice of 32 labels X in one pass (0.528 before). More in experiments/README.md.
+Expected, in 28 minutes of CPU time: Dice of 32 labels 0.747 in one pass (0.528 before). More in experiments/README.md.
 """
 
 import runpy

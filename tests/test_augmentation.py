@@ -81,7 +81,7 @@ def test_images_and_segmentations_are_moved_alike():
     rng = np.random.default_rng(0)
     fixed, moving = rng.random((2, 3, 16, 18, 1), np.float32)
     labels = rng.integers(0, 4, (2, 3, 16, 18))
-    asked = Augmentation(flip=True, rotation=180.0, scale=0.1, translation=2.0)
+    asked = Augmentation(flip=True, rotation=180.0, scale=0.1, translation=2.0, elastic=0.5, elastic_spacing=6)
     keys = jax.random.split(jax.random.key(1), 3)
     out = augment(keys, Pair(fixed, moving, labels[0], labels[1]), asked)
     where = np.asarray(augment(keys, coordinates_pair((16, 18), 3), asked).fixed)
