@@ -59,7 +59,8 @@ def compressed_percent(displacement: jax.Array, mask: jax.Array) -> jax.Array:
     """Share of a structure that is left less than `COMPRESSED` of its volume, folds among it, in percent.
 
     Overlap of labels does not see it: a structure that is sampled from a small part of the other has it all the same.
-    What is much depends on the anatomy; a heart does it at every beat.
+    What is much depends on the anatomy, as a heart does it at every beat, and a score of one threshold does not see
+    what lies above it: look at the Jacobian, too.
 
     Args:
       displacement: `[B, *S, N]` in voxel units, at least 3 voxels along each axis.
