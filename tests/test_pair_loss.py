@@ -95,7 +95,7 @@ def test_classes_are_the_labels_and_the_background():
     config.loss.segmentation = 0.5
     with pytest.raises(UserError, match=r"loss\.segmentation=0\.5: must be positive where model\.num_classes is"):
         configs.check(config)
-    config.model.num_classes = 4
+    config.model.num_classes, config.model.forces = 4, True
     configs.check(config)
     with pytest.raises(UserError, match=r"model\.num_classes=4: the training set has 2 labels; .* 3 classes"):
         configs.training_terms(config, segmented)
