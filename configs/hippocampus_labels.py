@@ -36,7 +36,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.reach = (0.6, 5.0)
     config.model.least_volume = 0.7
     config.loss.segmentation = 1.0
-    config.refine.num_steps = 0  # more of them compress the structure and gain no overlap
+    config.refine.num_steps = 0  # refinement compresses the structure and gains no overlap
     config.refine.fluid_sigma = 1.0
     config.refine.elastic_sigma = 0.35
     return config

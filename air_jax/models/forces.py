@@ -49,7 +49,7 @@ def overlap_forces(fixed: jax.Array, warped: jax.Array) -> list[jax.Array]:
     Where soft Dice rises with the warped probability of a class, it is wanted: where the fixed one is above half of the
     Dice that there is (the derivative of `2 sum(f w) / (sum f + sum w)` by `w`). So what is uncertain in the one image
     comes to lie within what is likely in the other, where equal probabilities would let it stay at its rim. Where
-    probabilities have slopes inside a structure, its inside is compressed.
+    probabilities have slopes inside a structure, this compresses its inside: see `leeway`.
 
     Args:
       fixed, warped: `[B, *S, C]` probabilities, without those of the background.
@@ -63,11 +63,12 @@ def leeway(displacement: jax.Array, least_volume: float) -> jax.Array:
     """How far each voxel may follow its classes: not at all where the displacement leaves `least_volume` of its volume
     or less, wholly where it leaves `FADING` more.
 
-    Without it, overlap is gained by sampling all of an uncertain structure from the certain middle of the other.
+    Without it, overlap is gained by sampling all of an uncertain structure from the certain middle of the other. It is
+    a brake and no bound: a step may overshoot, and what is compressed less is compressed in more places.
 
     Args:
       displacement: `[B, *S, N]` in voxels.
-      least_volume: a Jacobian determinant; from 0.5 on, where volume is kept is held back, too.
+      least_volume: a Jacobian determinant. Above `1 - FADING`, voxels whose volume is kept are held back as well.
 
     Returns:
       `[B, *S, 1]` in [0, 1], smoothed by a voxel; 1 where an axis is too short for a derivative (3 voxels).
