@@ -34,6 +34,15 @@ _POSITIVE_KEYS = {
     "eval.batch_size",
 }
 # They change how a run is computed, not what, or what comes after training: a run may be resumed with other values.
+_NOT_NEGATIVE_KEYS = {  # of models
+    "num_squarings",
+    "num_classes",
+    "force_sigma",
+    "elastic_sigma",
+    "reach",
+    "least_volume",
+    "volume_preservation",
+}
 _FREE_KEYS = {"compilation_cache", "streaming", "dataset.cache"}
 _FREE_KEYS |= {f"refine.{key}" for key in ("field", "num_steps", "fluid_sigma", "elastic_sigma", "overlap")}
 # Weights in the section `loss` of what training alone knows: labels, and the other direction.
@@ -164,7 +173,7 @@ def _check_model(model: ConfigDict, require: Any) -> None:
         numbers = value if isinstance(value, (tuple, list)) else [value]
         if key == "dropout":
             require(0 <= value < 1, "model.dropout", "must be at least 0 and less than 1")
-        elif key in ("num_squarings", "num_classes", "elastic_sigma", "least_volume", "reach"):
+        elif key in _NOT_NEGATIVE_KEYS:
             require(min(numbers, default=0) >= 0, f"model.{key}", "must not be negative")
         elif all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
             require(len(numbers) > 0 and min(numbers) > 0, f"model.{key}", "must be positive")

@@ -30,10 +30,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.augmentation.translation = 1.0
 
     config.model.num_classes = 33
-    config.model.num_steps = (4, 4, 16)
-    config.model.reach = (2.5, 10.0)
-    config.model.least_volume = 0.3
-    config.model.elastic_sigma = 0.3
+    config.model.num_steps = (4, 4, 24)
+    config.model.reach = (1.6, 10.0)
+    config.model.least_volume = 0.0
+    config.model.volume_preservation = 0.2
+    config.model.force_sigma = 0.85
+    config.model.elastic_sigma = 0.25
     config.loss.segmentation = 1.0
     config.refine.num_steps = 0
     return config

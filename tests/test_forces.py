@@ -11,15 +11,18 @@ from air_jax.losses import soft_dice
 from air_jax.models import PyramidAiR
 from air_jax.models.forces import (
     CONTRAST_FLOOR,
+    DENSEST,
+    DENSITY_SIGMA,
     FLATNESS,
-    SIGMAS,
+    SMOOTHINGS,
     WINDOW_SIGMA,
     forces,
     leeway,
     normalize_locally,
     overlap_forces,
+    volume_forces,
 )
-from air_jax.transforms import jacobian_determinant
+from air_jax.transforms import compose, jacobian_determinant
 
 RNG = np.random.default_rng(0)
 SHAPES = [(14, 17), (9, 12, 10)]
@@ -53,39 +56,39 @@ def test_local_normalization_sees_no_brightness_and_no_contrast():
     np.testing.assert_allclose(normalize_locally(jnp.full((1, 12, 13, 1), 0.7)), 0, atol=1e-9)
 
 
-def pulled(wanted, f, w):
-    """The forces of demons in NumPy and SciPy: `wanted`, fixed and warped `[*S, C]` to `[*S, N]` for each of SIGMAS."""
+def pulled(wanted, f, w, sigma=1.0):
+    """Demons' forces in NumPy and SciPy: `wanted`, fixed, warped `[*S, C]` to `[*S, N]` for each of SMOOTHINGS."""
     num_axes = f.ndim - 1
     slopes = (np.stack(np.gradient(image, axis=tuple(range(num_axes))), axis=-1) for image in (f, w))  # [*S, C, N]
     slope = sum(slopes) / 2
     below = (slope**2).sum((-2, -1)) + (wanted**2).sum(-1) + FLATNESS
     force = (wanted[..., None] * slope).sum(-2) / below[..., None]
     assert np.linalg.norm(force, axis=-1).max() <= 0.5
-    narrow, wide = SIGMAS
+    narrow, wide = (sigma * multiple for multiple in SMOOTHINGS)
     for further in (narrow, (wide**2 - narrow**2) ** 0.5):
         force = np.stack([blurred(force[..., axis], further) for axis in range(num_axes)], axis=-1)
         yield force
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("channels", [1, 2])
-def test_forces_are_those_of_demons(shape, channels):
+@pytest.mark.parametrize(("channels", "sigma"), [(1, 1.0), (2, 1.0), (1, 0.7)])
+def test_forces_are_those_of_demons(shape, channels, sigma):
     fixed, warped = images(shape, channels)
     f, w = np.float64(fixed[0]), np.float64(warped[0])
-    for found, expected in zip(forces(fixed, warped), pulled(f - w, f, w), strict=True):
+    for found, expected in zip(forces(fixed, warped, sigma), pulled(f - w, f, w, sigma), strict=True):
         np.testing.assert_allclose(found[0], expected, atol=1e-3)  # cut off a voxel apart
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("channels", [1, 2])
-def test_overlap_forces_raise_the_overlap(shape, channels):
+@pytest.mark.parametrize(("channels", "sigma"), [(1, 1.0), (2, 1.0), (2, 1.5)])
+def test_overlap_forces_raise_the_overlap(shape, channels, sigma):
     fixed, warped = images(shape, channels)
     f, w = np.float64(fixed[0]), np.float64(warped[0])
     # The slope of the loss, for each class, in units in which a voxel that is certainly of the class has 1 minus half
     # of the Dice.
     slope = -jax.grad(lambda w: jnp.sum(soft_dice(fixed, w)))(warped)[0]
     wanted = np.float64(slope) * channels * (f + w).sum(tuple(range(len(shape)))) / 2
-    for found, expected in zip(overlap_forces(fixed, warped), pulled(wanted, f, w), strict=True):
+    for found, expected in zip(overlap_forces(fixed, warped, sigma), pulled(wanted, f, w, sigma), strict=True):
         np.testing.assert_allclose(found[0], expected, atol=1e-3)
 
 
@@ -116,7 +119,39 @@ def test_the_leeway_ends_where_it_is_compressed_and_thin_images_have_all():
     steps = np.diff(found)
     assert np.all(steps <= 1e-6)
     assert steps.min() > -0.5  # no jump: smoothed
-    np.testing.assert_array_equal(leeway(jnp.zeros((1, 2, 8, 8, 3)), 0.9), np.ones((1, 2, 8, 8, 1)))
+    np.testing.assert_allclose(leeway(jnp.zeros((1, 2, 8, 8, 3)), 0.5), np.ones((1, 2, 8, 8, 1)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_volume_forces_are_the_slope_of_the_density(shape):
+    num_axes = len(shape)
+    displacement = np.stack([gaussian_filter(RNG.normal(size=shape), 1.5) for _ in shape], axis=-1)
+    displacement *= 1.5 / displacement.std()
+    slopes = np.stack([np.gradient(displacement[..., axis]) for axis in range(num_axes)], axis=0)  # [N, N, *S]
+    determinants = np.linalg.det(np.moveaxis(slopes, (0, 1), (-2, -1)) + np.eye(num_axes))
+    inside = determinants[(slice(1, -1),) * num_axes]
+    assert inside.min() < 0 < 1 / DENSEST < 1 < inside.max()  # folded, compressed and expanded
+    density = np.maximum(0, -np.log(np.maximum(np.pad(inside, 1, mode="edge") / 0.8, 1 / DENSEST)))  # 0.3 + 0.5
+    expected = -np.stack(np.gradient(blurred(density, DENSITY_SIGMA)), axis=-1)
+    found = volume_forces(jnp.asarray(displacement[None], jnp.float32), 0.3)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-2 * np.abs(expected).max())
+
+
+def test_volume_forces_let_what_is_compressed_spread_and_leave_the_rest():
+    rows = np.arange(40.0)
+    compressed = np.zeros((1, 40, 8, 2), np.float32)
+    compressed[..., 0] = -4 * np.tanh((rows - 20) / 5)[:, None]  # down to a fifth of its volume around row 20
+    smallest = [0.2]
+    field = jnp.asarray(compressed)
+    for _ in range(10):
+        field = compose(field, volume_forces(field, 0.5))
+        smallest.append(float(jnp.min(jacobian_determinant(field))))
+    assert np.all(np.diff(smallest) > 0)
+    assert smallest[-1] > 0.4
+    np.testing.assert_allclose(field[0, :4], compressed[0, :4], atol=0.05)
+    np.testing.assert_allclose(volume_forces(-jnp.asarray(compressed), 0.5), 0, atol=1e-2)  # expanded alone
+    thin = volume_forces(jnp.zeros((1, 2, 8, 8, 3)), 0.5)
+    np.testing.assert_array_equal(thin, 0)
 
 
 def blobs(shape, shift):

@@ -128,6 +128,11 @@ def test_classes_leave_structures_their_volume(params):
     ]
     assert smallest[0] < smallest[1] < smallest[2]
     assert smallest[0] < 0.35
+    model = pyramid(2, least_volume=0.0, volume_preservation=1.0)
+    displacement = jax.jit(model.apply)({"params": params}, fixed, moving)[0]
+    assert float(jnp.min(jacobian_determinant(displacement))) > smallest[0] + 0.1
+    square = warp(moving, displacement)[0, 5:19, 6:20] / 0.004
+    assert float(square.mean()) > 0.5  # still fills more of the larger one than its quarter
 
 
 def test_patches_are_of_the_images_alone(squares):

@@ -1,4 +1,4 @@
-"""Where the images of a pair pull each voxel: the forces of demons, between intensities and between classes."""
+"""Where each voxel is pulled: demons' forces of intensities and of classes, and what keeps them from compressing."""
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +8,10 @@ from air_jax.transforms import jacobian_determinant, smooth
 WINDOW_SIGMA = 1.0  # of the Gaussian windows that images are normalised in, in voxels
 CONTRAST_FLOOR = 0.02  # windows with less contrast, in images of [0, 1], are taken for flat
 FLATNESS = 0.01  # voxels without slope and difference have no force
-SIGMAS = (1.0, 2.0)  # what forces are smoothed by, in voxels
+SMOOTHINGS = (1.0, 2.0)  # of forces, each so many times as wide as the narrowest
 FADING = 0.5  # of its volume: over which what is compressed follows its classes less and less
+DENSITY_SIGMA = 0.7  # of the smoothing of what is compressed, in voxels
+DENSEST = 20.0  # times: voxels compressed more, or folded, push no harder
 
 
 def normalize_locally(image: jax.Array) -> jax.Array:
@@ -27,7 +29,7 @@ def normalize_locally(image: jax.Array) -> jax.Array:
     return (image - mean) * jax.lax.rsqrt(jnp.maximum(variance, CONTRAST_FLOOR**2))
 
 
-def forces(fixed: jax.Array, warped: jax.Array) -> list[jax.Array]:
+def forces(fixed: jax.Array, warped: jax.Array, sigma: float = 1.0) -> list[jax.Array]:
     """Small displacements, voxel by voxel, that bring the values of `warped` closer to those of `fixed`.
 
     Thirion's (1998, equation 4), with the mean of both images' slopes, which takes fewer steps (the symmetric forces of
@@ -36,14 +38,15 @@ def forces(fixed: jax.Array, warped: jax.Array) -> list[jax.Array]:
 
     Args:
       fixed, warped: `[B, *S, C]`, of a contrast of about 1: see `normalize_locally`.
+      sigma: of the Gaussian that they are smoothed by at least, in voxels.
 
     Returns:
-      `[B, *S, N]`, in voxels, for each of `SIGMAS`: smoothed by it.
+      `[B, *S, N]`, in voxels, for each of `SMOOTHINGS`: smoothed by so many times `sigma`.
     """
-    return _pulls(fixed - warped, fixed, warped)
+    return _pulls(fixed - warped, fixed, warped, sigma)
 
 
-def overlap_forces(fixed: jax.Array, warped: jax.Array) -> list[jax.Array]:
+def overlap_forces(fixed: jax.Array, warped: jax.Array, sigma: float = 1.0) -> list[jax.Array]:
     """As `forces`, but towards a larger overlap of classes.
 
     Where soft Dice rises with the warped probability of a class, it is wanted: where the fixed one is above half of the
@@ -53,10 +56,11 @@ def overlap_forces(fixed: jax.Array, warped: jax.Array) -> list[jax.Array]:
 
     Args:
       fixed, warped: `[B, *S, C]` probabilities, without those of the background.
+      sigma: as of `forces`.
     """
     axes = tuple(range(1, fixed.ndim - 1))
     overlap, total = (jnp.sum(values, axis=axes, keepdims=True) for values in (fixed * warped, fixed + warped))
-    return _pulls(fixed - overlap / jnp.maximum(total, 1.0), fixed, warped)
+    return _pulls(fixed - overlap / jnp.maximum(total, 1.0), fixed, warped, sigma)
 
 
 def leeway(displacement: jax.Array, least_volume: float) -> jax.Array:
@@ -71,23 +75,51 @@ def leeway(displacement: jax.Array, least_volume: float) -> jax.Array:
       least_volume: a Jacobian determinant. Above `1 - FADING`, voxels whose volume is kept are held back as well.
 
     Returns:
-      `[B, *S, 1]` in [0, 1], smoothed by a voxel; 1 where an axis is too short for a derivative (3 voxels).
+      `[B, *S, 1]` in [0, 1], smoothed by a voxel.
+    """
+    volume = _volume(displacement)
+    return smooth(jnp.clip((volume - least_volume) / FADING, 0.0, 1.0), 1.0)
+
+
+def volume_forces(displacement: jax.Array, least_volume: float) -> jax.Array:
+    """Small displacements, voxel by voxel, by which what a displacement compresses pushes apart, into what it does not.
+
+    The slope of the density, smoothed slightly: the negative logarithm of the volume, counted from where `leeway`
+    starts to hold back. Composed with the displacement, the density spreads as heat does; steps of more than 1
+    overshoot, of 2 are unstable. Where `leeway` stops what would compress further, this frees what is compressed.
+
+    Args:
+      displacement: `[B, *S, N]` in voxels.
+      least_volume: as of `leeway`.
+
+    Returns:
+      `[B, *S, N]` in voxels.
+    """
+    ratio = _volume(displacement) / (least_volume + FADING)
+    density = jnp.maximum(-jnp.log(jnp.maximum(ratio, 1 / DENSEST)), 0.0)
+    slopes = jnp.gradient(smooth(density, DENSITY_SIGMA)[..., 0], axis=tuple(range(1, displacement.ndim - 1)))
+    return -jnp.stack(slopes, axis=-1)
+
+
+def _volume(displacement: jax.Array) -> jax.Array:
+    """The Jacobian determinant at every voxel, `[B, *S, N]` to `[B, *S, 1]`, at borders that next to them.
+
+    1 where an axis is too short for a derivative (3 voxels).
     """
     if min(displacement.shape[1:-1]) < 3:
         return jnp.ones((*displacement.shape[:-1], 1))
     inside = jacobian_determinant(displacement)
-    volume = jnp.pad(inside, [(0, 0)] + [(1, 1)] * (inside.ndim - 1), mode="edge")[..., None]
-    return smooth(jnp.clip((volume - least_volume) / FADING, 0.0, 1.0), 1.0)
+    return jnp.pad(inside, [(0, 0)] + [(1, 1)] * (inside.ndim - 1), mode="edge")[..., None]
 
 
-def _pulls(wanted: jax.Array, fixed: jax.Array, warped: jax.Array) -> list[jax.Array]:
-    """Demons' forces that let the values of `warped` rise where `wanted` is positive, smoothed by each of `SIGMAS`."""
+def _pulls(wanted: jax.Array, fixed: jax.Array, warped: jax.Array, sigma: float) -> list[jax.Array]:
+    """Demons' forces that let the values of `warped` rise where `wanted` is positive, with each of `SMOOTHINGS`."""
     slopes = jnp.gradient(0.5 * (fixed + warped), axis=tuple(range(1, fixed.ndim - 1)))
     size = sum(jnp.sum(jnp.square(values), axis=-1, keepdims=True) for values in (wanted, *slopes)) + FLATNESS
     pull = [jnp.sum(wanted * slope, axis=-1, keepdims=True) for slope in slopes]
     force = jnp.concatenate(pull, axis=-1) / size
     smoothed, reached = [], 0.0
-    for sigma in SIGMAS:  # Gaussians add up in their squares
-        force, reached = smooth(force, (sigma**2 - reached**2) ** 0.5), sigma
+    for multiple in SMOOTHINGS:  # Gaussians add up in their squares
+        force, reached = smooth(force, sigma * (multiple**2 - reached**2) ** 0.5), multiple
         smoothed.append(force)
     return smoothed

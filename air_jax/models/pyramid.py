@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.models.attention import PRE_NORM_KERNEL_INIT
-from air_jax.models.forces import SIGMAS, forces, leeway, normalize_locally, overlap_forces
+from air_jax.models.forces import SMOOTHINGS, forces, leeway, normalize_locally, overlap_forces, volume_forces
 from air_jax.models.inputs import check_pair, crop, pad_to_multiple
 from air_jax.models.patches import overlapping_patches, patchify, unpatchify
 from air_jax.models.positions import position_table
@@ -35,7 +35,7 @@ class Level(nn.Module):
       num_steps: steps, all with the same weights.
       width: token width.
       encoder_depth, decoder_depth, block, remat: number of blocks and what they are made of, see `Stack`.
-      forces, elastic_sigma, reach, least_volume: see `PyramidAiR`.
+      forces, force_sigma, elastic_sigma, reach, least_volume, volume_preservation: see `PyramidAiR`.
       num_classes: how many channels of what is registered, the first, are probabilities of classes.
       channels: how many come next, those of the images themselves, which patches are read from. Forces are of all,
         those of edges, which come last, too.
@@ -51,11 +51,13 @@ class Level(nn.Module):
     block: dict[str, Any]
     remat: bool
     forces: bool
+    force_sigma: float
     elastic_sigma: float
     num_classes: int
     channels: int
     reach: Sequence[float]
     least_volume: float
+    volume_preservation: float
 
     @nn.compact
     def __call__(
@@ -69,7 +71,7 @@ class Level(nn.Module):
         decoder = Stack(self.decoder_depth, False, self.block, self.remat, name="decoder")
         points = self.stride // self.spacing
         features = points**num_axes * num_axes
-        reach = [longest for longest in self.reach[: 2 if self.num_classes else 1] for _ in SIGMAS]
+        reach = [longest for longest in self.reach[: 2 if self.num_classes else 1] for _ in SMOOTHINGS]
         num_gates = len(reach) if self.forces else 0
         # Zero, so that training starts from the identity, or from the forces alone; float32, for coordinates.
         head = nn.Dense(features + num_gates, dtype=jnp.float32, kernel_init=nn.initializers.zeros_init(), name="head")
@@ -101,11 +103,11 @@ class Level(nn.Module):
 
         def pulls_at(displacement, warped):
             """Forces of intensities and, apart from them, of classes: tokens follow the ones, the others or both."""
-            pulls = forces(target, normalize_locally(warped[..., self.num_classes :]))
+            pulls = forces(target, normalize_locally(warped[..., self.num_classes :]), self.force_sigma)
             if self.num_classes:
-                of_classes = overlap_forces(fixed[..., 1 : self.num_classes], warped[..., 1 : self.num_classes])
+                classes = (image[..., 1 : self.num_classes] for image in (fixed, warped))
                 room = leeway(displacement, self.least_volume)
-                pulls += [room * pull for pull in of_classes]
+                pulls += [room * pull for pull in overlap_forces(*classes, self.force_sigma)]
             return jax.lax.stop_gradient(pulls)
 
         if self.forces:
@@ -117,7 +119,7 @@ class Level(nn.Module):
                 # What a step looks at is taken as given, as in RAFT (Teed & Deng 2020, section 3.3).
                 read = jax.lax.stop_gradient(read)
                 pulls = pulls_at(displacement, read)
-                widest = jnp.concatenate(pulls[len(SIGMAS) - 1 :: len(SIGMAS)], axis=-1)
+                widest = jnp.concatenate(pulls[len(SMOOTHINGS) - 1 :: len(SMOOTHINGS)], axis=-1)
                 felt = patchify(pad_to_multiple(widest, stride), stride)
                 patches = embedded_patches(read) + embed_forces(felt)
             else:
@@ -128,6 +130,9 @@ class Level(nn.Module):
             if self.forces:
                 gates = jnp.split(splines(nn.sigmoid(predicted[..., features:]), 1, stride), num_gates, axis=-1)
                 step += sum(longest * gate * pull for longest, gate, pull in zip(reach, gates, pulls, strict=True))
+                if self.volume_preservation:
+                    freed = jax.lax.stop_gradient(volume_forces(displacement, self.least_volume))
+                    step += self.volume_preservation * freed
             displacement = compose(displacement, step)
             if self.forces:
                 displacement = smooth(displacement, self.elastic_sigma)
@@ -168,6 +173,8 @@ class PyramidAiR(nn.Module):
       self_attention: False leaves only the attention between the images, of each moving patch to the fixed ones.
       dropout: dropout rate.
       forces: whether steps follow the forces between intensities, too.
+      force_sigma: what forces are smoothed by, and by twice as much, in a level's voxels: each token follows the two as
+        far as it learns to. Less follows finer detail.
       elastic_sigma: what the whole displacement is smoothed by after each step that followed forces, in a level's
         voxels. Less lets the field get rougher.
       edges: whether forces are of the images' edges as well, see `air_jax.transforms.with_edges`.
@@ -179,6 +186,8 @@ class PyramidAiR(nn.Module):
       least_volume: classes stop pulling where the field leaves less than this share of the volume. A lower one gains
         overlap where classes are uncertain, at the price of structures whose inside is compressed; see
         `air_jax.models.forces.leeway`.
+      volume_preservation: how many of `air_jax.models.forces.volume_forces` each step adds, by which what the field
+        compresses pushes apart. Up to about 1; 0: none.
       flash_attention: memory that grows with the number of tokens, not with its square, see `MultiHeadAttention`;
         `out` has no attention weights then.
       remat: less memory for more time, see `Stack`.
@@ -199,11 +208,13 @@ class PyramidAiR(nn.Module):
     self_attention: bool = False
     dropout: float = 0.0
     forces: bool = False
+    force_sigma: float = 1.0
     elastic_sigma: float = 0.5
     edges: bool = False
     num_classes: int = 0
     reach: Sequence[float] = (2.5, 5.0)
     least_volume: float = 0.5
+    volume_preservation: float = 0.0
     flash_attention: bool = False
     remat: bool = False
     dtype: Any = jnp.float32
@@ -269,11 +280,13 @@ class PyramidAiR(nn.Module):
                 block,
                 self.remat,
                 self.forces,
+                self.force_sigma,
                 self.elastic_sigma,
                 self.num_classes,
                 channels,
                 self.reach,
                 self.least_volume,
+                self.volume_preservation,
                 name=f"level_{index}",
             )(shrink(fixed, grid), shrink(moving, grid), _on_grid(displacement, grid), deterministic=deterministic)
             displacements.append(_on_grid(displacement, shape))
