@@ -2,10 +2,12 @@
 
 import json
 import math
+import shutil
 
 import jax
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from air_jax import io
@@ -88,22 +90,41 @@ def test_the_segmenter_alone_learns_from_both_images():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), taken, gradient)
 
 
-@pytest.mark.parametrize("num_segmenter_steps", [2, -1])
-def test_a_run_says_what_it_looked_at(tmp_path, num_segmenter_steps):
+def small_config(folder, num_segmenter_steps):
     from configs import volumes
 
-    io.write_stack(tmp_path / "s.npz", IMAGES[..., 0], SEGMENTATIONS)
+    io.write_stack(folder / "s.npz", IMAGES[..., 0], SEGMENTATIONS)
     config = volumes.get_config()
-    config.dataset.name, config.dataset.normalization = str(tmp_path / "s.npz"), "range"
+    config.dataset.name, config.dataset.normalization = str(folder / "s.npz"), "range"
     config.num_train_steps, config.num_segmenter_steps = 4, num_segmenter_steps
     config.batch_size, config.log_every = 4, 2
-    config.eval_every = 4
+    config.eval_every = 2
     config.warmup_steps, config.refine.num_steps = 0, 0
     config.model.update({"stride": (4,), "patch_size": (4,), "spacing": (4,), "num_steps": (1,), "width": 8})
     config.model.update({"downsampling": (1,), "num_classes": 2})
     config.loss.update({"segmentation": 1.0, "window": 3})
-    report = train(config, tmp_path / "run")
-    assert report["checkpoint_step"] == 4
-    first, then, *_ = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    return config
+
+
+@pytest.mark.parametrize("num_segmenter_steps", [2, -1])
+def test_a_run_says_what_it_looked_at(tmp_path, num_segmenter_steps):
+    train(small_config(tmp_path, num_segmenter_steps), tmp_path / "run")
+    lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    first, then, *_ = (line for line in lines if "loss" in line)
     looked_at = [{"lncc", "segmentation"} & set(line) for line in (first, then)]
     assert looked_at == [{"segmentation"}, {"lncc"} if num_segmenter_steps == 2 else {"segmentation"}]
+
+
+def test_a_run_resumes_between_the_parts(tmp_path):
+    config = small_config(tmp_path, 2)
+    train(config, tmp_path / "run")
+    checkpoints = tmp_path / "run" / "checkpoints"
+
+    def last():
+        with ocp.StandardCheckpointer() as checkpointer:
+            return [checkpointer.restore(checkpoints / "4" / item) for item in ("params", "opt_state")]
+
+    uninterrupted = last()
+    shutil.rmtree(checkpoints / "4")
+    train(config, tmp_path / "run")
+    jax.tree.map(np.testing.assert_array_equal, last(), uninterrupted)
