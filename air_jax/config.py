@@ -33,7 +33,6 @@ _POSITIVE_KEYS = {
     "eval.num_pairs",
     "eval.batch_size",
 }
-# They change how a run is computed, not what, or what comes after training: a run may be resumed with other values.
 _NOT_NEGATIVE_KEYS = {  # of models
     "num_squarings",
     "num_classes",
@@ -43,6 +42,7 @@ _NOT_NEGATIVE_KEYS = {  # of models
     "least_volume",
     "volume_preservation",
 }
+# They change how a run is computed, not what, or what comes after training: a run may be resumed with other values.
 _FREE_KEYS = {"compilation_cache", "streaming", "dataset.cache"}
 _FREE_KEYS |= {f"refine.{key}" for key in ("field", "num_steps", "fluid_sigma", "elastic_sigma", "overlap")}
 # Weights in the section `loss` of what training alone knows: labels, and the other direction.
@@ -190,6 +190,9 @@ def _check_model(model: ConfigDict, require: Any) -> None:
     require(edges, "model.edges", "forces of edges need model.forces; loss.edges lets training look at edges without")
     classes = forced or not model.get("num_classes")
     require(classes, "model.num_classes", "forces of classes need model.forces")
+    kept = model.get("volume_preservation", 0)
+    require(kept < 2, "model.volume_preservation", "must be less than 2, from where on steps do not come to rest")
+    require(forced or not kept, "model.volume_preservation", "needs model.forces, which compress")
     if "reach" in model:
         require(len(model.reach) == 2, "model.reach", "must be two numbers: for intensities, and for classes")
     if "stride" in model:

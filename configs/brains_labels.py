@@ -5,7 +5,8 @@
 A segmenter learns to tell the labels of each image alone, and nothing else is trained: the network's steps follow the
 forces of intensities and of the classes as far as they do before any training. Registering needs no labels.
 
-Expected, in 30 minutes of CPU time: Dice of 32 labels 0.749 in one pass (0.528 before). More in experiments/README.md.
+Expected, in about 30 minutes of CPU time: Dice of 32 labels 0.749 in one pass (0.528 before). More in
+experiments/README.md.
 """
 
 import runpy

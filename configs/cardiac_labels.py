@@ -29,7 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.forces = True
     config.model.num_steps = (3, 3, 4)
     config.model.num_classes = 4
-    config.model.least_volume = 0.0  # no limit: a heart empties its left ventricle to less than half
+    config.model.least_volume = 0.0  # low: a heart empties its left ventricle to less than half
     config.loss.soft_dice = 1.0
     config.loss.segmentation = 1.0
     config.refine.num_steps = 60

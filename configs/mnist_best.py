@@ -47,8 +47,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.edges = False  # True: forces are of the images' edges as well
     config.model.num_classes = 0  # of a segmenter, the background among them, whose classes forces are of as well
     config.model.reach = (2.5, 5.0)  # what forces are multiplied by at most, those of intensities, those of classes
-    config.model.least_volume = 0.5  # classes stop pulling where less than this share of the volume is left
-    config.model.volume_preservation = 0.0  # up to 1: how strongly what the field compresses pushes apart
+    config.model.least_volume = 0.5  # of the volume: where less is left, classes stop pulling
+    config.model.volume_preservation = 0.0  # up to 1: how strongly what is compressed expands
     config.model.flash_attention = False  # True: for many tokens; never holds all weights in memory
     config.model.remat = False  # True: less memory, more time
     config.model.dtype = "float32"

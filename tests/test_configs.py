@@ -95,6 +95,8 @@ def test_a_schedule_that_depends_on_the_number_of_steps_is_not_prolonged(tmp_pat
         ("num_segmenter_steps", 2, r"must be 0 where the model has no segmenter \(model.num_classes\)"),
         ("model.reach", (2.5, -1.0), "must not be negative"),
         ("model.reach", (), "must be two numbers"),
+        ("model.volume_preservation", 0.5, "needs model.forces"),
+        ("model.volume_preservation", 2.0, "must be less than 2"),
         ("augmentation.elastic", -1.0, "must not be negative"),
         ("augmentation.elastic", 5.0, "must be a quarter of augmentation.elastic_spacing at most"),
         ("augmentation.elastic_spacing", 0, "must be positive"),

@@ -110,7 +110,7 @@ def test_the_leeway_of_what_is_compressed(shape, volume, expected):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_the_leeway_ends_where_it_is_compressed_and_thin_images_have_all():
+def test_the_leeway_ends_where_it_is_compressed_and_thin_images_keep_their_volume():
     displacement = np.zeros((1, 20, 8, 2), np.float32)
     displacement[0, :, :, 0] = np.minimum(0, -0.6 * (np.arange(20) - 10))[:, None]  # from row 10 on at 0.4
     found = np.asarray(leeway(jnp.asarray(displacement), 0.5))[0, :, 4, 0]

@@ -115,7 +115,7 @@ def test_a_run_says_what_it_looked_at(tmp_path, num_segmenter_steps):
     assert looked_at == [{"segmentation"}, {"lncc"} if num_segmenter_steps == 2 else {"segmentation"}]
 
 
-def test_a_run_resumes_between_the_parts(tmp_path):
+def test_a_run_resumes_between_the_parts(tmp_path, capsys):
     config = small_config(tmp_path, 2)
     train(config, tmp_path / "run")
     checkpoints = tmp_path / "run" / "checkpoints"
@@ -127,4 +127,5 @@ def test_a_run_resumes_between_the_parts(tmp_path):
     uninterrupted = last()
     shutil.rmtree(checkpoints / "4")
     train(config, tmp_path / "run")
+    assert "resuming from step 2" in capsys.readouterr().out
     jax.tree.map(np.testing.assert_array_equal, last(), uninterrupted)

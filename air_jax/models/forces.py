@@ -8,10 +8,10 @@ from air_jax.transforms import jacobian_determinant, smooth
 WINDOW_SIGMA = 1.0  # of the Gaussian windows that images are normalised in, in voxels
 CONTRAST_FLOOR = 0.02  # windows with less contrast, in images of [0, 1], are taken for flat
 FLATNESS = 0.01  # voxels without slope and difference have no force
-SMOOTHINGS = (1.0, 2.0)  # of forces, each so many times as wide as the narrowest
+SMOOTHINGS = (1.0, 2.0)  # of forces, in multiples of their `sigma`
 FADING = 0.5  # of its volume: over which what is compressed follows its classes less and less
 DENSITY_SIGMA = 0.7  # of the smoothing of what is compressed, in voxels
-DENSEST = 20.0  # times: voxels compressed more, or folded, push no harder
+DENSEST = 20.0  # density from which on, and where the field folds, voxels push no harder
 
 
 def normalize_locally(image: jax.Array) -> jax.Array:
@@ -82,15 +82,16 @@ def leeway(displacement: jax.Array, least_volume: float) -> jax.Array:
 
 
 def volume_forces(displacement: jax.Array, least_volume: float) -> jax.Array:
-    """Small displacements, voxel by voxel, by which what a displacement compresses pushes apart, into what it does not.
+    """Displacements, voxel by voxel, that let compressed regions expand into their surroundings.
 
-    The slope of the density, smoothed slightly: the negative logarithm of the volume, counted from where `leeway`
-    starts to hold back. Composed with the displacement, the density spreads as heat does; steps of more than 1
-    overshoot, of 2 are unstable. Where `leeway` stops what would compress further, this frees what is compressed.
+    Minus the gradient of the logarithm of the density, `(least_volume + FADING) / J`, where that is above 1, smoothed
+    slightly. Composed with the displacement, it makes the density spread as heat does; more than 1 of it overshoots, 2
+    are unstable. Where `leeway` stops what would compress further, this frees what is compressed. Around folds it
+    reaches 1.3 voxels, and a whole one of it may fold rough fields further.
 
     Args:
       displacement: `[B, *S, N]` in voxels.
-      least_volume: as of `leeway`.
+      least_volume: as of `leeway`: the density is counted from where that starts to hold back.
 
     Returns:
       `[B, *S, N]` in voxels.
@@ -102,7 +103,7 @@ def volume_forces(displacement: jax.Array, least_volume: float) -> jax.Array:
 
 
 def _volume(displacement: jax.Array) -> jax.Array:
-    """The Jacobian determinant at every voxel, `[B, *S, N]` to `[B, *S, 1]`, at borders that next to them.
+    """The Jacobian determinant at every voxel, `[B, *S, N]` to `[B, *S, 1]`; at borders, that of the neighbour inside.
 
     1 where an axis is too short for a derivative (3 voxels).
     """

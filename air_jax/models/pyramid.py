@@ -131,8 +131,8 @@ class Level(nn.Module):
                 gates = jnp.split(splines(nn.sigmoid(predicted[..., features:]), 1, stride), num_gates, axis=-1)
                 step += sum(longest * gate * pull for longest, gate, pull in zip(reach, gates, pulls, strict=True))
                 if self.volume_preservation:
-                    freed = jax.lax.stop_gradient(volume_forces(displacement, self.least_volume))
-                    step += self.volume_preservation * freed
+                    push = jax.lax.stop_gradient(volume_forces(displacement, self.least_volume))
+                    step += self.volume_preservation * push
             displacement = compose(displacement, step)
             if self.forces:
                 displacement = smooth(displacement, self.elastic_sigma)
@@ -183,11 +183,11 @@ class PyramidAiR(nn.Module):
         (`air_jax.losses.segmentation` of `out["logits"]`), as in DeepAtlas (Xu & Niethammer 2019). 0: none.
       reach: what forces of each smoothing, half a voxel at most, are multiplied by at most: those of intensities, and
         those of classes. Half of it before training.
-      least_volume: classes stop pulling where the field leaves less than this share of the volume. A lower one gains
-        overlap where classes are uncertain, at the price of structures whose inside is compressed; see
-        `air_jax.models.forces.leeway`.
-      volume_preservation: how many of `air_jax.models.forces.volume_forces` each step adds, by which what the field
-        compresses pushes apart. Up to about 1; 0: none.
+      least_volume: classes pull less where the field leaves less than this share of the volume and a half, and not at
+        all where it leaves less than this share. A lower one gains overlap where classes are uncertain, at the price of
+        structures whose inside is compressed; see `air_jax.models.forces.leeway`.
+      volume_preservation: what `air_jax.models.forces.volume_forces` are multiplied by, which each step adds: what is
+        compressed to less than `least_volume` and a half expands, with classes or without. Up to about 1; 0: none.
       flash_attention: memory that grows with the number of tokens, not with its square, see `MultiHeadAttention`;
         `out` has no attention weights then.
       remat: less memory for more time, see `Stack`.
