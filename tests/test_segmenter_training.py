@@ -108,7 +108,8 @@ def small_config(folder, num_segmenter_steps):
 
 @pytest.mark.parametrize("num_segmenter_steps", [2, -1])
 def test_a_run_says_what_it_looked_at(tmp_path, num_segmenter_steps):
-    train(small_config(tmp_path, num_segmenter_steps), tmp_path / "run")
+    report = train(small_config(tmp_path, num_segmenter_steps), tmp_path / "run")
+    assert report["checkpoint_step"] in (2, 4)
     lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     first, then, *_ = (line for line in lines if "loss" in line)
     looked_at = [{"lncc", "segmentation"} & set(line) for line in (first, then)]
