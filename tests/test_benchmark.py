@@ -13,10 +13,10 @@ from experiments.benchmark.works import works
 SHAPE = (6, 7, 8)
 
 
-@pytest.mark.parametrize("work", works([16], SHAPE))
+@pytest.mark.parametrize("work", works([16], SHAPE, 1))
 def test_air_jax_does_the_work(work, monkeypatch):
     monkeypatch.setattr(jax_contender, "use_cores", lambda _: None)  # JAX has been used
-    call, cost = jax_contender.prepare(work, SHAPE)
+    call, cost = jax_contender.prepare(work, SHAPE, 2)
     jax.block_until_ready(call())
     assert ("flops" in cost) == (not work.startswith("warp_"))
     assert all(value > 0 for value in cost.values())

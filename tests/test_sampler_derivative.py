@@ -8,8 +8,9 @@ from jax.scipy.ndimage import map_coordinates
 from jax.test_util import check_grads
 
 from air_jax import startup, warp
-from air_jax.transforms import interpolation
-from air_jax.transforms.sampler import MODES, sample
+from air_jax.transforms import gather_scatter, interpolation
+from air_jax.transforms.cells import MODES
+from air_jax.transforms.sampler import sample
 
 
 def pair(shape, channels=2, batch=2, reach=3):
@@ -130,9 +131,9 @@ def test_pieces_change_nothing(shape, batch, at_once, channels, monkeypatch):
         (_, warped), gradients = jax.jit(jax.value_and_grad(function, (0, 1), has_aux=True))(image, displacement)
         return warped, *gradients
 
-    pieces, real = [], interpolation._pieces
-    monkeypatch.setattr(interpolation, "POINTS_AT_ONCE", at_once)
-    monkeypatch.setattr(interpolation, "_pieces", lambda a: pieces.append(len(real(a)[0])) or real(a))
+    pieces, real = [], gather_scatter._pieces
+    monkeypatch.setattr(gather_scatter, "POINTS_AT_ONCE", at_once)
+    monkeypatch.setattr(gather_scatter, "_pieces", lambda a: pieces.append(len(real(a)[0])) or real(a))
     found = compute(interpolation.interpolate)
     assert min(pieces) > 1
     for ours, expected in zip(found, compute(plain_warp), strict=True):
@@ -161,7 +162,7 @@ def test_without_jit_nothing_is_compiled_twice():
 @pytest.mark.parametrize(("voxels", "points", "at_once"), [((5, 7), (8, 4), 2**15), ((4, 5, 3), (3, 6, 5), 20)])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_points_on_a_grid_of_their_own(voxels, points, at_once, channels, monkeypatch):
-    monkeypatch.setattr(interpolation, "POINTS_AT_ONCE", at_once)
+    monkeypatch.setattr(gather_scatter, "POINTS_AT_ONCE", at_once)
     rng = np.random.default_rng(0)
     image = jnp.asarray(rng.random((2, *voxels, channels)), jnp.float32)
     coordinates = rng.integers(-2, max(voxels) + 2, (2, *points, len(voxels))) + rng.uniform(

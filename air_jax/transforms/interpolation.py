@@ -18,9 +18,9 @@ be differentiated further. In the code a displacement stands for `x`: `x_p = p +
 points `S` and that of the voxels `V` may differ.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
+from types import ModuleType
 
 import jax
 import jax.numpy as jnp
@@ -28,15 +28,9 @@ import numpy as np
 from jax.interpreters import ad
 from jax.scipy.ndimage import map_coordinates
 
-from air_jax.layout import apart, in_order
 from air_jax.primitives import make_primitive
-from air_jax.transforms.grid import identity_grid
-
-MODES = ("constant", "nearest", "mirror", "reflect", "wrap")
-# For derivatives on a CPU, points are taken in pieces whose corners and weights stay in the cache; else all at once.
-POINTS_AT_ONCE = 2**15
-
-AxisSets = tuple[tuple[int, ...], ...]
+from air_jax.transforms import gather_scatter, gather_scatter_gpu
+from air_jax.transforms.cells import FEW_CHANNELS, AxisSets
 
 
 def interpolate(volumes: jax.Array, displacement: jax.Array, mode: str) -> jax.Array:
@@ -67,58 +61,21 @@ def _scatter(
 def _gather_impl(volumes, displacement, *, axis_sets, mode):
     if axis_sets == ((),):
         return [_map_coordinates(volumes, displacement, mode)]
-    batch, *shape, channels = volumes.shape
-    points, unite = _pieces(identity_grid(displacement.shape[1:-1])[None] + displacement)
-    voxels = _pad(volumes, mode).reshape(-1, channels)
-    if channels == 1:
-        voxels = voxels[:, 0]
-    starts = _starts(points.shape, batch, shape, mode)
-
-    def take(piece):
-        indices, fractions = _cell(*piece, shape, mode)
-        corners = {
-            corner: voxels.at[index].get(mode="promise_in_bounds") for corner, index in _corners(indices).items()
-        }
-        if channels > 1:
-            fractions = [fraction[..., None] for fraction in fractions]
-        return [_contract(corners, fractions, axes) for axes in axis_sets]
-
-    found = _each(take, (points, starts))
-    return [unite(array).reshape(*displacement.shape[:-1], channels).astype(volumes.dtype) for array in found]
+    # Of a single channel the general implementation is as fast, or faster.
+    implementation = gather_scatter if volumes.shape[-1] == 1 else _implementation(volumes.shape)
+    return implementation.gather(volumes, displacement, axis_sets=axis_sets, mode=mode)
 
 
 def _scatter_impl(*arguments, axis_sets, mode, shape):
     *values, displacement = arguments
-    batch, channels = len(values[0]), values[0].shape[-1]
-    points, _ = _pieces(identity_grid(displacement.shape[1:-1])[None] + displacement)
-    starts = _starts(points.shape, batch, shape, mode)
-    dtype = jnp.promote_types(values[0].dtype, jnp.float32)
-    values = [_pieces(value.astype(dtype))[0] for value in values]
-    padded = _padded_shape(shape, mode)
-    sums = jnp.zeros((batch * math.prod(padded), channels)[: 1 + (channels > 1)], dtype)
+    implementation = _implementation((len(displacement), *shape, values[0].shape[-1]))
+    return implementation.scatter(values, displacement, axis_sets=axis_sets, mode=mode, shape=shape)
 
-    def add(sums, piece):
-        points, starts, *values = piece
-        indices, fractions = _cell(points, starts, shape, mode)
-        if channels == 1:
-            values = [value[..., 0] for value in values]
-        else:
-            fractions = [fraction[..., None] for fraction in fractions]
-        for corner, index in _corners(indices).items():
-            update = sum(_weight(corner, fractions, axes) * v for axes, v in zip(axis_sets, values, strict=True))
-            # Otherwise XLA's CPU compiler computes index and weight anew for each element, one by one.
-            index, update = apart((index, update))
-            sums = sums.at[index].add(update, mode="promise_in_bounds")
-        return sums, None
 
-    if len(points) == 1:
-        sums, _ = add(sums, jax.tree.map(lambda array: array[0], (points, starts, *values)))
-    else:
-        sums, _ = jax.lax.scan(add, sums, (points, starts, *values))
-    sums = sums.reshape(batch, *padded, channels)
-    if mode == "constant":
-        sums = sums[(slice(None), *(slice(1, -1) for _ in shape))]
-    return sums.astype(arguments[0].dtype)
+def _implementation(shape: Sequence[int]) -> ModuleType:
+    """The module that computes the maps of volumes of `shape` `[B, *V, C]` fastest here."""
+    few_channels = shape[-1] <= FEW_CHANNELS and math.prod(shape) < np.iinfo(np.int32).max
+    return gather_scatter_gpu if jax.default_backend() == "gpu" and few_channels else gather_scatter
 
 
 def _map_coordinates(volumes: jax.Array, displacement: jax.Array, mode: str) -> jax.Array:
@@ -133,121 +90,6 @@ def _map_coordinates(volumes: jax.Array, displacement: jax.Array, mode: str) -> 
     if volumes.shape[-1] == 1:  # without an axis of length 1, in which the compiler would gather slices
         return jax.vmap(sample)(volumes[..., 0], displacement)[..., None]
     return jax.vmap(jax.vmap(sample, in_axes=(-1, None), out_axes=-1))(volumes, displacement)
-
-
-def _each(function, arguments):
-    """`lax.map`, without a loop for a single one."""
-    if len(jax.tree.leaves(arguments)[0]) == 1:
-        found = function(jax.tree.map(lambda array: array[0], arguments))
-        return jax.tree.map(lambda array: array[None], found)
-    return jax.lax.map(function, arguments)
-
-
-# ---- Points in pieces ------------------------------------------------------------------------------------------------
-
-
-def _pieces(array: jax.Array):
-    """`[B, *T, K]` to `[pieces, images, points, K]`: some images whole, or one in parts; and the way back."""
-    batch, *rest, size = array.shape
-    num_points = math.prod(rest)
-    array = in_order(array).reshape(batch, num_points, size)
-    if jax.default_backend() != "cpu" or batch * num_points <= POINTS_AT_ONCE:
-        return array[None], lambda found: found
-    if num_points <= POINTS_AT_ONCE:
-        images = max(k for k in range(1, batch + 1) if batch % k == 0 and k * num_points <= POINTS_AT_ONCE)
-        return array.reshape(-1, images, num_points, size), lambda found: found
-    fewest = -(-num_points // POINTS_AT_ONCE)
-    parts = next((n for n in range(fewest, 2 * fewest) if num_points % n == 0), fewest)
-    missing = -num_points % parts
-    array = jnp.pad(array, [(0, 0), (0, missing), (0, 0)]) if missing else array
-
-    def unite(found):
-        return found.reshape(batch, num_points + missing, -1)[:, :num_points]
-
-    return array.reshape(batch * parts, 1, -1, size), unite
-
-
-def _starts(points_shape: Sequence[int], batch: int, shape: Sequence[int], mode: str) -> jax.Array:
-    """Where the voxels of the image that each point belongs to begin: `[pieces, images, 1]`."""
-    size = math.prod(_padded_shape(shape, mode))
-    if batch * size > np.iinfo(np.int32).max:
-        raise ValueError(f"warp: {batch} images of shape {tuple(shape)} hold too many voxels for one batch; split it")
-    num_pieces, num_images = points_shape[:2]
-    image = np.arange(num_pieces * num_images) // (num_pieces * num_images // batch)
-    return jnp.asarray((image * size).reshape(num_pieces, num_images, 1), jnp.int32)
-
-
-# ---- Cells and corners -----------------------------------------------------------------------------------------------
-
-
-def _padded_shape(shape: Sequence[int], mode: str) -> tuple[int, ...]:
-    """The zeros around a volume stand for all that lies outside, in the mode `constant`."""
-    return tuple(size + 2 for size in shape) if mode == "constant" else tuple(shape)
-
-
-def _pad(volumes: jax.Array, mode: str) -> jax.Array:
-    volumes = volumes.astype(jnp.promote_types(volumes.dtype, jnp.float32))
-    if mode != "constant":
-        return volumes
-    return in_order(jnp.pad(volumes, [(0, 0), *[(1, 1)] * (volumes.ndim - 2), (0, 0)]))
-
-
-def _cell(points: jax.Array, starts: jax.Array, shape: Sequence[int], mode: str):
-    """What each axis adds to the flat index of lower and of upper corners, and fractions: `[images, points]` each."""
-    padded = _padded_shape(shape, mode)
-    indices, fractions = [], []
-    for axis, size in enumerate(padded):
-        floor = jnp.floor(points[..., axis])
-        fractions.append(points[..., axis] - floor)
-        lower = floor.astype(jnp.int32)
-        stride = math.prod(padded[axis + 1 :])
-        indices.append([stride * _within(index, size, mode) for index in (lower, lower + 1)])
-    indices[0] = [starts + index for index in indices[0]]
-    # Otherwise XLA's CPU compiler computes them anew for each corner.
-    return apart((indices, fractions))
-
-
-def _within(index: jax.Array, size: int, mode: str) -> jax.Array:
-    """The voxel along an axis of `size` that stands for `index`, which may lie outside."""
-    if mode == "constant":
-        return jnp.clip(index + 1, 0, size - 1)
-    if mode == "nearest" or size == 1:
-        return jnp.clip(index, 0, size - 1)
-    if mode == "wrap":
-        return index % size
-    if mode == "mirror":
-        return jnp.abs((index + size - 1) % (2 * size - 2) - (size - 1))
-    period = index % (2 * size)  # reflect
-    return jnp.minimum(period, 2 * size - 1 - period)
-
-
-def _corners(indices: Sequence[Sequence[jax.Array]]) -> dict[tuple[int, ...], jax.Array]:
-    """The flat index of each corner: 0 for lower, 1 for upper along each axis."""
-    return {
-        corner: sum(pair[upper] for pair, upper in zip(indices, corner, strict=True))
-        for corner in itertools.product((0, 1), repeat=len(indices))
-    }
-
-
-def _contract(corners: dict, fractions: Sequence[jax.Array], axes: Sequence[int]) -> jax.Array:
-    """`sum_c d_A w_c * corner_c`, axis by axis."""
-    for axis, fraction in enumerate(fractions):
-        rest = {corner[1:] for corner in corners}
-        corners = {
-            corner: (corners[1, *corner] - corners[0, *corner])
-            if axis in axes
-            else corners[0, *corner] + (corners[1, *corner] - corners[0, *corner]) * fraction
-            for corner in rest
-        }
-    return corners[()]
-
-
-def _weight(corner: Sequence[int], fractions: Sequence[jax.Array], axes: Sequence[int]) -> jax.Array | int:
-    """`d_A w_c`."""
-    return math.prod(
-        (1 if upper else -1) if axis in axes else (fraction if upper else 1 - fraction)
-        for axis, (upper, fraction) in enumerate(zip(corner, fractions, strict=True))
-    )
 
 
 # ---- Their derivatives -----------------------------------------------------------------------------------------------
@@ -268,11 +110,23 @@ def _gather_jvp(primals, tangents, *, axis_sets, mode):
         tangents_out = _gather(volumes_dot, displacement, axis_sets=axis_sets, mode=mode)
     if not isinstance(displacement_dot, ad.Zero):
         for index, axes in enumerate(axis_sets):
-            for b in set(range(num_axes)) - set(axes):
-                slope = found[tuple(sorted((*axes, b)))]
-                moved = slope * displacement_dot[..., b, None].astype(slope.dtype)
-                tangents_out[index] = tangents_out[index] + moved
+            slopes = {b: found[tuple(sorted((*axes, b)))] for b in range(num_axes) if b not in axes}
+            tangents_out[index] = tangents_out[index] + _moved(slopes, displacement_dot)
     return values, tangents_out
+
+
+def _moved(slopes: dict[int, jax.Array], displacement_dot: jax.Array) -> jax.Array | float:
+    """`sum_b slope_b * displacement_dot_b`, from slopes `[B, *S, C]` along axes `b` and a tangent `[B, *S, N]`."""
+    if not slopes:
+        return 0.0
+    axes, arrays = zip(*slopes.items(), strict=True)
+    along = displacement_dot if len(axes) == displacement_dot.shape[-1] else displacement_dot[..., list(axes)]
+    along, channels = along.astype(arrays[0].dtype), arrays[0].shape[-1]
+    if channels > FEW_CHANNELS:
+        return sum(slope * along[..., number, None] for number, slope in enumerate(arrays))
+    # Channel by channel: the transpose's sum over them would be a pass of its own; so it fuses with what is around it.
+    stacked = jnp.stack(arrays, axis=-1)
+    return jnp.stack([(stacked[..., channel, :] * along).sum(-1) for channel in range(channels)], axis=-1)
 
 
 def _gather_transpose(cotangents, volumes, displacement, *, axis_sets, mode):

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
+from air_jax.transforms.cells import MODES
 from air_jax.transforms.grid import identity_grid
-from air_jax.transforms.interpolation import MODES, interpolate
+from air_jax.transforms.interpolation import interpolate
 
 
 @partial(jax.jit, static_argnames=("order", "mode"))

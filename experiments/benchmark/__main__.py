@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from experiments.benchmark import machine
-from experiments.benchmark.works import VOLUME_SHAPE, Work, works
+from experiments.benchmark.works import CALLS_IN_A_ROW, VOLUME_SHAPE, Work, works
 
 FOLDER = Path(__file__).resolve().parent
 # Of the train step.
@@ -26,22 +26,23 @@ BATCH_SIZES, MORE_BATCH_SIZES = [128], [1_024, 8_192, 32_768]
 CONTENDERS = ("air_jax", "torch eager", "torch compile", "torch cuda graph")
 
 
-def run_here(contender: str, work: str, repeats: int, shape: tuple[int, ...]) -> dict:
+def run_here(contender: str, name: str, work: Work | None, shape: tuple[int, ...]) -> dict:
     """Does one piece of work in this process; returns its times in seconds."""
     started = time.perf_counter()
-    if work == "ceilings":
+    if work is None:
         return machine.ceilings()
     if contender == "air_jax":
         from experiments.benchmark import jax_contender
 
-        call, cost = jax_contender.prepare(work, shape)
+        call, cost = jax_contender.prepare(name, shape, work.in_a_row)
     else:
         from experiments.benchmark import torch_contender
 
-        call, cost = torch_contender.prepare(work, shape, contender.removeprefix("torch ")), {}
+        mode = contender.removeprefix("torch ")
+        call, cost = torch_contender.prepare(name, shape, mode, work.in_a_row), {}
     prepared_at = time.perf_counter()
     seconds = []
-    for _ in range(2 + repeats):
+    for _ in range(2 + work.repeats):
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
@@ -133,14 +134,15 @@ def main() -> None:
         "--batch_sizes", type=int, nargs="+", help="of the train step; default: 128, on a GPU also more"
     )
     parser.add_argument("--volume_shape", type=int, nargs=3, default=VOLUME_SHAPE)
+    parser.add_argument("--in_a_row", type=int, help="of warps and forward passes; default: 1, on a GPU 20")
     parser.add_argument("--output", type=Path, default=None, help="default: results/DATE_DEVICE.json beside this file")
     parser.add_argument("--only", nargs=2, metavar=("CONTENDER", "WORK"), help="one measurement, in this process")
     arguments = parser.parse_args()
     shape = tuple(arguments.volume_shape)
     if arguments.only:
         contender, name = arguments.only
-        work = works(arguments.batch_sizes or [], shape).get(name)
-        print(json.dumps(run_here(contender, name, work.repeats if work else 0, shape)))
+        work = works(arguments.batch_sizes or [], shape, arguments.in_a_row or 1).get(name)
+        print(json.dumps(run_here(contender, name, work, shape)))
         return
 
     contenders = list(arguments.contenders)
@@ -158,9 +160,10 @@ def main() -> None:
         sys.exit(1)
     more = [] if ceilings["platform"] == "cpu" else MORE_BATCH_SIZES
     batch_sizes = arguments.batch_sizes or BATCH_SIZES + more
-    options = ["--batch_sizes", *map(str, batch_sizes), "--volume_shape", *map(str, shape)]
+    in_a_row = arguments.in_a_row or (1 if ceilings["platform"] == "cpu" else CALLS_IN_A_ROW)
+    options = ["--batch_sizes", *map(str, batch_sizes), "--volume_shape", *map(str, shape), "--in_a_row", str(in_a_row)]
     report = {"machine": machine.describe() | {"device": ceilings["device"]}, "ceilings": ceilings, "works": {}}
-    for name, work in works(batch_sizes, shape).items():
+    for name, work in works(batch_sizes, shape, in_a_row).items():
         if name.startswith(tuple(arguments.works)):
             report["works"][name] = measure(name, work, contenders, arguments.rounds, options)
             print(*table(report).splitlines()[-len(report["works"][name]["contenders"]) :], sep="\n", flush=True)

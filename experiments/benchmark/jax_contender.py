@@ -18,7 +18,7 @@ FEW_PAIRS = 16
 Prepared = tuple[Callable[[], Any], dict[str, float]]
 
 
-def prepare(work: str, volume_shape: tuple[int, ...]) -> Prepared:
+def prepare(work: str, volume_shape: tuple[int, ...], in_a_row: int) -> Prepared:
     """What does one piece of work once, and what XLA counts it to cost."""
     if work.startswith("train_"):
         batch_size = int(work.removeprefix("train_"))
@@ -28,9 +28,9 @@ def prepare(work: str, volume_shape: tuple[int, ...]) -> Prepared:
     if work.startswith("train_"):
         return train(batch_size)
     if work == "inference":
-        return inference()
+        return inference(in_a_row)
     _, count, kind = work.split("_")
-    return warping(int(count), kind, volume_shape)
+    return warping(int(count), kind, volume_shape, in_a_row)
 
 
 def train(batch_size: int) -> Prepared:
@@ -52,7 +52,7 @@ def train(batch_size: int) -> Prepared:
     return call, _cost(STEPS_A_CALL * batch_size / FEW_PAIRS, jax.value_and_grad(loss), params, batch, batch)
 
 
-def inference() -> Prepared:
+def inference(in_a_row: int) -> Prepared:
     """The forward pass of a batch, and the warp of the moving images."""
     config = mnist.get_config()
     model = configs.build_model(config)
@@ -64,10 +64,11 @@ def inference() -> Prepared:
         return displacement, warp(moving, displacement)
 
     compiled = jax.jit(register)
-    return lambda: jax.block_until_ready(compiled(params, fixed, moving)), _cost(1, register, params, fixed, moving)
+    call = _repeated(lambda: compiled(params, fixed, moving), in_a_row)
+    return call, _cost(in_a_row, register, params, fixed, moving)
 
 
-def warping(count: int, kind: str, shape: tuple[int, ...]) -> Prepared:
+def warping(count: int, kind: str, shape: tuple[int, ...], in_a_row: int) -> Prepared:
     """One warp of a batch of volumes, and one gradient unless `kind` is `forward`."""
     volume, displacement, cotangent = map(jnp.asarray, warp_inputs(count, shape))
     functions = {
@@ -80,7 +81,18 @@ def warping(count: int, kind: str, shape: tuple[int, ...]) -> Prepared:
         ),
     }
     compiled = jax.jit(functions[kind])
-    return lambda: jax.block_until_ready(compiled(volume, displacement, cotangent)), {}
+    return _repeated(lambda: compiled(volume, displacement, cotangent), in_a_row), {}
+
+
+def _repeated(start: Callable[[], Any], times: int) -> Callable[[], Any]:
+    """Starts work so many times, and waits for the last."""
+
+    def call():
+        for _ in range(times):
+            results = start()
+        return jax.block_until_ready(results)
+
+    return call
 
 
 def _value_and_vjp(function, argument, cotangent):

@@ -50,16 +50,16 @@ def identity_grid(shape: tuple[int, ...]) -> torch.Tensor:
     return torch.stack(axes[::-1], dim=-1).to(DEVICE)
 
 
-def prepare(work: str, volume_shape: tuple[int, ...], mode: str) -> Callable[[], Any]:
+def prepare(work: str, volume_shape: tuple[int, ...], mode: str, in_a_row: int) -> Callable[[], Any]:
     """What does one piece of work once, in a mode: `eager`, `compile` or `cuda graph`."""
     if work.startswith("train_"):
         return train(int(work.removeprefix("train_")), mode)
     if work == "inference":
-        return inference(mode)
+        return inference(mode, in_a_row)
     if mode == "cuda graph":
         raise ValueError("a warp is a single kernel: nothing to gain from a graph")
     _, count, kind = work.split("_")
-    return warping(int(count), kind, volume_shape, mode)
+    return warping(int(count), kind, volume_shape, mode, in_a_row)
 
 
 def compiled(function: Callable, mode: str) -> Callable:
@@ -117,7 +117,7 @@ def captured(step: Callable[[], None]) -> Callable[[], None]:
     return graph.replay
 
 
-def inference(mode: str) -> Callable[[], Any]:
+def inference(mode: str, in_a_row: int) -> Callable[[], Any]:
     model = AiR().to(DEVICE).eval()
     grid = identity_grid((IMAGE_SIZE, IMAGE_SIZE))
     fixed, moving = (torch.from_numpy(images).to(DEVICE)[:, None] for images in inference_images())
@@ -125,13 +125,14 @@ def inference(mode: str) -> Callable[[], Any]:
 
     def call():
         with torch.inference_mode():
-            function(fixed, moving)
+            for _ in range(in_a_row):
+                function(fixed, moving)
         synchronize()
 
     return call
 
 
-def warping(count: int, kind: str, shape: tuple[int, ...], mode: str) -> Callable[[], Any]:
+def warping(count: int, kind: str, shape: tuple[int, ...], mode: str, in_a_row: int) -> Callable[[], Any]:
     volume, displacement, cotangent = warp_inputs(count, shape)
     volume, cotangent = (torch.from_numpy(array).to(DEVICE)[:, None] for array in (volume, cotangent))
     scale = (2 / (np.asarray(shape) - 1)).astype(np.float32)
@@ -143,10 +144,11 @@ def warping(count: int, kind: str, shape: tuple[int, ...], mode: str) -> Callabl
     sample = compiled(lambda volume, u: functional.grid_sample(volume, grid + u, align_corners=True), mode)
 
     def call():
-        with torch.set_grad_enabled(argument is not None):
-            warped = sample(volume, displacement)
-        if argument is not None:
-            torch.autograd.grad(warped, argument, cotangent)
+        for _ in range(in_a_row):
+            with torch.set_grad_enabled(argument is not None):
+                warped = sample(volume, displacement)
+            if argument is not None:
+                torch.autograd.grad(warped, argument, cotangent)
         synchronize()
 
     return call

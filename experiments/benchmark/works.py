@@ -7,6 +7,8 @@ import numpy as np
 NUM_IMAGES = 4_096
 VOLUME_SHAPE = (160, 192, 224)
 IMAGE_SIZE = 28
+# Of warps and forward passes on a GPU, where starting one takes the host about as long as the GPU works on it.
+CALLS_IN_A_ROW = 20
 # On a CPU, PyTorch shares out the volumes of a batch to the cores, not the voxels of one.
 NUM_VOLUMES = (1, 2)
 STEPS_A_CALL = 50
@@ -22,6 +24,7 @@ class Work:
       repeats: how often it is timed in one process, after two calls that are not.
       unit: what is counted.
       count: units in one call.
+      in_a_row: how often one call does it, before it waits for the results.
       bytes: what has to be read and written at the least in one call, where that is what bounds it.
     """
 
@@ -29,6 +32,7 @@ class Work:
     repeats: int
     unit: str
     count: int
+    in_a_row: int = 1
     bytes: int | None = None
 
 
@@ -41,20 +45,24 @@ WARPS = {
 }
 
 
-def works(batch_sizes: list[int], volume_shape: tuple[int, ...] = VOLUME_SHAPE) -> dict[str, Work]:
-    """All pieces of work by name."""
+def works(batch_sizes: list[int], volume_shape: tuple[int, ...], in_a_row: int) -> dict[str, Work]:
+    """All pieces of work by name; `in_a_row` of warps and forward passes."""
     shape = "x".join(map(str, volume_shape))
     voxels = int(np.prod(volume_shape))
     trainings = {
         f"train_{size}": Work(f"train step, configs/mnist.py, batch {size}", 8, "pair", STEPS_A_CALL * size)
         for size in batch_sizes
     }
-    inference = Work(
-        f"inference, configs/mnist.py, batches of {INFERENCE_BATCH_SIZE}", 20, "pair", INFERENCE_BATCH_SIZE
-    )
+    title = f"inference, configs/mnist.py, batches of {INFERENCE_BATCH_SIZE}"
+    inference = Work(title, 20, "pair", in_a_row * INFERENCE_BATCH_SIZE, in_a_row)
     warps = {
         f"warp_{count}_{name}": Work(
-            f"warp {count} x {shape}: {title}", 8, "volume", count, 4 * floats * voxels * count
+            f"warp {count} x {shape}: {title}",
+            8,
+            "volume",
+            in_a_row * count,
+            in_a_row,
+            bytes=in_a_row * 4 * floats * voxels * count,
         )
         for count in NUM_VOLUMES
         for name, (title, floats) in WARPS.items()
