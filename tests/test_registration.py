@@ -10,7 +10,7 @@ from air_jax.registration import Registration
 def registration(shape=(28, 28), channels=1):
     model = air_jax.AiR(patch_size=7 if len(shape) == 2 else 4)
     image = np.zeros((1, *shape, channels), np.float32)
-    params = model.init(jax.random.key(0), image, image)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), image, image)["params"]
     kernel = params["head"]["kernel"]  # zero at first
     params["head"]["kernel"] = jax.random.normal(jax.random.key(1), kernel.shape)
     return Registration(model, params, (*shape, channels), step=0)
