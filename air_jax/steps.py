@@ -43,10 +43,11 @@ def init_state(
     model: nn.Module, optimizer: optax.GradientTransformation, seed: int, image_shape: tuple[int, ...]
 ) -> TrainState:
     """The state before the first step: parameters drawn from `seed`, for images of `image_shape` `(*S, C)`."""
+    image = jnp.zeros((1, *image_shape))
     # A stream of its own: step numbers, which the draws of pairs are folded with, are never negative.
     key = jax.random.fold_in(jax.random.key(seed), 2**32 - 1)
     # Compiled, the forward pass is left out; without, each of its operations is compiled by itself.
-    params = jax.jit(model.init)(key, *[jnp.zeros((1, *image_shape))] * 2)["params"]
+    params = jax.jit(model.init)(key, image, image)["params"]
     return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
 
 

@@ -16,10 +16,21 @@ SHAPE = (6, 7, 8)
 @pytest.mark.parametrize("work", works([16], SHAPE, 1))
 def test_air_jax_does_the_work(work, monkeypatch):
     monkeypatch.setattr(jax_contender, "use_cores", lambda _: None)  # JAX has been used
-    call, cost = jax_contender.prepare(work, SHAPE, 2)
+    call, cost = jax_contender.prepare(work, SHAPE, 1)
     jax.block_until_ready(call())
     assert ("flops" in cost) == (not work.startswith("warp_"))
     assert all(value > 0 for value in cost.values())
+
+
+def test_a_call_counts_what_it_does_in_a_row():
+    started = []
+    assert jax_contender._repeated(lambda: started.append(1) or len(started), 5)() == 5
+    assert len(started) == 5
+    once, often = (works([16], SHAPE, times) for times in (1, 5))
+    for name, work in often.items():
+        times = 1 if name.startswith("train_") else 5
+        assert (work.in_a_row, work.count) == (times, times * once[name].count)
+        assert work.bytes == (once[name].bytes and times * once[name].bytes)
 
 
 def test_one_command_leaves_results(tmp_path):

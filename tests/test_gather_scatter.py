@@ -9,7 +9,7 @@ import pytest
 from jax.test_util import check_grads
 
 from air_jax import warp
-from air_jax.transforms import compose, gather_scatter, gather_scatter_gpu
+from air_jax.transforms import compose, gather_scatter, gather_scatter_gpu, interpolation
 from air_jax.transforms.cells import MODES
 
 IMPLEMENTATIONS = [gather_scatter, gather_scatter_gpu]
@@ -68,22 +68,39 @@ def test_both_maps_are_the_sums_over_corners(shape, points_shape, channels, sets
     np.testing.assert_allclose(ours, expected.reshape(volumes.shape), atol=1e-5)
 
 
-@pytest.mark.parametrize(("shape", "channels", "on_gpu"), [((8, 9), 2, True), ((8, 9), 7, False)])
-def test_derivatives_on_a_gpu(shape, channels, on_gpu, monkeypatch):
-    """Which implementation is taken there, and finite differences of what it gives."""
+@pytest.fixture
+def on(monkeypatch):
+    """Lets the code believe in another device, and tells what the implementation for GPUs was asked for."""
     taken = []
-    real = gather_scatter_gpu.scatter
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(gather_scatter_gpu, "scatter", lambda *a, **named: taken.append(1) or real(*a, **named))
+
+    def counted(name, real):
+        return lambda *given, **named: taken.append(name) or real(*given, **named)
+
+    for name in ("gather", "scatter"):
+        monkeypatch.setattr(gather_scatter_gpu, name, counted(name, getattr(gather_scatter_gpu, name)))
+
+    def use(device):
+        jax.clear_caches()  # what was compiled for the one must not serve the other
+        monkeypatch.setattr(jax, "default_backend", lambda: device)
+        return taken
+
+    yield use
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(1, {"scatter"}), (2, {"gather", "scatter"}), (7, set())])
+def test_derivatives_on_a_gpu(channels, expected, on):
+    """Which implementation is taken there, and finite differences of what it gives."""
+    taken = on("gpu")
     rng = np.random.default_rng(1)
-    image = jnp.asarray(rng.random((1, *shape, channels)), jnp.float32)
-    displacement = jnp.asarray(rng.integers(-2, 2, (1, *shape, 2)) + rng.uniform(0.3, 0.7, (1, *shape, 2)), jnp.float32)
+    image = jnp.asarray(rng.random((1, 8, 9, channels)), jnp.float32)
+    displacement = jnp.asarray(rng.integers(-2, 2, (1, 8, 9, 2)) + rng.uniform(0.3, 0.7, (1, 8, 9, 2)), jnp.float32)
     function = jax.jit(lambda *arguments: warp(*arguments, mode="nearest") ** 2)
     check_grads(function, (image, displacement), order=2, modes=("fwd", "rev"), eps=5e-3, atol=2e-2, rtol=2e-2)
-    assert bool(taken) == on_gpu
+    assert set(taken) == expected
 
 
-def test_compositions_differentiate_alike(monkeypatch):
+def test_compositions_differentiate_alike(on):
     """Of fields with three components, as in a network's steps, by both implementations."""
     rng = np.random.default_rng(2)
     first, second = jnp.asarray(rng.uniform(-1.5, 1.5, (2, 2, 4, 5, 6, 3)), jnp.float32)
@@ -91,8 +108,41 @@ def test_compositions_differentiate_alike(monkeypatch):
     def gradients():
         return jax.jit(jax.grad(lambda *fields: jnp.sum(compose(*fields) ** 2), (0, 1)))(first, second)
 
+    taken = on("cpu")
     expected = gradients()
-    jax.clear_caches()
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert not taken
+    on("gpu")
     for ours, other in zip(gradients(), expected, strict=True):
         np.testing.assert_allclose(ours, other, atol=1e-4)
+    assert set(taken) == {"gather", "scatter"}
+
+
+def test_what_is_undefined_stays_where_it_came_in_and_half_precision_stays_half(on):
+    """An axis of length 1 with it, all on the way that a GPU takes."""
+    taken = on("gpu")
+    volumes, displacement, _ = inputs((1, 5, 6), (1, 5, 6), 3)
+
+    def gradients(volumes, displacement):
+        total = jax.grad(lambda *arguments: warp(*arguments).astype(jnp.float32).sum(), (0, 1))
+        return total(jnp.asarray(volumes), jnp.asarray(displacement))
+
+    expected = gradients(volumes, displacement)
+    assert all(np.abs(array).max() > 0.1 for array in expected)
+    for bad in (np.nan, np.inf, -3e9):
+        spoiled = jnp.asarray(displacement).at[0].set(bad)
+        for found, array in zip(gradients(volumes, spoiled), expected, strict=True):
+            np.testing.assert_allclose(found[1], array[1], atol=1e-6)
+    half = gradients(jnp.asarray(volumes, jnp.bfloat16), displacement)
+    assert (half[0].dtype, half[1].dtype) == (jnp.bfloat16, jnp.float32)
+    for found, array in zip(half, expected, strict=True):
+        np.testing.assert_allclose(found.astype(jnp.float32), array, atol=0.06)
+    assert set(taken) == {"gather", "scatter"}
+
+
+def test_what_int32_cannot_count_goes_the_general_way(on):
+    on("gpu")
+    choose = interpolation._implementation
+    assert choose((1, 9, 9, 4), (1, 9, 9, 2)) is gather_scatter_gpu
+    assert choose((1, 9, 9, 5), (1, 9, 9, 2)) is gather_scatter
+    assert choose((1, 2**15, 2**15, 2), (1, 9, 9, 2)) is gather_scatter
+    assert choose((2, 400, 400, 400, 3), (2, 400, 400, 400, 3)) is gather_scatter  # times eight corners

@@ -19,9 +19,9 @@ def mistakes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mistakes")
     rng, affine = np.random.default_rng(0), np.diag([1.2, 1.4, 1.9, 1.0])
     for name, shape in (("fixed", (20, 18, 16)), ("moving", (24, 17, 15))):
-        labels = rng.integers(0, 4, shape, np.uint8)
         io.write_image(folder / f"{name}.nii.gz", rng.random(shape, np.float32), affine)
-        io.write_image(folder / f"{name}_labels.nii.gz", labels, affine)
+        io.write_image(folder / f"{name}_labels.nii.gz", rng.integers(0, 4, shape, np.uint8), affine)
+    labels = io.read_image(folder / "moving_labels.nii.gz").array
     io.write_image(folder / "short_labels.nii.gz", labels[:-1], affine)
     io.write_image(folder / "half_labels.nii.gz", labels * np.float32(0.5), affine)
     elsewhere = affine.copy()

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 
 MODES = ("constant", "nearest", "mirror", "reflect", "wrap")
-FEW_CHANNELS = 4  # up to which sums over channels are better written out; displacements have 2 or 3, images 1 or 2
 
 AxisSets = tuple[tuple[int, ...], ...]
 Corner = tuple[int, ...]  # 0 for lower, 1 for upper along each axis

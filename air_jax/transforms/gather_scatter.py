@@ -17,7 +17,11 @@ POINTS_AT_ONCE = 2**15
 
 
 def gather(volumes: jax.Array, displacement: jax.Array, *, axis_sets: AxisSets, mode: str) -> list[jax.Array]:
-    """`S_A volumes`, with volumes `[B, *V, C]`, for each `A` of `axis_sets`: `[B, *S, C]` each."""
+    """`S_A volumes`, with volumes `[B, *V, C]`, where `displacement` `[B, *S, N]` points: `[B, *S, C]` for each `A`.
+
+    Raises:
+      ValueError: int32 cannot count the voxels of the batch.
+    """
     batch, *shape, channels = volumes.shape
     points, unite = _pieces(identity_grid(displacement.shape[1:-1])[None] + displacement)
     voxels = _pad(volumes, mode).reshape(-1, channels)
@@ -41,7 +45,13 @@ def gather(volumes: jax.Array, displacement: jax.Array, *, axis_sets: AxisSets, 
 def scatter(
     values: Sequence[jax.Array], displacement: jax.Array, *, axis_sets: AxisSets, mode: str, shape: tuple[int, ...]
 ) -> jax.Array:
-    """The sum of `T_A values` over `axis_sets`, with values `[B, *S, C]` for each: `[B, *V, C]`, with `V = shape`."""
+    """The sum of `T_A values` over `axis_sets`, with values `[B, *S, C]` for each, to where `displacement` points.
+
+    `displacement` is `[B, *S, N]`, the sum `[B, *V, C]` with `V = shape`.
+
+    Raises:
+      ValueError: int32 cannot count the voxels of the batch.
+    """
     batch, channels, result_dtype = len(values[0]), values[0].shape[-1], values[0].dtype
     points, _ = _pieces(identity_grid(displacement.shape[1:-1])[None] + displacement)
     starts = _starts(points.shape, batch, shape, mode)

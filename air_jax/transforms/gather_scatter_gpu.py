@@ -1,7 +1,8 @@
-"""The two maps of `interpolation.py` for few channels on GPUs, each as one loop over all that is read or written.
+"""The two maps of `interpolation.py` for few channels on GPUs, each as a single loop.
 
-What does not depend on the innermost axes is computed anew along them, which costs a GPU less than memory would: left
-to itself, XLA writes indices, weights and corners to memory first.
+The gather's runs over points, channels and sets, the scatter's over points, channels and corners. Places and weights
+are computed anew for each channel, set or corner, which costs a GPU less than memory would: left to itself, XLA writes
+them there first. Nothing is cut into pieces: all these numbers together must be fewer than int32 can count.
 """
 
 import functools
@@ -17,7 +18,7 @@ from air_jax.transforms.cells import AxisSets, Corner, voxel_within
 
 
 def gather(volumes: jax.Array, displacement: jax.Array, *, axis_sets: AxisSets, mode: str) -> list[jax.Array]:
-    """`S_A volumes`, with volumes `[B, *V, C]`, for each `A` of `axis_sets`: `[B, *S, C]` each."""
+    """`S_A volumes`, with volumes `[B, *V, C]`, where `displacement` `[B, *S, N]` points: `[B, *S, C]` for each `A`."""
     _, *shape, channels = volumes.shape
     size = (*displacement.shape[:-1], channels, len(axis_sets))
     lower, fractions = _cells(displacement, size)
@@ -29,7 +30,9 @@ def gather(volumes: jax.Array, displacement: jax.Array, *, axis_sets: AxisSets, 
         found = voxels.at[voxel * channels + channel].get(mode="promise_in_bounds")
         corners[corner] = jnp.where(inside, found, 0) if mode == "constant" else found
     for axis, fraction in enumerate(fractions):
-        is_slope = _any(chosen == number for number, axes in enumerate(axis_sets) if axis in axes)
+        is_slope = jnp.zeros_like(chosen, bool)
+        for number, axes in enumerate(axis_sets):
+            is_slope |= (chosen == number) & (axis in axes)
         corners = _contract_first(corners, fraction, is_slope)
     return [corners[()][..., number].astype(volumes.dtype) for number in range(len(axis_sets))]
 
@@ -37,7 +40,10 @@ def gather(volumes: jax.Array, displacement: jax.Array, *, axis_sets: AxisSets, 
 def scatter(
     values: Sequence[jax.Array], displacement: jax.Array, *, axis_sets: AxisSets, mode: str, shape: tuple[int, ...]
 ) -> jax.Array:
-    """The sum of `T_A values` over `axis_sets`, with values `[B, *S, C]` for each: `[B, *V, C]`, with `V = shape`."""
+    """The sum of `T_A values` over `axis_sets`, with values `[B, *S, C]` for each, to where `displacement` points.
+
+    `displacement` is `[B, *S, N]`, the sum `[B, *V, C]` with `V = shape`.
+    """
     batch, channels, dtype = len(values[0]), values[0].shape[-1], values[0].dtype
     size = (*displacement.shape[:-1], channels, 2 ** len(shape))
     lower, fractions = _cells(displacement, size)
@@ -82,7 +88,9 @@ def _voxel(indices: Sequence[jax.Array], image: jax.Array, shape: Sequence[int],
     return voxel, functools.reduce(operator.and_, inside)
 
 
-def _contract_first(corners: dict[Corner, jax.Array], fraction: jax.Array, is_slope) -> dict[Corner, jax.Array]:
+def _contract_first(
+    corners: dict[Corner, jax.Array], fraction: jax.Array, is_slope: jax.Array
+) -> dict[Corner, jax.Array]:
     """Goes from both corners along the first axis to the slope or the value between them."""
     contracted = {}
     for rest in {corner[1:] for corner in corners}:
@@ -98,7 +106,3 @@ def _spread(array: jax.Array, size: Sequence[int]) -> jax.Array:
 
 def _counted(size: Sequence[int], axis: int) -> jax.Array:
     return jax.lax.broadcasted_iota(jnp.int32, size, axis % len(size))
-
-
-def _any(conditions):
-    return functools.reduce(operator.or_, conditions, False)

@@ -12,10 +12,11 @@ set `A` of axes, two linear maps take part:
 
 and the same for `T_A`: no other map is needed, whatever is differentiated, forward or reverse, however often.
 JAX finds derivatives of `map_coordinates` by itself, but reads each corner anew for each component and scatters into an
-array of its own for each corner; here one pass over the corners gives the value and all slopes (the value alone is
-`map_coordinates`). They are primitives, because nothing else in JAX lets a linear map have a transpose of its own and
-be differentiated further. In the code a displacement stands for `x`: `x_p = p + displacement(p)`; the grid of the
-points `S` and that of the voxels `V` may differ.
+array of its own for each corner. Here one map gives the value and all slopes (the value alone is `map_coordinates`), as
+`gather_scatter.py` computes them, or for few channels on a GPU `gather_scatter_gpu.py`. They are primitives, because
+nothing else in JAX lets a linear map have a transpose of its own and be differentiated further. In the code a
+displacement stands for `x`: `x_p = p + displacement(p)`; the grid of the points `S` and that of the voxels `V` may
+differ.
 """
 
 import math
@@ -30,13 +31,17 @@ from jax.scipy.ndimage import map_coordinates
 
 from air_jax.primitives import make_primitive
 from air_jax.transforms import gather_scatter, gather_scatter_gpu
-from air_jax.transforms.cells import FEW_CHANNELS, AxisSets
+from air_jax.transforms.cells import AxisSets
+
+# The most for which a GPU has one loop over all, and for which sums over channels are written out. Measured were 1 to
+# 3 channels, which both serve, and 33, which neither does (experiments/benchmark).
+FEW_CHANNELS = 4
 
 
 def interpolate(volumes: jax.Array, displacement: jax.Array, mode: str) -> jax.Array:
     """Linear interpolation of `volumes` `[B, *V, C]` where `displacement` `[B, *S, N]`, float32, points: `[B, *S, C]`.
 
-    Differentiable in both, to any order. `mode` is one of `MODES`, see `air_jax.warp`.
+    Differentiable in both, to any order. `mode` is one of `cells.MODES`, see `air_jax.warp`.
     """
     # Fused into the gather, what makes the two would be computed anew for every corner.
     volumes, displacement = jax.lax.optimization_barrier((volumes, displacement))
@@ -61,21 +66,25 @@ def _scatter(
 def _gather_impl(volumes, displacement, *, axis_sets, mode):
     if axis_sets == ((),):
         return [_map_coordinates(volumes, displacement, mode)]
-    # Of a single channel the general implementation is as fast, or faster.
-    implementation = gather_scatter if volumes.shape[-1] == 1 else _implementation(volumes.shape)
+    # Of a single channel the slopes of large volumes take a GPU less time the general way.
+    general = volumes.shape[-1] == 1
+    implementation = gather_scatter if general else _implementation(volumes.shape, displacement.shape)
     return implementation.gather(volumes, displacement, axis_sets=axis_sets, mode=mode)
 
 
 def _scatter_impl(*arguments, axis_sets, mode, shape):
     *values, displacement = arguments
-    implementation = _implementation((len(displacement), *shape, values[0].shape[-1]))
+    implementation = _implementation((len(displacement), *shape, values[0].shape[-1]), displacement.shape)
     return implementation.scatter(values, displacement, axis_sets=axis_sets, mode=mode, shape=shape)
 
 
-def _implementation(shape: Sequence[int]) -> ModuleType:
-    """The module that computes the maps of volumes of `shape` `[B, *V, C]` fastest here."""
-    few_channels = shape[-1] <= FEW_CHANNELS and math.prod(shape) < np.iinfo(np.int32).max
-    return gather_scatter_gpu if jax.default_backend() == "gpu" and few_channels else gather_scatter
+def _implementation(shape: Sequence[int], points_shape: Sequence[int]) -> ModuleType:
+    """The module that computes the maps fastest here, between volumes `[B, *V, C]` and points `[B, *S, N]`."""
+    *_, channels = shape
+    *points, num_axes = points_shape
+    largest = max(math.prod(shape), math.prod(points) * channels * 2**num_axes)  # its loops have no pieces
+    suits = channels <= FEW_CHANNELS and largest < np.iinfo(np.int32).max
+    return gather_scatter_gpu if suits and jax.default_backend() == "gpu" else gather_scatter
 
 
 def _map_coordinates(volumes: jax.Array, displacement: jax.Array, mode: str) -> jax.Array:
@@ -120,11 +129,13 @@ def _moved(slopes: dict[int, jax.Array], displacement_dot: jax.Array) -> jax.Arr
     if not slopes:
         return 0.0
     axes, arrays = zip(*slopes.items(), strict=True)
-    along = displacement_dot if len(axes) == displacement_dot.shape[-1] else displacement_dot[..., list(axes)]
-    along, channels = along.astype(arrays[0].dtype), arrays[0].shape[-1]
+    dtype, channels = arrays[0].dtype, arrays[0].shape[-1]
     if channels > FEW_CHANNELS:
-        return sum(slope * along[..., number, None] for number, slope in enumerate(arrays))
-    # Channel by channel: the transpose's sum over them would be a pass of its own; so it fuses with what is around it.
+        return sum(slope * displacement_dot[..., axis, None].astype(dtype) for axis, slope in slopes.items())
+    every = len(axes) == displacement_dot.shape[-1]
+    along = displacement_dot if every else jnp.stack([displacement_dot[..., axis] for axis in axes], axis=-1)
+    along = along.astype(dtype)
+    # Channel by channel: the transpose then sums over them without a pass of its own.
     stacked = jnp.stack(arrays, axis=-1)
     return jnp.stack([(stacked[..., channel, :] * along).sum(-1) for channel in range(channels)], axis=-1)
 

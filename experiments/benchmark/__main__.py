@@ -4,8 +4,9 @@
 
 Every contender does every piece of work in a process of its own, in turns: first each once, then each again, for
 `--rounds` rounds, so that a busy minute of the machine falls on all. A process calls twice to compile and warm up, then
-times `repeats` calls; the figure is the median over all rounds. What it prints stands in `results/`, as JSON and text.
-PyTorch contenders are left out where PyTorch is not installed (`pip install torch`).
+times `repeats` calls; the figure is the median over all rounds. On a GPU a call starts several warps or forward passes,
+`--in_a_row`, and waits for the last. What it prints stands in `results/`, as JSON and text. PyTorch contenders are left
+out where PyTorch is not installed (`pip install torch`).
 """
 
 import argparse
@@ -29,7 +30,7 @@ CONTENDERS = ("air_jax", "torch eager", "torch compile", "torch cuda graph")
 def run_here(contender: str, name: str, work: Work | None, shape: tuple[int, ...]) -> dict:
     """Does one piece of work in this process; returns its times in seconds."""
     started = time.perf_counter()
-    if work is None:
+    if name == "ceilings":
         return machine.ceilings()
     if contender == "air_jax":
         from experiments.benchmark import jax_contender
@@ -134,14 +135,14 @@ def main() -> None:
         "--batch_sizes", type=int, nargs="+", help="of the train step; default: 128, on a GPU also more"
     )
     parser.add_argument("--volume_shape", type=int, nargs=3, default=VOLUME_SHAPE)
-    parser.add_argument("--in_a_row", type=int, help="of warps and forward passes; default: 1, on a GPU 20")
+    parser.add_argument("--in_a_row", type=int, help=f"of warps and forward passes; default: {CALLS_IN_A_ROW} on a GPU")
     parser.add_argument("--output", type=Path, default=None, help="default: results/DATE_DEVICE.json beside this file")
     parser.add_argument("--only", nargs=2, metavar=("CONTENDER", "WORK"), help="one measurement, in this process")
     arguments = parser.parse_args()
     shape = tuple(arguments.volume_shape)
     if arguments.only:
         contender, name = arguments.only
-        work = works(arguments.batch_sizes or [], shape, arguments.in_a_row or 1).get(name)
+        work = None if name == "ceilings" else works(arguments.batch_sizes or [], shape, arguments.in_a_row or 1)[name]
         print(json.dumps(run_here(contender, name, work, shape)))
         return
 

@@ -19,7 +19,7 @@ Prepared = tuple[Callable[[], Any], dict[str, float]]
 
 
 def prepare(work: str, volume_shape: tuple[int, ...], in_a_row: int) -> Prepared:
-    """What does one piece of work once, and what XLA counts it to cost."""
+    """A call of one piece of work, and what XLA counts the call to cost."""
     if work.startswith("train_"):
         batch_size = int(work.removeprefix("train_"))
         use_cores(batch_size)
@@ -69,7 +69,7 @@ def inference(in_a_row: int) -> Prepared:
 
 
 def warping(count: int, kind: str, shape: tuple[int, ...], in_a_row: int) -> Prepared:
-    """One warp of a batch of volumes, and one gradient unless `kind` is `forward`."""
+    """Warps of a batch of volumes, each with one gradient unless `kind` is `forward`."""
     volume, displacement, cotangent = map(jnp.asarray, warp_inputs(count, shape))
     functions = {
         "forward": lambda volume, displacement, _: warp(volume, displacement),

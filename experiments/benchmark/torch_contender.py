@@ -51,7 +51,7 @@ def identity_grid(shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def prepare(work: str, volume_shape: tuple[int, ...], mode: str, in_a_row: int) -> Callable[[], Any]:
-    """What does one piece of work once, in a mode: `eager`, `compile` or `cuda graph`."""
+    """A call of one piece of work, in a mode: `eager`, `compile` or `cuda graph`."""
     if work.startswith("train_"):
         return train(int(work.removeprefix("train_")), mode)
     if work == "inference":

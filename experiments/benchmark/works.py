@@ -7,7 +7,7 @@ import numpy as np
 NUM_IMAGES = 4_096
 VOLUME_SHAPE = (160, 192, 224)
 IMAGE_SIZE = 28
-# Of warps and forward passes on a GPU, where starting one takes the host about as long as the GPU works on it.
+# Of warps and forward passes on a GPU, where starting one and waiting for it takes longer than the GPU works on it.
 CALLS_IN_A_ROW = 20
 # On a CPU, PyTorch shares out the volumes of a batch to the cores, not the voxels of one.
 NUM_VOLUMES = (1, 2)
@@ -53,15 +53,21 @@ def works(batch_sizes: list[int], volume_shape: tuple[int, ...], in_a_row: int) 
         f"train_{size}": Work(f"train step, configs/mnist.py, batch {size}", 8, "pair", STEPS_A_CALL * size)
         for size in batch_sizes
     }
-    title = f"inference, configs/mnist.py, batches of {INFERENCE_BATCH_SIZE}"
-    inference = Work(title, 20, "pair", in_a_row * INFERENCE_BATCH_SIZE, in_a_row)
+    repeated = f", {in_a_row} in a row" if in_a_row > 1 else ""
+    inference = Work(
+        f"inference, configs/mnist.py, batches of {INFERENCE_BATCH_SIZE}{repeated}",
+        20,
+        "pair",
+        in_a_row * INFERENCE_BATCH_SIZE,
+        in_a_row=in_a_row,
+    )
     warps = {
         f"warp_{count}_{name}": Work(
-            f"warp {count} x {shape}: {title}",
+            f"warp {count} x {shape}: {title}{repeated}",
             8,
             "volume",
             in_a_row * count,
-            in_a_row,
+            in_a_row=in_a_row,
             bytes=in_a_row * 4 * floats * voxels * count,
         )
         for count in NUM_VOLUMES
