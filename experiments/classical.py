@@ -17,7 +17,7 @@ import numpy as np
 
 from air_jax.transforms import warp
 
-# Provisional: the best of few settings tried on training pairs. Cardiac: the first 8 or 12 patients, who move little
+# The best of few settings tried on training pairs. Cardiac: the first 8 or 12 patients, who move little
 # (Dice before 0.79; of the first 30 it is 0.68); hippocampus: 4 to 6 pairs; brains: 1 pair. CC on volumes is untried.
 SETTINGS = {
     "cardiac": {
