@@ -74,7 +74,7 @@ class Registration:
         step: int,
         objective: Objective | None = None,
         normalization: str = "range",
-        refinement: Refinement = Refinement(),  # noqa: B008, it is a tuple
+        refinement: Refinement = Refinement(),
         refine_steps: int = 0,
     ):
         self.model = model

@@ -295,7 +295,7 @@ def main() -> None:
             fields[method] = drawing.cut(displacements[0]).astype(np.float16)
             np.savez_compressed(fields_path, **fields)
         results, fields = json.loads(path.read_text())["methods"], dict(np.load(fields_path))
-        figure_of(name, all_pairs, fields, results).savefig(path.with_suffix(".png"), dpi=110)
+        figure_of(name, all_pairs, fields, results).savefig(path.with_suffix(".png"), dpi=95)
     (arguments.output_dir / "table.md").write_text(table(arguments.output_dir))
 
 
