@@ -2,13 +2,13 @@
 
 from absl import flags
 
-from air_jax import command_line
+from air_jax.runtime import command_line
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run.")
 
 
 def main() -> None:
-    from air_jax.train import evaluate  # after the flags, so that a mistake in them is told at once
+    from air_jax.training.run import evaluate  # after the flags, so that a mistake in them is told at once
 
     evaluate(WORKDIR.value)
 

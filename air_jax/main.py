@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from air_jax import command_line
+from air_jax.runtime import command_line
 
 FLAGS = flags.FLAGS
 CONFIG = config_flags.DEFINE_config_file(
@@ -26,8 +26,8 @@ DISTRIBUTED = flags.DEFINE_boolean("distributed", False, "Let the cluster (SLURM
 
 
 def main() -> None:
-    from air_jax import parallel, startup
-    from air_jax.train import train  # after the flags, so that a mistake in them is told at once
+    from air_jax.runtime import parallel, startup
+    from air_jax.training.run import train  # after the flags, so that a mistake in them is told at once
 
     # Until here the process has done nothing but import, so the processor's time is what imports took.
     start = startup.StartUp(imports=time.process_time())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from absl import flags
 
-from air_jax import command_line
+from air_jax.runtime import command_line
 
 _FILES = {
     "fixed": "Image that stays.",
@@ -36,8 +36,11 @@ REFINE_STEPS = flags.DEFINE_integer(
 
 
 def main() -> None:
-    from air_jax import startup
-    from air_jax.register_files import Options, register_files  # after the flags, so that a mistake is told at once
+    from air_jax.file_registration.run import (  # after the flags, so that a mistake is told at once
+        Options,
+        register_files,
+    )
+    from air_jax.runtime import startup
 
     startup.use_compilation_cache()
     paths = {name: Path(flag.value) for name, flag in FILES.items() if flag.value is not None}

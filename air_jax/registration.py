@@ -11,8 +11,8 @@ import numpy as np
 from air_jax.errors import UserError
 from air_jax.losses import Objective, Similarity, make_objective, with_overlap
 from air_jax.optimize import ELASTIC_SIGMA, FLUID_SIGMA, refine
-from air_jax.preprocess import to_unit_range
 from air_jax.transforms import warp, with_edges
+from air_jax.transforms.intensity import to_unit_range
 
 FOLDING_WEIGHT = 5.0  # of the penalty in refinement, where the training had none
 STEPS_FROM_ZERO = 180
@@ -61,7 +61,7 @@ class Registration:
       objective: what `register(..., refine_steps=n)` minimises, see `air_jax.losses.make_objective`: that of the
         training, with a penalty on folding where the training had none and the field could fold.
       normalization: how the images that it was trained on were brought to [0, 1], a key of
-        `air_jax.preprocess.WINDOWS`. `register` leaves it to its caller, who has `air_jax.preprocess.normalize` for it.
+        `air_jax.transforms.intensity.WINDOWS`. `register` leaves it to its caller, who has `air_jax.transforms.intensity.normalize` for it.
       refinement: how pairs are refined.
       refine_steps: steps of refinement where `register` is not told.
     """
@@ -95,7 +95,7 @@ class Registration:
 
         Args:
           fixed: `[*S]`, `[B, *S]` or `[B, *S, C]`, uint8 or uint16 over the whole range, or floats in [0, 1]; where
-            `normalization` is not "range", what `air_jax.preprocess.normalize` gives. How many axes `S` has is known
+            `normalization` is not "range", what `air_jax.transforms.intensity.normalize` gives. How many axes `S` has is known
             from the model.
           moving: the same shape.
           refine_steps: steps of optimisation on these very pairs, from the network's displacement on (from zero
@@ -252,8 +252,8 @@ def load(workdir: str | Path) -> Registration:
       UserError: the folder is not a run's workdir, nothing in it can be read, or the extra 'train' is not installed.
     """
     try:  # here, so that `import air_jax` stays light
-        from air_jax import config as configs
-        from air_jax.checkpoint import restore_best_params
+        from air_jax.workdir import config as configs
+        from air_jax.workdir.checkpoint import restore_best_params
     except ModuleNotFoundError as error:
         raise UserError(f"air_jax.load needs {error.name}; install air_jax with its extra 'train'") from error
 

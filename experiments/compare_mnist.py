@@ -23,15 +23,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import air_jax
-from air_jax import config as configs
 from air_jax import metrics
 from air_jax.data import load_dataset
 from air_jax.data.pairs import random_pairs, same_label_pairs
 from air_jax.losses import make_objective
 from air_jax.optimize import refine
-from air_jax.preprocess import to_unit_range
-from air_jax.scoring import COLUMNS
+from air_jax.training.scoring import COLUMNS
 from air_jax.transforms import corner_jacobian_determinant, jacobian_determinant
+from air_jax.transforms.intensity import to_unit_range
+from air_jax.workdir import config as configs
 
 NUM_DRAWN_PAIRS = 10
 

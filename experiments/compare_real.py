@@ -31,8 +31,8 @@ import air_jax
 from air_jax import metrics
 from air_jax.data.pairs import random_pairs
 from air_jax.losses import Objective, make_objective
-from air_jax.preprocess import normalize
 from air_jax.transforms import sample, warp
+from air_jax.transforms.intensity import normalize
 
 BRAINS = make_objective("lncc", window=5)
 

@@ -32,7 +32,7 @@ for name, step in DIFFERENCES.items():  # before the config's module is imported
 
 def run(workdir: Path, name: str | None, weight: float, num_steps: int) -> dict:
     """Trains with one consistency term, or none; its scores and speed."""
-    from air_jax.train import train
+    from air_jax.training.run import train
     from configs import digits
 
     config = digits.get_config()

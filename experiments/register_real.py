@@ -23,13 +23,13 @@ from PIL import Image
 
 from air_jax import io, metrics
 from air_jax.data.pairs import random_pairs
-from air_jax.file_pair import LUMINANCE
+from air_jax.file_registration.run import ANGLES
+from air_jax.io.subject import LUMINANCE
 from air_jax.losses import Objective, lncc, make_objective, mi, mse
 from air_jax.optimize import refine, register_affine
-from air_jax.preprocess import normalize
-from air_jax.register_files import ANGLES
-from air_jax.spaces import whole_displacement
 from air_jax.transforms import warp, with_edges
+from air_jax.transforms.intensity import normalize
+from air_jax.transforms.spaces import whole_displacement
 
 LONGEST_SIDE = 512  # pixels, of the histology sections
 

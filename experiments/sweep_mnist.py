@@ -13,9 +13,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from air_jax import config as configs
 from air_jax.data import Dataset, load_dataset
-from air_jax.train import train
+from air_jax.training.run import train
+from air_jax.workdir import config as configs
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from configs import mnist

@@ -5,7 +5,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
-from conftest import REPOSITORY
+from helpers import REPOSITORY
 
 from air_jax import warp
 
@@ -15,7 +15,7 @@ def test_every_answer_names_tests_that_exist():
     section = readme.split("\n## Questions\n")[1].split("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("|")][2:]
     assert len(rows) == 10
-    tests = {name for path in (REPOSITORY / "tests").glob("test_*.py") for name in functions(path.read_text())}
+    tests = {name for path in (REPOSITORY / "tests").rglob("test_*.py") for name in functions(path.read_text())}
     for row in rows:
         named = re.findall(r"`(test_\w+)`", row.split("|")[3])
         assert named, row

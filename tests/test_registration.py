@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 import air_jax
-from air_jax import config as configs
 from air_jax.registration import Registration
+from air_jax.workdir import config as configs
 
 
 def registration(shape=(28, 28), channels=1):

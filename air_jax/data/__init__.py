@@ -9,7 +9,7 @@ from air_jax.data.dataset import Dataset, Images, labels_of, split
 from air_jax.data.pairing import pair_up
 from air_jax.data.source import Source
 from air_jax.errors import UserError
-from air_jax.preprocess import normalize
+from air_jax.transforms.intensity import normalize
 
 __all__ = ["SOURCES", "Dataset", "Images", "labels_of", "load_dataset", "split"]
 
@@ -41,7 +41,7 @@ def load_dataset(
         see `air_jax.io.arrays`); or the name of a TFDS image set.
       train_fraction, num_validation: see `split`; a stack that has a `split` decides itself.
       cache: see `air_jax.data.tfds_images.load`; other sources keep nothing.
-      normalization: see `air_jax.preprocess.normalize`; it is applied to each image by itself.
+      normalization: see `air_jax.transforms.intensity.normalize`; it is applied to each image by itself.
       labels: the folder with a folder's segmentations.
       pairs, atlas: see `air_jax.data.pairing.pair_up`.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from air_jax.data.dataset import Images
-from air_jax.files import cache_folder
+from air_jax.runtime.files import cache_folder
 
 # To be raised when the same files are to be read into other arrays.
 _FORMAT = 1

@@ -7,11 +7,11 @@ import numpy as np
 from air_jax.data.dataset import Images
 from air_jax.data.source import Source
 from air_jax.errors import UserError
-from air_jax.file_pair import Side, read_side
 from air_jax.io.image import SUFFIXES
 from air_jax.io.space import reversed_affine
+from air_jax.io.subject import Side, read_side
 from air_jax.io.volume import Volume
-from air_jax.spaces import sample_moving, voxel_matrix
+from air_jax.transforms.spaces import sample_moving, voxel_matrix
 
 
 def load(folder: str | Path, labels: str | Path | None, normalization: str, *, grid: str | None = None) -> Source:
@@ -24,7 +24,7 @@ def load(folder: str | Path, labels: str | Path | None, normalization: str, *, g
       folder: with the images; hidden files and other kinds of files are left out. `~` is the user's home.
       labels: folder with a segmentation for each image, in a file of the same name up to the ending. None: there are
         none.
-      normalization: see `air_jax.preprocess.normalize`.
+      normalization: see `air_jax.transforms.intensity.normalize`.
       grid: name of the image whose grid all are on. Default: the first.
 
     Returns:

@@ -22,7 +22,7 @@ def stream(
     num_devices: int,
     device_indices: Sequence[int],
 ) -> Iterator[Pair]:
-    """Yields the images of the very pairs that `air_jax.steps` would draw from resident data.
+    """Yields the images of the very pairs that `air_jax.training.steps` would draw from resident data.
 
     Threads gather them ahead of the step (grain). The batch of a step is a function of (seed, step), so the step in a
     checkpoint is all the state that this iterator has: it resumes anywhere, and with any number of devices.
@@ -30,7 +30,7 @@ def stream(
     Args:
       images: whose arrays may be memory maps, or whatever can be indexed by an array of indices.
       spans: for each item, its first step and how many steps it is for.
-      seed, batch_size, num_devices: as for `air_jax.steps.make_train_steps`.
+      seed, batch_size, num_devices: as for `air_jax.training.steps.make_train_steps`.
       device_indices: which of the devices to gather for: those of this process.
 
     Returns:

@@ -7,12 +7,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from air_jax.models.attention import KERNEL_INIT
-from air_jax.models.heads import HEADS
-from air_jax.models.inputs import check_pair, crop, pad_to_multiple
-from air_jax.models.patches import patchify
-from air_jax.models.positions import position_table
-from air_jax.models.transformer import Stack
+from air_jax.models.layers.attention import KERNEL_INIT
+from air_jax.models.layers.heads import HEADS
+from air_jax.models.layers.inputs import check_pair, crop, pad_to_multiple
+from air_jax.models.layers.patches import patchify
+from air_jax.models.layers.positions import position_table
+from air_jax.models.layers.transformer import Stack
 from air_jax.transforms import exponential
 
 
@@ -35,7 +35,7 @@ class AiR(nn.Module):
       recursive: one set of weights applied N times ("N recursive blocks"), instead of N sets.
       feed_forward: hidden width of the feed-forward networks.
       dropout: dropout rate.
-      head: `dense`, `control_grid` or `bspline`, see `air_jax.models.heads`.
+      head: `dense`, `control_grid` or `bspline`, see `air_jax.models.layers.heads`.
       num_squarings: 0 reads the head as a displacement, as the paper does; more, as a stationary velocity, which is
         integrated by scaling and squaring, so that the displacement hardly folds.
       flash_attention: memory that grows with the number of tokens, not with its square, see `MultiHeadAttention`;

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from air_jax.models.inputs import check_pair, pad_to_multiple
+from air_jax.models.layers.inputs import check_pair, pad_to_multiple
 from air_jax.transforms import bspline
 
 

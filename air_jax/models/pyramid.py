@@ -7,14 +7,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from air_jax.models.attention import PRE_NORM_KERNEL_INIT
-from air_jax.models.forces import SMOOTHINGS, forces, leeway, normalize_locally, overlap_forces, volume_forces
-from air_jax.models.inputs import check_pair, crop, pad_to_multiple
-from air_jax.models.patches import overlapping_patches, patchify, unpatchify
-from air_jax.models.positions import position_table
+from air_jax.models.layers.attention import PRE_NORM_KERNEL_INIT
+from air_jax.models.layers.forces import SMOOTHINGS, forces, leeway, normalize_locally, overlap_forces, volume_forces
+from air_jax.models.layers.inputs import check_pair, crop, pad_to_multiple
+from air_jax.models.layers.patches import overlapping_patches, patchify, unpatchify
+from air_jax.models.layers.positions import position_table
+from air_jax.models.layers.transformer import Stack
 from air_jax.models.segmenter import NAME, Segmenter
-from air_jax.models.transformer import Stack
-from air_jax.transforms import bspline, compose, control_shape, resize, shrink, smooth, warp, with_edges
+from air_jax.transforms import bspline, compose, control_shape, resize, smooth, warp, with_edges
+from air_jax.transforms.filters import shrink
 
 # A cubic B-spline displacement whose control vectors have components below this many control spacings is one-to-one
 # (Choi & Lee 2000, section 4: 1 / 2.046 in 2-D and 1 / 2.479 in 3-D).
@@ -155,7 +156,7 @@ class PyramidAiR(nn.Module):
     displacements are composed from small one-to-one B-splines instead of predicted whole. 2-D and 3-D, any size.
 
     With `forces`, steps are also made of what an optimiser would do next: the forces of demons between the locally
-    normalised images (`air_jax.models.forces`), which each token follows as far as it has learned to, and the field is
+    normalised images (`air_jax.models.layers.forces`), which each token follows as far as it has learned to, and the field is
     smoothed slightly after each. The untrained network then is a demons registration with few steps. With
     `num_classes`, a small convolutional network segments each image alone, and the overlap of its classes pulls at the
     field as well.
@@ -185,8 +186,8 @@ class PyramidAiR(nn.Module):
         those of classes. Half of it before training.
       least_volume: classes pull less where the field leaves less than this share of the volume and a half, and not at
         all where it leaves less than this share. A lower one gains overlap where classes are uncertain, at the price of
-        structures whose inside is compressed; see `air_jax.models.forces.leeway`.
-      volume_preservation: what `air_jax.models.forces.volume_forces` are multiplied by, which each step adds: what is
+        structures whose inside is compressed; see `air_jax.models.layers.forces.leeway`.
+      volume_preservation: what `air_jax.models.layers.forces.volume_forces` are multiplied by, which each step adds: what is
         compressed to less than `least_volume` and a half expands, with classes or without. Up to about 1; 0: none.
       flash_attention: memory that grows with the number of tokens, not with its square, see `MultiHeadAttention`;
         `out` has no attention weights then.

@@ -7,8 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from air_jax.models.inputs import crop, pad_to_multiple
-from air_jax.models.patches import patchify, unpatchify
+from air_jax.models.layers.inputs import crop, pad_to_multiple
+from air_jax.models.layers.patches import patchify, unpatchify
 
 NAME = "segmenter"  # of its parameters among those of a model that has one
 PATCH_SIZE = 2  # voxels along each axis: patches that hold all of them are fewer and wider than voxels

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from air_jax.optimize.levels import level_matrix, level_shape
-from air_jax.transforms import apply_affine, compose_affine, identity_grid, invert_affine, sample, shrink
+from air_jax.transforms import apply_affine, compose_affine, identity_grid, invert_affine, sample
+from air_jax.transforms.filters import shrink
 
 # How many times larger a level's voxels are, and Adam's learning rate there. A parameter of 1 moves the image's rim by
 # half the image.

@@ -11,7 +11,8 @@ import optax
 from air_jax.losses import Objective
 from air_jax.optimize.fields import ELASTIC_SIGMA, FIELDS, FLUID_SIGMA, Field
 from air_jax.optimize.levels import level_matrix, level_shape, shares, warp_between
-from air_jax.transforms import resize, shrink
+from air_jax.transforms import resize
+from air_jax.transforms.filters import shrink
 
 STEPS_BETWEEN_CHECKS = 10
 # Steps that do not help are halved; a pair for which even this share of a full step does not help has converged.

@@ -3,7 +3,7 @@
 from air_jax.transforms.affine import apply_affine, between_grids, compose_affine, invert_affine
 from air_jax.transforms.bspline import bspline, control_shape
 from air_jax.transforms.displacement import compose, exponential, inverse, resize
-from air_jax.transforms.edges import with_edges
+from air_jax.transforms.filters import shrink, smooth, with_edges
 from air_jax.transforms.grid import identity_grid
 from air_jax.transforms.jacobian import (
     cell_jacobian_determinants,
@@ -11,9 +11,7 @@ from air_jax.transforms.jacobian import (
     jacobian_determinant,
     simplex_jacobian_determinants,
 )
-from air_jax.transforms.sampler import sample, warp
-from air_jax.transforms.shrink import shrink
-from air_jax.transforms.smoothing import smooth
+from air_jax.transforms.sampling.sampler import sample, warp
 
 __all__ = [
     "apply_affine",

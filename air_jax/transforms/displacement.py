@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from air_jax.transforms.grid import identity_grid
 from air_jax.transforms.jacobian import determinant
-from air_jax.transforms.sampler import warp
+from air_jax.transforms.sampling.sampler import warp
 
 
 def compose(first: jax.Array, second: jax.Array) -> jax.Array:

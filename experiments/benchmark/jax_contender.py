@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from air_jax import config as configs
 from air_jax import warp
-from air_jax.parallel import all_devices, use_cores
-from air_jax.summary import count_flops
+from air_jax.runtime.parallel import all_devices, use_cores
+from air_jax.training.summary import count_flops
+from air_jax.workdir import config as configs
 from configs import mnist
 from experiments.benchmark import training
 from experiments.benchmark.works import STEPS_A_CALL, inference_images, train_images, warp_inputs

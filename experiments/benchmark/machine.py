@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from air_jax.parallel import num_cores
+from air_jax.runtime.parallel import num_cores
 
 
 def describe() -> dict:

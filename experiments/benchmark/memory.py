@@ -51,7 +51,7 @@ def analyse(model: AiR, shape: tuple[int, ...]) -> dict[str, float]:
 
 
 def take_steps(model: AiR, images: np.ndarray, num_steps: int) -> None:
-    """The train step of `air_jax.steps` on the pairs of `images` `[n, *S, C]`, one pair a step."""
+    """The train step of `air_jax.training.steps` on the pairs of `images` `[n, *S, C]`, one pair a step."""
     objective = make_objective("mse", diffusion=0.01)
     call, _ = training.prepare(model, objective, images, 1, jax.local_devices()[:1], steps_a_call=1)
     for step in range(num_steps):

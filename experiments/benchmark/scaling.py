@@ -17,8 +17,8 @@ import time
 import jax
 import numpy as np
 
-from air_jax import config as configs
-from air_jax.parallel import use_cores
+from air_jax.runtime.parallel import use_cores
+from air_jax.workdir import config as configs
 from experiments.benchmark import training
 
 NUM_DEVICES = (1, 2, 4, 8, 16, 32, 64, 128, 256)

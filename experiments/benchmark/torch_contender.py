@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from air_jax.parallel import num_cores
+from air_jax.runtime.parallel import num_cores
 from experiments.benchmark.works import IMAGE_SIZE, STEPS_A_CALL, inference_images, train_images, warp_inputs
 
 torch.set_num_threads(num_cores())

@@ -6,12 +6,12 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from air_jax import feed
 from air_jax.data import Images
 from air_jax.losses import Objective
-from air_jax.optimizer import make_optimizer
-from air_jax.parallel import AXIS_NAME, replicate
-from air_jax.steps import Params, init_state, make_train_steps
+from air_jax.runtime.parallel import AXIS_NAME, replicate
+from air_jax.training import feed
+from air_jax.training.optimizer import make_optimizer
+from air_jax.training.steps import Params, init_state, make_train_steps
 
 
 def prepare(

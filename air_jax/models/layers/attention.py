@@ -1,0 +1,150 @@
+"""Attention between patches: several heads ([15] of the paper), relative positions, flash attention on GPUs."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.backend import get_backend
+from jax.typing import DTypeLike
+
+from air_jax.models.layers.small_attention import small_attention, suits_small_attention
+
+# The paper does not name its initialisation. At AiR's small width, kernels of a tenth of LeCun's variance train faster
+# than Flax's default and than PyTorch's (a third), see experiments/README.md.
+KERNEL_INIT = nn.initializers.variance_scaling(0.1, "fan_in", "uniform")
+# Layers that read a normalised input and do not write to the residual stream can start at full size.
+PRE_NORM_KERNEL_INIT = nn.initializers.lecun_normal()
+
+# Queries that `chunked_attention` takes at once.
+CHUNK_SIZE = 512
+
+
+class RelativePositionBias(nn.Module):
+    """A learned bias for each head and each offset between two tokens of a grid (Liu et al. 2021, Swin, section 3.2).
+
+    It starts as `-slope * min(squared distance, 8)`. The slope is 0 for the last head, which sees everything alike;
+    from the first to the last but one it rises from 0.1 to 2, where a token sees hardly more than its own place. So a
+    token that looks for its counterpart in the other image starts looking around where it is.
+
+    Attributes:
+      num_heads: number of heads.
+      radius: offsets beyond it, along an axis, share the bias of the offset at the radius.
+    """
+
+    num_heads: int
+    radius: int
+
+    @nn.compact
+    def __call__(self, token_grid: Sequence[int]) -> jax.Array:
+        """The bias `[heads, T, T]`, queries first, of the tokens of a grid `G`, `T = prod(G)`."""
+        num_axes, size = len(token_grid), 2 * self.radius + 1
+        places = np.stack(np.meshgrid(*map(np.arange, token_grid), indexing="ij"), axis=-1).reshape(-1, num_axes)
+        offsets = np.clip(places[None] - places[:, None], -self.radius, self.radius) + self.radius
+        table = self.param("table", self._init, (self.num_heads, *(size,) * num_axes), jnp.float32)
+        return table[(slice(None), *np.moveaxis(offsets, -1, 0))]
+
+    def _init(self, _: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+        slopes = np.geomspace(0.1, 2.0, self.num_heads - 1) if self.num_heads > 1 else np.zeros(0)
+        axes = [np.arange(-self.radius, self.radius + 1) ** 2] * (len(shape) - 1)
+        # Capped: at a bias of -16 the softmax is 0 already, and further down nothing would bring an offset back.
+        squared = np.minimum(sum(np.meshgrid(*axes, indexing="ij")), 8)
+        return jnp.asarray(-np.multiply.outer(np.append(0.0, slopes), squared), dtype)
+
+
+class MultiHeadAttention(nn.Module):
+    """Scaled dot-product attention in several heads ([15], section 3.2).
+
+    Attributes:
+      num_heads: number of heads.
+      head_size: size of each head's queries, keys and values.
+      kernel_init: initialises the projections to queries, keys and values.
+      flash_attention: never holds all weights in memory, and returns none. cuDNN computes the attention so where it
+        can, see `can_use_cudnn`; elsewhere `chunked_attention` does. A bias is still held whole.
+      dtype: dtype of the computation; parameters are float32.
+    """
+
+    num_heads: int
+    head_size: int
+    kernel_init: nn.initializers.Initializer = KERNEL_INIT
+    flash_attention: bool = False
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, queries: jax.Array, memory: jax.Array, bias: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """`[B, Tq, F]` attends to `[B, Tk, F]`, with a bias `[heads, Tq, Tk]` on the logits.
+
+        Returns:
+          `[B, Tq, F]` and the weights `[B, heads, Tq, Tk]`, or None where flash attention computed it.
+        """
+
+        def project(name, inputs):
+            features = (self.num_heads, self.head_size)
+            return nn.DenseGeneral(features, dtype=self.dtype, kernel_init=self.kernel_init, name=name)(inputs)
+
+        query, key, value = project("query", queries), project("key", memory), project("value", memory)
+        bias = None if bias is None else bias[None].astype(self.dtype)
+        weights = None
+        if self.flash_attention and can_use_cudnn(query, key, bias is not None, jax.default_backend()):
+            attended = jax.nn.dot_product_attention(query, key, value, bias, implementation="cudnn")
+        elif self.flash_attention:
+            attended = chunked_attention(query, key, value, bias)
+        elif suits_small_attention(query, key, jax.default_backend()):
+            attended, weights = small_attention(query, key, value, None if bias is None else bias[0])
+        else:
+            weights = nn.dot_product_attention_weights(query, key, bias=bias, dtype=self.dtype)
+            attended = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+        output = nn.DenseGeneral(
+            queries.shape[-1], axis=(-2, -1), dtype=self.dtype, kernel_init=KERNEL_INIT, name="out"
+        )
+        return output(attended), weights
+
+
+def chunked_attention(query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+    """Attention of some queries after the others, in memory that grows with the number of tokens, not with its square.
+
+    The backward pass computes the weights anew (Rabe & Staats 2021, without their chunks of keys).
+
+    Args:
+      query: `[B, Tq, H, D]`.
+      key, value: `[B, Tk, H, D]`.
+      bias: `[1, H, Tq, Tk]`, added to the logits.
+
+    Returns:
+      `[B, Tq, H, D]`.
+    """
+    num_queries = query.shape[1]
+    size = min(num_queries, CHUNK_SIZE)
+    padding = -num_queries % size
+
+    def chunks(array, axis):
+        """Pads an axis, and moves its chunks to the front."""
+        widths = [(0, padding if index == axis else 0) for index in range(array.ndim)]
+        array = jnp.pad(array, widths)
+        shape = (*array.shape[:axis], -1, size, *array.shape[axis + 1 :])
+        return jnp.moveaxis(array.reshape(shape), axis, 0)
+
+    @jax.checkpoint
+    def attend(chunk):
+        query, bias = chunk
+        weights = nn.dot_product_attention_weights(query, key, bias=bias, dtype=query.dtype)
+        return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+    attended = jax.lax.map(attend, (chunks(query, 1), None if bias is None else chunks(bias, 2)))
+    attended = jnp.moveaxis(attended, 0, 1)
+    return attended.reshape(len(query), -1, *attended.shape[3:])[:, :num_queries]
+
+
+def can_use_cudnn(query: jax.Array, key: jax.Array, has_bias: bool, platform: str) -> bool:
+    """Whether cuDNN's flash attention takes queries `[B, Tq, H, D]` and keys `[B, Tk, H, D]` on this platform.
+
+    It wants an NVIDIA GPU, half precision, heads of a multiple of 8 up to 128, and, to train with a bias, even numbers
+    of tokens.
+    """
+    num_queries, _, head_size = query.shape[1:]
+    suits = query.dtype in (jnp.bfloat16, jnp.float16) and head_size % 8 == 0 and head_size <= 128
+    even = num_queries % 2 == 0 and key.shape[1] % 2 == 0
+    return platform == "gpu" and suits and (even or not has_bias) and "cuda" in get_backend().platform_version

@@ -1,0 +1,1 @@
+"""Training: the story of a run, its steps, loop, data feed, optimizer, scoring and figures."""

@@ -1,0 +1,117 @@
+"""How images reach the step: resident on the devices, or streamed from the host a few steps at a time."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from air_jax.data import Images
+from air_jax.data.stream import stream
+from air_jax.runtime.parallel import data_parallel, local_indices, replicate, shard
+
+# Images of one streamed dispatch, in bytes, on each device; three such are on their way at once.
+STREAMED_BYTES = 2**26
+
+Run = Callable[[Any, int], tuple[Any, dict[str, Any]]]
+
+
+def fits(images: Images, devices: Sequence[jax.Device]) -> bool:
+    """Whether a copy of the images for each device leaves half of the memory free."""
+    size = num_bytes(images)
+    local = [device for device in devices if device.process_index == jax.process_index()]
+    if local[0].platform == "cpu":  # whose devices share the memory
+        return len(local) * size <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    memory = local[0].memory_stats()
+    return memory is None or "bytes_limit" not in memory or size <= memory["bytes_limit"] // 2
+
+
+def num_bytes(images: Images) -> int:
+    """What the images and all that goes with them take in memory."""
+    return sum(array.nbytes for array in jax.tree.leaves(images))
+
+
+def steps_per_dispatch(model: nn.Module, devices: Sequence[jax.Device]) -> int | None:
+    """1 for convolutions on a CPU, 50 to 100 times slower inside XLA's loop; otherwise None, for any number."""
+    return 1 if devices[0].platform == "cpu" and getattr(model, "has_convolutions", False) else None
+
+
+def resident(
+    train_steps: Callable, images: Images, devices: Sequence[jax.Device], *, at_most: int | None = None
+) -> Run:
+    """`run(state, num_steps)` on images that stay on the devices.
+
+    Args:
+      train_steps: see `air_jax.training.steps.make_train_steps`.
+      images: all training images, with their segmentations and pairs where the steps need them.
+      devices: see `air_jax.runtime.parallel.data_parallel`.
+      at_most: steps in one dispatch.
+    """
+    parallel_steps = data_parallel(train_steps, devices)
+    images = replicate(images, devices)
+
+    def run(state: Any, num_steps: int) -> tuple[Any, dict[str, Any]]:
+        return _in_parts(parallel_steps, state, lambda: images, _split(num_steps, at_most or num_steps))
+
+    return run
+
+
+def streamed(
+    train_steps: Callable,
+    images: Images,
+    devices: Sequence[jax.Device],
+    dispatches: Sequence[tuple[int, int]],
+    *,
+    seed: int,
+    batch_size: int,
+    at_most: int | None = None,
+) -> Run:
+    """`run(state, num_steps)` on images that stay on the host: the batches of the next steps come while these run.
+
+    Args:
+      train_steps: see `air_jax.training.steps.make_train_steps`, built with `streaming`.
+      images: see `air_jax.data.stream.stream`.
+      devices: see `air_jax.runtime.parallel.data_parallel`.
+      dispatches: the calls that there will be: the first step and the number of steps of each.
+      seed, batch_size: of the run.
+      at_most: steps in one transfer; fewer where their images would be larger than `STREAMED_BYTES`.
+    """
+    local = local_indices(devices)
+    step_bytes = 2 * (batch_size // len(devices)) * num_bytes(images) // len(images)
+    size = max(1, STREAMED_BYTES // step_bytes)
+    size = min(size, at_most or size)
+    spans = [
+        (first + done, count)
+        for first, num_steps in dispatches
+        for done, count in zip(range(0, num_steps, size), _split(num_steps, size), strict=True)
+    ]
+    batches = stream(images, spans, seed=seed, batch_size=batch_size, num_devices=len(devices), device_indices=local)
+    parallel_steps = data_parallel(train_steps, devices, streaming=True)
+
+    def run(state: Any, num_steps: int) -> tuple[Any, dict[str, Any]]:
+        return _in_parts(parallel_steps, state, lambda: shard(next(batches), devices), _split(num_steps, size))
+
+    return run
+
+
+def _split(num_steps: int, size: int) -> list[int]:
+    """`num_steps` in parts of `size`, and what is left."""
+    return [min(size, num_steps - done) for done in range(0, num_steps, size)]
+
+
+def _in_parts(
+    parallel_steps: Callable, state: Any, next_images: Callable[[], Any], sizes: Sequence[int]
+) -> tuple[Any, dict[str, Any]]:
+    """Takes steps in parts of `sizes`, and joins their metrics."""
+    collected = []
+    for size in sizes:
+        images = next_images()  # on their way while the part before runs
+        # More parts on their way would fill the device; and several virtual CPU devices could wait for each other.
+        collected = jax.tree.map(np.asarray, collected)
+        state, step_metrics = parallel_steps(state, images, size)
+        collected.append(step_metrics)
+    if len(collected) == 1:
+        return state, collected[0]
+    return state, jax.tree.map(lambda *values: np.concatenate(values), *collected)

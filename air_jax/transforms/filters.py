@@ -1,0 +1,78 @@
+"""Linear filters and resampling of images and fields: Gaussian smoothing, averaging onto a coarser grid, edges."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+TRUNCATE = 3.0  # standard deviations
+EDGE_SIGMA = 0.7  # voxels
+# Slopes are smaller than intensities; this factor gives both about the same contrast.
+EDGE_WEIGHT = 2.0
+
+
+def smooth(field: jax.Array, sigma: float | Sequence[float]) -> jax.Array:
+    """Smooths with a Gaussian, one axis after the other; the edge values continue beyond the border.
+
+    Args:
+      field: `[B, *S, F]`, images or displacements.
+      sigma: standard deviation in voxels, one number for all axes or one for each; 0 leaves an axis unchanged.
+
+    Returns:
+      The same shape.
+    """
+    num_axes = field.ndim - 2
+    sigmas = [sigma] * num_axes if isinstance(sigma, (int, float)) else sigma
+    for axis, axis_sigma in enumerate(sigmas, start=1):
+        if axis_sigma > 0 and field.shape[axis] > 1:
+            matrix = _matrix(field.shape[axis], float(axis_sigma))
+            # A matrix product beats shifted sums on CPUs, in full precision because coordinates need it.
+            smoothed = jnp.tensordot(field, matrix, axes=(axis, 1), precision=jax.lax.Precision.HIGHEST)
+            field = jnp.moveaxis(smoothed, -1, axis)
+    return field
+
+
+def _matrix(size: int, sigma: float) -> np.ndarray:
+    """`[size, size]`: the weight of each voxel (second axis) in each smoothed voxel; rows sum to 1."""
+    radius = int(np.ceil(TRUNCATE * sigma))
+    offsets = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    weights /= weights.sum()
+    matrix = np.zeros((size, size), np.float32)
+    voxels = np.arange(size)
+    for offset, weight in zip(offsets, weights, strict=True):
+        np.add.at(matrix, (voxels, np.clip(voxels + offset, 0, size - 1)), weight)
+    return matrix
+
+
+def shrink(image: jax.Array, shape: Sequence[int]) -> jax.Array:
+    """Averages an image onto a coarser grid over the same extent.
+
+    Args:
+      image: `[B, *S, C]`. Voxels are cells, as in `air_jax.transforms.resize`.
+      shape: the coarser grid `S'`. The same size returns the image itself.
+
+    Returns:
+      `[B, *S', C]`.
+    """
+    if image.shape[1:-1] == tuple(shape):
+        return image
+    return jax.image.resize(image, (len(image), *shape, image.shape[-1]), method="linear", antialias=True)
+
+
+def with_edges(image: jax.Array) -> jax.Array:
+    """Appends the gradient magnitude of each channel as a further channel.
+
+    An objective on both channels weighs intensity changes as much as intensities. The second channel is warped like the
+    first one, so it shows where the moving image's edges go.
+
+    Args:
+      image: `[B, *S, C]` in [0, 1].
+
+    Returns:
+      `[B, *S, 2 C]`; the gradient magnitude is that of the image smoothed by 0.7 voxels, times 2.
+    """
+    gradient = jnp.stack(jnp.gradient(smooth(image, EDGE_SIGMA), axis=tuple(range(1, image.ndim - 1))))
+    # The small number keeps the square root differentiable where the image is flat.
+    return jnp.concatenate([image, EDGE_WEIGHT * jnp.sqrt(jnp.sum(jnp.square(gradient), axis=0) + 1e-6)], axis=-1)

@@ -1,0 +1,1 @@
+"""The sampler of the spatial transformer and its implementations by device."""

@@ -1,0 +1,179 @@
+"""The two maps of `interpolation.py`, for any device and any number of channels."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from air_jax.runtime.xla_layout import apart, in_order
+from air_jax.transforms.grid import identity_grid
+from air_jax.transforms.sampling.cells import AxisSets, Corner, voxel_within
+
+# For derivatives on a CPU, points are taken in pieces whose corners and weights stay in the cache; else all at once.
+POINTS_AT_ONCE = 2**15
+
+
+def gather(volumes: jax.Array, displacement: jax.Array, *, axis_sets: AxisSets, mode: str) -> list[jax.Array]:
+    """`S_A volumes`, with volumes `[B, *V, C]`, where `displacement` `[B, *S, N]` points: `[B, *S, C]` for each `A`.
+
+    Raises:
+      ValueError: int32 cannot count the voxels of the batch.
+    """
+    batch, *shape, channels = volumes.shape
+    points, unite = _pieces(identity_grid(displacement.shape[1:-1])[None] + displacement)
+    voxels = _pad(volumes, mode).reshape(-1, channels)
+    if channels == 1:
+        voxels = voxels[:, 0]
+    starts = _starts(points.shape, batch, shape, mode)
+
+    def take(piece):
+        indices, fractions = _cell(*piece, shape, mode)
+        corners = {
+            corner: voxels.at[index].get(mode="promise_in_bounds") for corner, index in _corner_indices(indices).items()
+        }
+        if channels > 1:
+            fractions = [fraction[..., None] for fraction in fractions]
+        return [_contract(corners, fractions, axes) for axes in axis_sets]
+
+    found = _each(take, (points, starts))
+    return [unite(array).reshape(*displacement.shape[:-1], channels).astype(volumes.dtype) for array in found]
+
+
+def scatter(
+    values: Sequence[jax.Array], displacement: jax.Array, *, axis_sets: AxisSets, mode: str, shape: tuple[int, ...]
+) -> jax.Array:
+    """The sum of `T_A values` over `axis_sets`, with values `[B, *S, C]` for each, to where `displacement` points.
+
+    `displacement` is `[B, *S, N]`, the sum `[B, *V, C]` with `V = shape`.
+
+    Raises:
+      ValueError: int32 cannot count the voxels of the batch.
+    """
+    batch, channels, result_dtype = len(values[0]), values[0].shape[-1], values[0].dtype
+    points, _ = _pieces(identity_grid(displacement.shape[1:-1])[None] + displacement)
+    starts = _starts(points.shape, batch, shape, mode)
+    dtype = jnp.promote_types(result_dtype, jnp.float32)
+    values = [_pieces(value.astype(dtype))[0] for value in values]
+    padded = _padded_shape(shape, mode)
+    sums = jnp.zeros((batch * math.prod(padded), channels)[: 1 + (channels > 1)], dtype)
+
+    def add(sums, piece):
+        points, starts, *values = piece
+        indices, fractions = _cell(points, starts, shape, mode)
+        if channels == 1:
+            values = [value[..., 0] for value in values]
+        else:
+            fractions = [fraction[..., None] for fraction in fractions]
+        for corner, index in _corner_indices(indices).items():
+            update = sum(_weight(corner, fractions, axes) * v for axes, v in zip(axis_sets, values, strict=True))
+            # Otherwise XLA's CPU compiler computes index and weight anew for each element, one by one.
+            index, update = apart((index, update))
+            sums = sums.at[index].add(update, mode="promise_in_bounds")
+        return sums, None
+
+    if len(points) == 1:
+        sums, _ = add(sums, jax.tree.map(lambda array: array[0], (points, starts, *values)))
+    else:
+        sums, _ = jax.lax.scan(add, sums, (points, starts, *values))
+    sums = sums.reshape(batch, *padded, channels)
+    if mode == "constant":
+        sums = sums[(slice(None), *(slice(1, -1) for _ in shape))]
+    return sums.astype(result_dtype)
+
+
+def _each(function, arguments):
+    """`lax.map`, without a loop for a single one."""
+    if len(jax.tree.leaves(arguments)[0]) == 1:
+        found = function(jax.tree.map(lambda array: array[0], arguments))
+        return jax.tree.map(lambda array: array[None], found)
+    return jax.lax.map(function, arguments)
+
+
+def _pieces(array: jax.Array):
+    """`[B, *T, K]` to `[pieces, images, points, K]`: some images whole, or one in parts; and the way back."""
+    batch, *rest, size = array.shape
+    num_points = math.prod(rest)
+    array = in_order(array).reshape(batch, num_points, size)
+    if jax.default_backend() != "cpu" or batch * num_points <= POINTS_AT_ONCE:
+        return array[None], lambda found: found
+    if num_points <= POINTS_AT_ONCE:
+        images = max(k for k in range(1, batch + 1) if batch % k == 0 and k * num_points <= POINTS_AT_ONCE)
+        return array.reshape(-1, images, num_points, size), lambda found: found
+    fewest = -(-num_points // POINTS_AT_ONCE)
+    parts = next((n for n in range(fewest, 2 * fewest) if num_points % n == 0), fewest)
+    missing = -num_points % parts
+    array = jnp.pad(array, [(0, 0), (0, missing), (0, 0)]) if missing else array
+
+    def unite(found):
+        return found.reshape(batch, num_points + missing, -1)[:, :num_points]
+
+    return array.reshape(batch * parts, 1, -1, size), unite
+
+
+def _starts(points_shape: Sequence[int], batch: int, shape: Sequence[int], mode: str) -> jax.Array:
+    """Where the voxels of the image that each point belongs to begin: `[pieces, images, 1]`."""
+    size = math.prod(_padded_shape(shape, mode))
+    if batch * size > np.iinfo(np.int32).max:
+        raise ValueError(f"warp: {batch} images of shape {tuple(shape)} hold too many voxels for one batch; split it")
+    num_pieces, num_images = points_shape[:2]
+    image = np.arange(num_pieces * num_images) // (num_pieces * num_images // batch)
+    return jnp.asarray((image * size).reshape(num_pieces, num_images, 1), jnp.int32)
+
+
+def _padded_shape(shape: Sequence[int], mode: str) -> tuple[int, ...]:
+    """The zeros around a volume stand for all that lies outside, in the mode `constant`."""
+    return tuple(size + 2 for size in shape) if mode == "constant" else tuple(shape)
+
+
+def _pad(volumes: jax.Array, mode: str) -> jax.Array:
+    volumes = volumes.astype(jnp.promote_types(volumes.dtype, jnp.float32))
+    if mode != "constant":
+        return volumes
+    return in_order(jnp.pad(volumes, [(0, 0), *[(1, 1)] * (volumes.ndim - 2), (0, 0)]))
+
+
+def _cell(points: jax.Array, starts: jax.Array, shape: Sequence[int], mode: str):
+    """What each axis adds to the flat index of lower and of upper corners, and fractions: `[images, points]` each."""
+    padded = _padded_shape(shape, mode)
+    indices, fractions = [], []
+    for axis, size in enumerate(padded):
+        floor = jnp.floor(points[..., axis])
+        fractions.append(points[..., axis] - floor)
+        lower = floor.astype(jnp.int32) + (mode == "constant")  # one voxel of zeros comes first
+        stride = math.prod(padded[axis + 1 :])
+        indices.append([stride * voxel_within(index, size, mode) for index in (lower, lower + 1)])
+    indices[0] = [starts + index for index in indices[0]]
+    # Otherwise XLA's CPU compiler computes them anew for each corner.
+    return apart((indices, fractions))
+
+
+def _corner_indices(indices: Sequence[Sequence[jax.Array]]) -> dict[Corner, jax.Array]:
+    """The flat index of each corner, from what each axis adds to it: for its lower voxel and for its upper one."""
+    return {
+        corner: sum(pair[upper] for pair, upper in zip(indices, corner, strict=True))
+        for corner in itertools.product((0, 1), repeat=len(indices))
+    }
+
+
+def _contract(corners: dict[Corner, jax.Array], fractions: Sequence[jax.Array], axes: Sequence[int]) -> jax.Array:
+    """`sum_c d_A w_c * corner_c` with `A = axes`, axis by axis. `fractions`: of each axis, how far into its cell."""
+    for axis, fraction in enumerate(fractions):
+        rest = {corner[1:] for corner in corners}
+        corners = {
+            corner: (corners[1, *corner] - corners[0, *corner])
+            if axis in axes
+            else corners[0, *corner] + (corners[1, *corner] - corners[0, *corner]) * fraction
+            for corner in rest
+        }
+    return corners[()]
+
+
+def _weight(corner: Corner, fractions: Sequence[jax.Array], axes: Sequence[int]) -> jax.Array | int:
+    """`d_A w_c` with `A = axes`."""
+    return math.prod(
+        (1 if upper else -1) if axis in axes else (fraction if upper else 1 - fraction)
+        for axis, (upper, fraction) in enumerate(zip(corner, fractions, strict=True))
+    )

@@ -1,0 +1,61 @@
+"""Helpers that several test files share."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+from scipy.spatial.transform import Rotation
+
+from air_jax import UserError, io
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def data_folder(name):
+    """Returns the folder `name` of the real data, which few machines have; skips the test where it is missing."""
+    root = os.environ.get("AIR_JAX_TEST_DATA")
+    if not root:
+        pytest.skip("AIR_JAX_TEST_DATA is not set: needs a folder of real images")
+    if not (Path(root) / name).is_dir():
+        pytest.skip(f"{root} has no folder {name}")
+    return Path(root) / name
+
+
+def oblique_affine(num_axes):
+    """Rotated about two axes (2-D: one), anisotropic, away from the origin."""
+    turn = Rotation.from_euler("zx", [0.4, -0.25 if num_axes == 3 else 0]).as_matrix()
+    affine = np.eye(num_axes + 1)
+    affine[:-1, :-1] = turn[:num_axes, :num_axes] * np.array([0.8, 1.1, 2.5])[:num_axes]
+    affine[:-1, -1] = np.array([-31.0, 12.5, 7.25])[:num_axes]
+    return affine
+
+
+def itk_affine(image):
+    """Index to physical space as ITK computes it, told by its own function."""
+    num_axes = image.GetDimension()
+    origin = np.array(image.TransformContinuousIndexToPhysicalPoint([0.0] * num_axes))
+    affine = np.eye(num_axes + 1)
+    affine[:-1, -1] = origin
+    for axis, unit in enumerate(np.eye(num_axes)):
+        affine[:-1, axis] = np.array(image.TransformContinuousIndexToPhysicalPoint(unit.tolist())) - origin
+    return affine
+
+
+def check_against_itk(path):
+    """Our reading of a file is ITK's; returns ours."""
+    volume, image = io.read_image(path), SimpleITK.ReadImage(path)
+    np.testing.assert_array_equal(volume.array, SimpleITK.GetArrayFromImage(image).T)
+    np.testing.assert_allclose(volume.affine, itk_affine(image), atol=1e-5)
+    np.testing.assert_allclose(volume.spacing, image.GetSpacing(), rtol=1e-6)
+    np.testing.assert_allclose(volume.direction.ravel(), image.GetDirection(), atol=1e-6)
+    return volume
+
+
+def refused(path, match, read=io.read_image):
+    """Reading the file gives one line that names it."""
+    with pytest.raises(UserError, match=match) as error:
+        read(path)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)

@@ -1,0 +1,300 @@
+"""Two real processes on this machine train together: what they compute, what they leave, how they fail."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+from helpers import REPOSITORY
+
+from air_jax.data import load_dataset
+from air_jax.errors import UserError
+from air_jax.runtime import parallel
+from air_jax.training import run as train_module
+from air_jax.training.optimizer import make_optimizer
+from air_jax.training.steps import TrainState, init_state, make_train_steps
+from air_jax.workdir import config as configs
+from air_jax.workdir.checkpoint import Checkpoints
+
+needs_gloo = pytest.mark.skipif(
+    jax.config.jax_cpu_collectives_implementation != "gloo", reason="JAX has no gloo collectives for CPUs here"
+)
+IMAGE_SHAPE = (28, 28, 1)
+SETTINGS = {"batch_size": 8, "log_every": 1, "eval_every": 10, "eval.num_pairs": 12, "eval.batch_size": 8}
+# One step later a checkpoint is written, for the gradient, and at the end, ten steps later, the next.
+START, END = 9, 19
+TIMEOUT = 400  # seconds; an idle machine needs less than a tenth
+
+
+def small_config(num_train_steps):
+    from configs import digits
+
+    config = digits.get_config()
+    config.update_from_flattened_dict({**SETTINGS, "num_train_steps": num_train_steps})
+    return config
+
+
+def optimizer_of(config):
+    return make_optimizer(
+        config.learning_rate, config.schedule, config.warmup_steps, config.num_train_steps, config.clip_norm
+    )
+
+
+def initial_state():
+    """A state with a random head: one that starts at zero leaves every other parameter without a gradient."""
+    config = small_config(END)
+    state = init_state(configs.build_model(config), optimizer_of(config), config.seed, IMAGE_SHAPE)
+    kernel = state.params["head"]["kernel"]
+    head = {**state.params["head"], "kernel": 0.1 * jax.random.normal(jax.random.key(1), kernel.shape)}
+    return jax.device_get(TrainState(state.step + START, {**state.params, "head": head}, state.opt_state))
+
+
+# ---- Starting processes ----------------------------------------------------------------------------------------------
+
+
+def free_port():
+    """A port of the range that JAX takes under SLURM, above the one that systems give away by themselves."""
+    for port in np.random.default_rng().integers(61440, 65536, 100):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", int(port)))
+            return int(port)
+    raise RuntimeError("no free port")
+
+
+def with_flags(port, index):
+    """The flags and the environment of process `index` of two."""
+    return [f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2", f"--process_id={index}"], {}
+
+
+def with_slurm(port, index):
+    """The same, as a SLURM cluster of one node would have it."""
+    return ["--distributed"], {
+        "SLURM_JOB_ID": str(port - 61440),
+        "SLURM_STEP_NODELIST": "127.0.0.1",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(index),
+        "SLURM_LOCALID": str(index),
+    }
+
+
+@contextlib.contextmanager
+def two_processes(command, *, joined=with_flags, devices=1, second=()):
+    """Starts `command` in two processes with so many devices each; kills those that are left in the end."""
+    port, started = free_port(), []
+    try:
+        for index in range(2):
+            flags, variables = joined(port, index)
+            environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", **variables}
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, *command, *flags, *(second if index else ())],
+                    cwd=REPOSITORY,
+                    env=environment,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def training(workdir):
+    settings = [f"--config.{key}={value}" for key, value in {**SETTINGS, "num_train_steps": END}.items()]
+    return ["-m", "air_jax.main", "--config=configs/digits.py", f"--workdir={workdir}", *settings]
+
+
+def outputs(started):
+    """Exit status, standard output and standard error of each process, once it has ended."""
+    texts = [process.communicate(timeout=TIMEOUT) for process in started]
+    return [(process.returncode, *text) for process, text in zip(started, texts, strict=True)]
+
+
+# ---- Training together -----------------------------------------------------------------------------------------------
+
+
+def restored(workdir, step):
+    state, folder = initial_state(), workdir / "checkpoints" / str(step)
+    with ocp.StandardCheckpointer() as checkpointer:
+        params, opt_state = (
+            checkpointer.restore(folder / name, getattr(state, name)) for name in ("params", "opt_state")
+        )
+    return TrainState(step, params, opt_state)
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """What two processes of two devices each leave and print, who go on from a checkpoint of the initial state."""
+    workdir, state = tmp_path_factory.mktemp("runs") / "together", initial_state()
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        checkpoints.save(START, state.params, state.opt_state, {"dice": 0.0})
+    with two_processes(training(workdir), devices=2) as started:
+        return workdir, outputs(started)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The states of one process with one device, by step."""
+    config, states = small_config(END), {}
+    steps = make_train_steps(
+        configs.build_model(config),
+        optimizer_of(config),
+        configs.objective(config),
+        seed=config.seed,
+        batch_size=config.batch_size,
+        num_devices=1,
+        axis_name=parallel.AXIS_NAME,
+    )
+    devices = jax.local_devices()[:1]
+    run = parallel.data_parallel(steps, devices)
+    images = load_dataset(**config.dataset).train
+    state, images = parallel.replicate((initial_state(), images), devices)
+    for step in range(START + 1, END + 2):
+        state, _ = run(state, images, 1)
+        states[step] = jax.device_get(state)
+    return states
+
+
+def displacements(state):
+    test = load_dataset(**small_config(END).dataset).test.images[:16] / np.float32(255)
+    model = configs.build_model(small_config(END))
+    return np.asarray(model.apply({"params": state.params}, test[:8], test[8:])[0])
+
+
+@needs_gloo
+def test_every_process_ends_well_and_the_first_one_alone_tells_of_it(together):
+    _, ((first_status, first, first_errors), (second_status, second, second_errors)) = together
+    assert (first_status, second_status) == (0, 0), first_errors + second_errors
+    assert f"resuming from step {START}" in first
+    assert "validation: Dice" in first
+    assert "step" not in second
+    assert "data" not in second
+
+
+@needs_gloo
+def test_gradients_of_one_step_agree_with_one_process(together, alone):
+    # Adam's first moment after its first step is 0.1 times the gradient.
+    ours, theirs = (
+        optax.tree.get(state.opt_state, "mu") for state in (restored(together[0], START + 1), alone[START + 1])
+    )
+    assert np.abs(theirs["patch_embedding"]["kernel"]).max() > 1e-5
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(10 * a, 10 * b, atol=1e-5)
+
+
+@needs_gloo
+def test_displacements_after_ten_steps_agree_with_one_process(together, alone):
+    ours, theirs = displacements(restored(together[0], END)), displacements(alone[END])
+    assert np.abs(theirs - displacements(initial_state())).max() > 1e-3
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@needs_gloo
+def test_everything_is_written_once(together):
+    workdir, _ = together
+    names = {path.name for path in workdir.iterdir()}
+    assert names == {"checkpoints", "config.json", "metrics.jsonl", "eval.json", "figures"}
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(START + 1, END + 1))
+    assert [line["step"] for line in lines if "validation_dice" in line] == [START + 1, END]
+    folders = list((workdir / "checkpoints").iterdir())
+    assert {folder.name for folder in folders} == {str(START + 1), str(END)}
+    assert all((folder / "commit_success.txt").exists() for folder in folders)
+    assert not [path for path in workdir.rglob("*") if "tmp" in path.name or "partial" in path.name]
+
+
+@needs_gloo
+def test_one_process_with_other_devices_goes_on(together, alone, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train_module, "evaluate", lambda *_, **__: {})
+    monkeypatch.setattr(train_module, "all_devices", lambda: jax.local_devices()[:2])
+    shutil.copytree(together[0], tmp_path / "copy")
+    train_module.train(small_config(END + 1), tmp_path / "copy")
+    assert f"resuming from step {END} of {END + 1}" in capsys.readouterr().out
+    state = restored(tmp_path / "copy", END + 1)
+    np.testing.assert_allclose(displacements(state), displacements(alone[END + 1]), atol=1e-5)
+
+
+# ---- Failures --------------------------------------------------------------------------------------------------------
+
+# Process 1 fails, as the word after its flags says, while process 0 waits for it in a collective.
+FAILING = """
+import os, sys, signal
+import numpy as np
+from air_jax.runtime import parallel
+address, number, index = (flag.split("=")[1] for flag in sys.argv[1:4])
+with parallel.processes(address, int(number), int(index), detect=False):
+    parallel.from_first_process(lambda: np.float32(1), np.float32(0))
+    if "killed" in sys.argv:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "raising" in sys.argv:
+        raise ValueError("a defect")
+    parallel.from_first_process(lambda: np.float32(1), np.float32(0))
+"""
+
+
+@needs_gloo
+@pytest.mark.parametrize("how", ["killed", "raising"])
+def test_a_process_that_fails_ends_the_other(how):
+    with two_processes(["-c", FAILING], second=[how]) as started:
+        start = time.monotonic()
+        (first, _, _), (second, _, errors) = outputs(started)
+        assert first != 0
+        assert second == (-signal.SIGKILL if how == "killed" else 1)
+        assert ("ValueError: a defect" in errors) == (how == "raising")
+        # JAX alone would notice after the 100 seconds in which it misses heartbeats.
+        assert time.monotonic() - start < 80
+
+
+@needs_gloo
+def test_processes_with_different_configs_stop_with_one_line_each(tmp_path):
+    with two_processes(training(tmp_path / "run"), joined=with_slurm, second=["--config.seed=1"]) as started:
+        for status, _, errors in outputs(started):
+            assert status == 1
+            assert errors.strip().endswith(
+                "config of process 1 is not that of process 0; start all with the same command"
+            )
+            assert "Traceback" not in errors
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "count", "index", "detect", "message"),
+    [
+        ("localhost:1234", None, None, False, "need --num_processes and --process_id too"),
+        (None, None, 0, False, "need --coordinator_address and --num_processes too"),
+        ("localhost:1234", 2, 2, False, "--process_id=2: must lie between 0 and 1"),
+        ("localhost:1234", 2, -1, False, "--process_id=-1: must lie between 0 and 1"),
+        ("localhost:1234", 0, 0, False, "--num_processes=0: must be positive"),
+        ("localhost", 2, 0, False, "--coordinator_address=localhost: must be HOST:PORT"),
+        ("localhost:http", 2, 0, False, "must be HOST:PORT"),
+        (None, 2, None, True, "--distributed asks the cluster; leave it out, or leave out --num_processes"),
+        (None, None, None, True, "is this a cluster that JAX knows"),
+    ],
+)
+def test_mistakes(monkeypatch, address, count, index, detect, message):
+    def initialize(**_):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    with pytest.raises(UserError, match=message) as error, parallel.processes(address, count, index, detect=detect):
+        pass
+    assert "\n" not in str(error.value)
+
+
+def test_without_flags_there_is_one_process(monkeypatch):
+    monkeypatch.setattr(jax.distributed, "initialize", pytest.fail)
+    with parallel.processes(None, None, None, detect=False):
+        assert parallel.is_first_process()

@@ -1,0 +1,149 @@
+"""The maps that interpolation and its derivatives are made of: what GPUs use against sums written out in NumPy."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from air_jax import warp
+from air_jax.transforms import compose
+from air_jax.transforms.sampling import gather_scatter, gather_scatter_gpu, interpolation
+from air_jax.transforms.sampling.cells import MODES
+
+IMPLEMENTATIONS = [gather_scatter, gather_scatter_gpu]
+NUMPY_PADS = {"nearest": "edge", "mirror": "reflect", "reflect": "symmetric", "wrap": "wrap", "constant": "constant"}
+MARGIN = 4
+
+
+def inputs(shape, points_shape, channels):
+    """Volumes, displacements that point up to 3 voxels outside, and values at the points."""
+    rng = np.random.default_rng(0)
+    volumes = rng.random((2, *shape, channels), dtype=np.float32)
+    grid = np.stack(np.meshgrid(*map(np.arange, points_shape), indexing="ij"), axis=-1)
+    coordinates = rng.uniform(-3, np.array(shape) + 2, (2, *points_shape, len(shape)))
+    return volumes, (coordinates - grid).astype(np.float32), rng.random((2, *points_shape, channels), dtype=np.float32)
+
+
+def matrices(displacement, shape, axes, mode):
+    """`S_A` of each image as a matrix `[points, voxels]`, for `A = axes`, written out corner by corner."""
+    numbers = np.arange(np.prod(shape)).reshape(shape)
+    pad = {"constant_values": -1} if mode == "constant" else {}
+    padded = np.pad(numbers, MARGIN, mode=NUMPY_PADS[mode], **pad)  # which voxel stands for each place
+    result = np.zeros((len(displacement), displacement[0, ..., 0].size, numbers.size))
+    for image, field in enumerate(displacement):
+        for row, point in enumerate(np.ndindex(field.shape[:-1])):
+            place = np.float32(point) + field[point]
+            lower = np.floor(place).astype(int)
+            for corner in itertools.product((0, 1), repeat=len(shape)):
+                voxel = padded[tuple(lower + corner + MARGIN)]
+                factors = [
+                    (1 if upper else -1) if axis in axes else (f if upper else 1 - f)
+                    for axis, (upper, f) in enumerate(zip(corner, place - lower, strict=True))
+                ]
+                if voxel >= 0:
+                    result[image, row, voxel] += np.prod(factors)
+    return result
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, ids=lambda module: module.__name__.split(".")[-1])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("shape", "points_shape", "channels", "sets"),
+    [((5, 6), (5, 6), 1, ((), (0,), (1,))), ((4, 5, 6), (2, 3, 3), 3, ((), (2,), (0, 2)))],
+)
+def test_both_maps_are_the_sums_over_corners(shape, points_shape, channels, sets, mode, implementation):
+    volumes, displacement, values = inputs(shape, points_shape, channels)
+    maps = [matrices(displacement, shape, axes, mode) for axes in sets]
+    found = implementation.gather(jnp.asarray(volumes), jnp.asarray(displacement), axis_sets=sets, mode=mode)
+    for ours, matrix in zip(found, maps, strict=True):
+        expected = matrix @ volumes.reshape(2, -1, channels)
+        np.testing.assert_allclose(ours, expected.reshape(values.shape), atol=1e-5)
+    given = [(1 + number) * values for number in range(len(sets))]
+    ours = implementation.scatter(
+        [jnp.asarray(value) for value in given], jnp.asarray(displacement), axis_sets=sets, mode=mode, shape=shape
+    )
+    expected = sum(np.swapaxes(m, 1, 2) @ v.reshape(2, -1, channels) for m, v in zip(maps, given, strict=True))
+    np.testing.assert_allclose(ours, expected.reshape(volumes.shape), atol=1e-5)
+
+
+@pytest.fixture
+def on(monkeypatch):
+    """Lets the code believe in another device, and tells what the implementation for GPUs was asked for."""
+    taken = []
+
+    def counted(name, real):
+        return lambda *given, **named: taken.append(name) or real(*given, **named)
+
+    for name in ("gather", "scatter"):
+        monkeypatch.setattr(gather_scatter_gpu, name, counted(name, getattr(gather_scatter_gpu, name)))
+
+    def use(device):
+        jax.clear_caches()  # what was compiled for the one must not serve the other
+        monkeypatch.setattr(jax, "default_backend", lambda: device)
+        return taken
+
+    yield use
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(1, {"scatter"}), (2, {"gather", "scatter"}), (7, set())])
+def test_derivatives_on_a_gpu(channels, expected, on):
+    """Which implementation is taken there, and finite differences of what it gives."""
+    taken = on("gpu")
+    rng = np.random.default_rng(1)
+    image = jnp.asarray(rng.random((1, 8, 9, channels)), jnp.float32)
+    displacement = jnp.asarray(rng.integers(-2, 2, (1, 8, 9, 2)) + rng.uniform(0.3, 0.7, (1, 8, 9, 2)), jnp.float32)
+    function = jax.jit(lambda *arguments: warp(*arguments, mode="nearest") ** 2)
+    check_grads(function, (image, displacement), order=2, modes=("fwd", "rev"), eps=5e-3, atol=2e-2, rtol=2e-2)
+    assert set(taken) == expected
+
+
+def test_compositions_differentiate_alike(on):
+    """Of fields with three components, as in a network's steps, by both implementations."""
+    rng = np.random.default_rng(2)
+    first, second = jnp.asarray(rng.uniform(-1.5, 1.5, (2, 2, 4, 5, 6, 3)), jnp.float32)
+
+    def gradients():
+        return jax.jit(jax.grad(lambda *fields: jnp.sum(compose(*fields) ** 2), (0, 1)))(first, second)
+
+    taken = on("cpu")
+    expected = gradients()
+    assert not taken
+    on("gpu")
+    for ours, other in zip(gradients(), expected, strict=True):
+        np.testing.assert_allclose(ours, other, atol=1e-4)
+    assert set(taken) == {"gather", "scatter"}
+
+
+def test_what_is_undefined_stays_where_it_came_in_and_half_precision_stays_half(on):
+    """An axis of length 1 with it, all on the way that a GPU takes."""
+    taken = on("gpu")
+    volumes, displacement, _ = inputs((1, 5, 6), (1, 5, 6), 3)
+
+    def gradients(volumes, displacement):
+        total = jax.grad(lambda *arguments: warp(*arguments).astype(jnp.float32).sum(), (0, 1))
+        return total(jnp.asarray(volumes), jnp.asarray(displacement))
+
+    expected = gradients(volumes, displacement)
+    assert all(np.abs(array).max() > 0.1 for array in expected)
+    for bad in (np.nan, np.inf, -3e9):
+        spoiled = jnp.asarray(displacement).at[0].set(bad)
+        for found, array in zip(gradients(volumes, spoiled), expected, strict=True):
+            np.testing.assert_allclose(found[1], array[1], atol=1e-6)
+    half = gradients(jnp.asarray(volumes, jnp.bfloat16), displacement)
+    assert (half[0].dtype, half[1].dtype) == (jnp.bfloat16, jnp.float32)
+    for found, array in zip(half, expected, strict=True):
+        np.testing.assert_allclose(found.astype(jnp.float32), array, atol=0.06)
+    assert set(taken) == {"gather", "scatter"}
+
+
+def test_what_int32_cannot_count_goes_the_general_way(on):
+    on("gpu")
+    choose = interpolation._implementation
+    assert choose((1, 9, 9, 4), (1, 9, 9, 2)) is gather_scatter_gpu
+    assert choose((1, 9, 9, 5), (1, 9, 9, 2)) is gather_scatter
+    assert choose((1, 2**15, 2**15, 2), (1, 9, 9, 2)) is gather_scatter
+    assert choose((2, 400, 400, 400, 3), (2, 400, 400, 400, 3)) is gather_scatter  # times eight corners
