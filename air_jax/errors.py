@@ -1,9 +1,30 @@
-"""The one exception that means: the user can fix this."""
+"""The exceptions that mean: the caller can fix this."""
+
+from typing import Any
 
 
 class UserError(Exception):
     """A mistake in a config, flag, file or environment; its message is one line that says what to do.
 
-    The command-line programs print the message and exit with status 1. Any other exception is a defect of ours and
-    keeps its traceback.
+    The commands print the message and exit with status 2. Any other exception is a fault of ours and keeps its
+    traceback.
     """
+
+
+class OptionError(ValueError):
+    """An option of a module, dataclass or function that has a value it cannot take.
+
+    Python callers see a `ValueError` that names the option. The config turns it into a `UserError` that names the
+    key, so both meet the same checks.
+
+    Attributes:
+      option: the option's name, as in the signature.
+      value: the value it had.
+      what: what is wrong and what to do, as the end of one line.
+    """
+
+    def __init__(self, option: str, value: Any, what: str):
+        super().__init__(f"{option}={value!r}: {what}")
+        self.option = option
+        self.value = value
+        self.what = what

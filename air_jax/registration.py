@@ -10,7 +10,7 @@ import numpy as np
 
 from air_jax.errors import UserError
 from air_jax.losses import Objective, Similarity, make_objective, with_overlap
-from air_jax.optimize import ELASTIC_SIGMA, FLUID_SIGMA, refine
+from air_jax.optimize import TOTAL_SIGMA, UPDATE_SIGMA, refine
 from air_jax.transforms import warp, with_edges
 from air_jax.transforms.intensity import to_unit_range
 
@@ -37,14 +37,14 @@ class Refinement(NamedTuple):
 
     Attributes:
       field: what is optimised, a key of `air_jax.optimize.FIELDS`.
-      fluid_sigma, elastic_sigma: how smooth a `dense` field and its updates are, see `air_jax.optimize.refine`.
+      update_sigma, total_sigma: how smooth a `dense` field and its updates are, see `air_jax.optimize.refine`.
       edges: whether the images' edges count as a channel of their own, see `air_jax.transforms.with_edges`.
       overlap: weight of the overlap of the classes that the model finds in both images; 0 where it has none.
     """
 
     field: str = "control_grid"
-    fluid_sigma: float = FLUID_SIGMA
-    elastic_sigma: float = ELASTIC_SIGMA
+    update_sigma: float = UPDATE_SIGMA
+    total_sigma: float = TOTAL_SIGMA
     edges: bool = False
     overlap: float = 0.0
 
@@ -133,7 +133,7 @@ class Registration:
         Returns:
           `[B, *S, N]`.
         """
-        field, fluid_sigma, elastic_sigma, *_ = self.refinement
+        field, update_sigma, total_sigma, *_ = self.refinement
         return refine(
             self.comparing(self.objective),
             self.compared(fixed),
@@ -141,8 +141,8 @@ class Registration:
             displacement,
             num_steps=num_steps,
             field=field,
-            fluid_sigma=fluid_sigma,
-            elastic_sigma=elastic_sigma,
+            update_sigma=update_sigma,
+            total_sigma=total_sigma,
         )
 
     def compared(self, image: jax.Array) -> jax.Array:
@@ -221,8 +221,8 @@ def without_model(
     *,
     similarity: str | Similarity = "lncc",
     field: str = "dense",
-    fluid_sigma: float = FLUID_SIGMA,
-    elastic_sigma: float = ELASTIC_SIGMA,
+    update_sigma: float = UPDATE_SIGMA,
+    total_sigma: float = TOTAL_SIGMA,
     edges: bool = False,
     refine_steps: int = STEPS_FROM_ZERO,
     **weights: float,
@@ -233,14 +233,14 @@ def without_model(
       num_axes: N, 2 or 3.
       channels: C of the images.
       similarity, **weights: see `air_jax.losses.make_objective`.
-      field, fluid_sigma, elastic_sigma, edges: see `Refinement`.
+      field, update_sigma, total_sigma, edges: see `Refinement`.
       refine_steps: steps of optimisation for each pair, unless `register` is told otherwise.
 
     Raises:
       KeyError: an unknown similarity or regularizer.
     """
     objective = make_objective(similarity, **weights)
-    refinement = Refinement(field, fluid_sigma, elastic_sigma, edges)
+    refinement = Refinement(field, update_sigma, total_sigma, edges)
     image_shape = (1,) * num_axes + (channels,)
     return Registration(_Identity(), {}, image_shape, 0, objective, refinement=refinement, refine_steps=refine_steps)
 
@@ -273,8 +273,8 @@ def load(workdir: str | Path) -> Registration:
         normalization=config.dataset.normalization,
         refinement=Refinement(
             config.refine.field,
-            config.refine.fluid_sigma,
-            config.refine.elastic_sigma,
+            config.refine.update_sigma,
+            config.refine.total_sigma,
             config.loss.get("edges", False),
             config.refine.overlap if config.model.get("num_classes") else 0.0,
         ),

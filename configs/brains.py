@@ -25,10 +25,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset.num_validation = 2
 
     config.model.num_steps = (4, 4, 8)
-    config.model.elastic_sigma = 0.35
+    config.model.total_sigma = 0.35
 
     config.loss.window = 5
-    config.refine.fluid_sigma = 1.0
-    config.refine.elastic_sigma = 0.35
+    config.refine.update_sigma = 1.0
+    config.refine.total_sigma = 0.35
     config.eval.batch_size = 2
     return config

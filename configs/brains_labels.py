@@ -36,10 +36,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.least_volume = 0.0
     config.model.volume_preservation = 0.2
     config.model.force_sigma = 0.85
-    config.model.elastic_sigma = 0.25
+    config.model.total_sigma = 0.25
     config.loss.segmentation = 1.0
     config.refine.num_steps = 30
     config.refine.overlap = 0.3
-    config.refine.fluid_sigma = 0.7
-    config.refine.elastic_sigma = 0.25
+    config.refine.update_sigma = 0.7
+    config.refine.total_sigma = 0.25
     return config

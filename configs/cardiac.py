@@ -42,6 +42,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss.mse = 20.0
     config.loss.folding = 1.0
     config.loss.diffusion = 0.1
-    config.refine.fluid_sigma = 1.0
+    config.refine.update_sigma = 1.0
     config.eval.batch_size = 20
     return config

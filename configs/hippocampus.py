@@ -29,6 +29,6 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.loss.window = 5
     config.loss.edges = True
-    config.refine.fluid_sigma = 2.0
+    config.refine.update_sigma = 2.0
     config.eval.batch_size = 10
     return config

@@ -34,12 +34,12 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.model.num_classes = 3
     config.model.num_steps = (4, 4, 10)
-    config.model.elastic_sigma = 0.35
+    config.model.total_sigma = 0.35
     config.model.reach = (0.6, 5.0)
     config.model.least_volume = 0.5
     config.model.volume_preservation = 0.4
     config.loss.segmentation = 1.0
     config.refine.num_steps = 0  # refinement would compress the structure and gains no overlap
-    config.refine.fluid_sigma = 1.0
-    config.refine.elastic_sigma = 0.35
+    config.refine.update_sigma = 1.0
+    config.refine.total_sigma = 0.35
     return config

@@ -56,7 +56,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model = ml_collections.ConfigDict()
     config.model.name = "air"
     config.model.head = "control_grid"  # or "dense", "bspline"
-    config.model.num_squarings = 0  # more: the head predicts a velocity, integrated by scaling and squaring
+    config.model.integration_steps = 0  # more: the head predicts a velocity, integrated by scaling and squaring
     config.model.patch_size = 7  # pixels: i = 4 as 4 x 4 patches of a 28 x 28 image
     config.model.width = 16  # projection dimension (section 3.1)
     config.model.num_heads = 4
@@ -85,8 +85,8 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.refine = ml_collections.ConfigDict()
     config.refine.field = "control_grid"  # what refinement moves: also "velocity", or "dense" for larger images
-    config.refine.fluid_sigma = 3.0  # of "dense": pixels over which its updates are smoothed
-    config.refine.elastic_sigma = 0.5  # and over which the whole field is, after each
+    config.refine.update_sigma = 3.0  # of "dense": pixels over which its updates are smoothed
+    config.refine.total_sigma = 0.5  # and over which the whole field is, after each
     config.refine.overlap = 1.0  # weight of the overlap of classes that the model finds by itself, if it does
     config.refine.num_steps = 0  # more: test pairs are scored after so many steps of refinement, too
 

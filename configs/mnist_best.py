@@ -43,7 +43,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.dropout = 0.0
     config.model.forces = False  # True: steps follow the forces between intensities, too
     config.model.force_sigma = 1.0  # what these are smoothed by, and by twice as much, in voxels
-    config.model.elastic_sigma = 0.5  # what the field is smoothed by after each step that follows forces, in voxels
+    config.model.total_sigma = 0.5  # what the field is smoothed by after each step that follows forces, in voxels
     config.model.edges = False  # True: forces are of the images' edges as well
     config.model.num_classes = 0  # of a segmenter, the background among them, whose classes forces are of as well
     config.model.reach = (2.5, 5.0)  # what forces are multiplied by at most, those of intensities, those of classes

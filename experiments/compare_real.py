@@ -100,9 +100,9 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 SETS = {"cardiac": cardiac, "hippocampus": hippocampus, "brains": brains}
 OURS = {
-    "cardiac": Ours(CARDIAC, "lncc, window 7, + 20 mse", {"fluid_sigma": 1.0}, num_steps=180, batch_size=20),
+    "cardiac": Ours(CARDIAC, "lncc, window 7, + 20 mse", {"update_sigma": 1.0}, num_steps=180, batch_size=20),
     "hippocampus": Ours(HIPPOCAMPUS, "lncc, window 5", HIPPOCAMPUS_OPTIONS, num_steps=180, batch_size=10),
-    "brains": Ours(BRAINS, "lncc, window 5", {"fluid_sigma": 1.0, "elastic_sigma": 0.35}, num_steps=180, batch_size=4),
+    "brains": Ours(BRAINS, "lncc, window 5", {"update_sigma": 1.0, "total_sigma": 0.35}, num_steps=180, batch_size=4),
 }
 DRAWINGS = {
     "cardiac": Drawing((0, 1), None, spacing=4),

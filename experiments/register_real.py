@@ -40,7 +40,7 @@ def lncc_and_mse(fixed: jax.Array, warped: jax.Array) -> jax.Array:
 
 CARDIAC = make_objective(lncc_and_mse)
 HIPPOCAMPUS = make_objective(partial(lncc, window=5))
-HIPPOCAMPUS_OPTIONS = {"fluid_sigma": 2.0, "edges": True}
+HIPPOCAMPUS_OPTIONS = {"update_sigma": 2.0, "edges": True}
 HISTOLOGY = make_objective(partial(lncc, window=25))
 
 

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 
 from air_jax.data import folder_images
-from air_jax.data.dataset import Dataset, Images, labels_of, split
+from air_jax.data.dataset import Dataset, Images, label_ids_of, split
 from air_jax.data.pairing import pair_up
 from air_jax.data.source import Source
 from air_jax.errors import UserError
 from air_jax.transforms.intensity import normalize
 
-__all__ = ["SOURCES", "Dataset", "Images", "labels_of", "load_dataset", "split"]
+__all__ = ["SOURCES", "Dataset", "Images", "label_ids_of", "load_dataset", "split"]
 
 
 def _load_digits() -> Images:

@@ -44,7 +44,7 @@ class Images:
         return len(self.images)
 
 
-def labels_of(images: Images) -> tuple[int, ...]:
+def label_ids_of(images: Images) -> tuple[int, ...]:
     """The labels in the segmentations, without 0, the background; none where there are no segmentations."""
     if images.segmentations is None:
         return ()

@@ -14,16 +14,16 @@ class Pair(NamedTuple):
 
     Attributes:
       fixed, moving: `[B, *S, C]`.
-      fixed_labels, moving_labels: `[B, *S]` integers.
+      fixed_segmentation, moving_segmentation: `[B, *S]` integers.
     """
 
     fixed: jax.Array
     moving: jax.Array
-    fixed_labels: jax.Array | None = None
-    moving_labels: jax.Array | None = None
+    fixed_segmentation: jax.Array | None = None
+    moving_segmentation: jax.Array | None = None
 
     def swapped(self) -> "Pair":
-        return Pair(self.moving, self.fixed, self.moving_labels, self.fixed_labels)
+        return Pair(self.moving, self.fixed, self.moving_segmentation, self.fixed_segmentation)
 
 
 def draw_pairs(

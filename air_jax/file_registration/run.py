@@ -55,7 +55,7 @@ def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
     check_options(options)
     registration = None if options.workdir is None else load(options.workdir)
     fixed, moving = _read(options, registration)
-    header = voxel_matrix(fixed.volume.affine, moving.volume.affine)
+    voxel_to_voxel = voxel_matrix(fixed.volume.affine, moving.volume.affine)
     _make_folder(options.output_dir)
 
     clock = _Clock(start)
@@ -65,19 +65,19 @@ def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
         if compile_ahead:
             ahead.append(threads.submit(_compile_deformation, options, registration, fixed, moving))
             ahead.append(threads.submit(_prepare_scores_and_report, fixed, moving))
-        matrix = _align(options, registration, fixed, moving, header)
+        matrix = _align(options, registration, fixed, moving, voxel_to_voxel)
         if ahead:
             ahead[0].result()
         clock.done("affine")
         displacement = _deform(options, registration, fixed, moving, matrix, clock)
         if ahead:
             ahead[1].result()
-    whole = whole_displacement(displacement, matrix, header)
-    inverse = whole_inverse(displacement, matrix, header, moving.volume.shape)
-    scores = _scores(options, fixed, moving, whole, inverse, header)
+    whole = whole_displacement(displacement, matrix, voxel_to_voxel)
+    inverse = whole_inverse(displacement, matrix, voxel_to_voxel, moving.volume.shape)
+    scores = _scores(options, fixed, moving, whole, inverse, voxel_to_voxel)
     clock.done("inverse and scores")
-    _write(options, fixed, moving, whole, inverse, header)
-    _draw(options, fixed, moving, whole, header, scores)
+    _write(options, fixed, moving, whole, inverse, voxel_to_voxel)
+    _draw(options, fixed, moving, whole, voxel_to_voxel, scores)
     clock.done("files and report")
     scores["seconds"] = clock.seconds
     replace_text(options.output_dir / "scores.json", json.dumps(scores, indent=2) + "\n")
@@ -128,17 +128,17 @@ def _make_folder(folder: Path) -> None:
 
 
 def _align(
-    options: Options, registration: Registration | None, fixed: Side, moving: Side, header: np.ndarray
+    options: Options, registration: Registration | None, fixed: Side, moving: Side, voxel_to_voxel: np.ndarray
 ) -> np.ndarray:
     """`[N, N + 1]`, from fixed to moving voxels: what the headers say, and the affine registration after it."""
     kind = options.affine or (NO_AFFINE if registration else "affine")
     if kind == NO_AFFINE:
-        return header
+        return voxel_to_voxel
     matrix = register_affine(
         SIMILARITIES[AFFINE_SIMILARITY],
         *_batches(fixed, moving),
         kind=kind,
-        matrix=_one(header),
+        matrix=_one(voxel_to_voxel),
         voxel_size=fixed.volume.spacing,
         moving_voxel_size=moving.volume.spacing,
         angles=np.deg2rad(ANGLES),
@@ -199,8 +199,8 @@ def _levels(options: Options, registration: Registration | None, fixed: Side, mo
             yield {
                 "num_steps": share,
                 "field": refinement.field,
-                "fluid_sigma": refinement.fluid_sigma,
-                "elastic_sigma": refinement.elastic_sigma,
+                "update_sigma": refinement.update_sigma,
+                "total_sigma": refinement.total_sigma,
                 "levels": (level,),
                 "voxel_size": fixed.volume.spacing,
                 "moving_voxel_size": moving.volume.spacing,
@@ -245,21 +245,21 @@ def _batches(fixed: Side, moving: Side) -> tuple[jax.Array, jax.Array]:
 
 
 def _scores(
-    options: Options, fixed: Side, moving: Side, whole: jax.Array, inverse: jax.Array, header: np.ndarray
+    options: Options, fixed: Side, moving: Side, whole: jax.Array, inverse: jax.Array, voxel_to_voxel: np.ndarray
 ) -> dict[str, Any]:
     return {
-        "before": pair_scores(fixed, moving, jnp.zeros_like(whole), jnp.zeros_like(inverse), header),
-        "after": pair_scores(fixed, moving, whole, inverse, header),
+        "before": pair_scores(fixed, moving, jnp.zeros_like(whole), jnp.zeros_like(inverse), voxel_to_voxel),
+        "after": pair_scores(fixed, moving, whole, inverse, voxel_to_voxel),
         "options": {name: None if value is None else str(value) for name, value in options._asdict().items()},
         "version": f"air_jax {__version__}, jax {jax.__version__}, {jax.devices()[0].device_kind}",
     }
 
 
 def _write(
-    options: Options, fixed: Side, moving: Side, whole: jax.Array, inverse: jax.Array, header: np.ndarray
+    options: Options, fixed: Side, moving: Side, whole: jax.Array, inverse: jax.Array, voxel_to_voxel: np.ndarray
 ) -> None:
     folder, affine = options.output_dir, fixed.volume.affine
-    warped = np.asarray(sample_moving(moving.volume.array.astype(np.float32), whole, header))
+    warped = np.asarray(sample_moving(moving.volume.array.astype(np.float32), whole, voxel_to_voxel))
     ending = suffix_of(options.moving)
     # Pictures hold 8 or 16 bits; a TIFF of 32 bits has values that these cannot.
     if ending in PICTURES and is_picture(fixed.volume) and moving.volume.array.dtype in (np.uint8, np.uint16):
@@ -273,7 +273,7 @@ def _write(
     io.write_field(folder / "inverse_displacement.nii.gz", np.asarray(inverse), moving.volume.affine)
     io.write_image(folder / "jacobian.nii.gz", np.asarray(jacobian_map(whole)), affine)
     if moving.labels is not None:
-        labels = np.asarray(sample_moving(moving.labels, whole, header, order=0))
+        labels = np.asarray(sample_moving(moving.labels, whole, voxel_to_voxel, order=0))
         io.write_image(folder / "warped_labels.nii.gz", labels, affine)
     if moving.landmarks is not None:
         carried = carry(moving.landmarks, moving.volume, inverse)
@@ -281,11 +281,11 @@ def _write(
 
 
 def _draw(
-    options: Options, fixed: Side, moving: Side, whole: jax.Array, header: np.ndarray, scores: dict[str, Any]
+    options: Options, fixed: Side, moving: Side, whole: jax.Array, voxel_to_voxel: np.ndarray, scores: dict[str, Any]
 ) -> None:
     from air_jax.visualize import report_figure  # matplotlib, which nothing before needs
 
-    before, after = (sample_moving(moving.grey, field, header) for field in (jnp.zeros_like(whole), whole))
+    before, after = (sample_moving(moving.grey, field, voxel_to_voxel) for field in (jnp.zeros_like(whole), whole))
     figure = report_figure(
         fixed.grey,
         before,

@@ -15,22 +15,24 @@ from air_jax.transforms.spaces import sample_moving
 Scores = dict[str, Any]
 
 
-def pair_scores(fixed: Side, moving: Side, displacement: jax.Array, inverse: jax.Array, header: np.ndarray) -> Scores:
+def pair_scores(
+    fixed: Side, moving: Side, displacement: jax.Array, inverse: jax.Array, voxel_to_voxel: np.ndarray
+) -> Scores:
     """Every score that the given files allow (`air_jax.metrics`; lengths in mm, for pictures in pixels).
 
     Args:
       fixed, moving: the files' content.
       displacement: the whole displacement `[*S, N]` of the fixed grid, in its voxels.
       inverse: its inverse `[*V, N]`, of the moving grid, in its voxels.
-      header: `[N, N + 1]`, see `air_jax.transforms.spaces`.
+      voxel_to_voxel: `[N, N + 1]`, see `air_jax.transforms.spaces`.
 
     Returns:
       By name; None for what has no finite value, such as the distance of a label that one side lacks.
     """
-    warped = sample_moving(moving.grey, displacement, header)
+    warped = sample_moving(moving.grey, displacement, voxel_to_voxel)
     scores: Scores = _floats(_image_scores(jnp.asarray(fixed.grey)[None, ..., None], warped[None, ..., None]))
     if fixed.labels is not None:
-        scores |= _label_scores(fixed, moving, displacement, header)
+        scores |= _label_scores(fixed, moving, displacement, voxel_to_voxel)
     if fixed.landmarks is not None:
         scores |= _landmark_scores(fixed, moving, displacement, inverse)
     scores |= _floats(_displacement_scores(displacement[None]))
@@ -56,11 +58,11 @@ def _floats(scores: dict[str, jax.Array]) -> Scores:
 
 def carry(points: np.ndarray, volume: io.Volume, displacement: jax.Array) -> np.ndarray:
     """Where a displacement of the volume's grid leads physical points `[K, N]`: to the other image's points."""
-    return io.to_physical(metrics.carry_points(displacement, io.to_voxels(points, volume.affine)), volume.affine)
+    return io.to_physical(metrics.transform_points(displacement, io.to_voxels(points, volume.affine)), volume.affine)
 
 
-def _label_scores(fixed: Side, moving: Side, displacement: jax.Array, header: np.ndarray) -> Scores:
-    warped = np.asarray(sample_moving(moving.labels, displacement, header, order=0))
+def _label_scores(fixed: Side, moving: Side, displacement: jax.Array, voxel_to_voxel: np.ndarray) -> Scores:
+    warped = np.asarray(sample_moving(moving.labels, displacement, voxel_to_voxel, order=0))
     labels = [int(label) for label in np.union1d(fixed.labels, moving.labels) if label != 0]
     if not labels:
         return {}

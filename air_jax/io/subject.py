@@ -34,7 +34,7 @@ def read_side(image: Path, labels: Path | None, landmarks: Path | None, window: 
 
     Args:
       image, labels, landmarks: files.
-      window: how intensities are brought to [0, 1], see `air_jax.transforms.intensity.normalize`. 
+      window: how intensities are brought to [0, 1], see `air_jax.transforms.intensity.normalize`.
         Colours become grey first.
 
     Raises:

@@ -15,12 +15,11 @@ from air_jax.metrics.folding import (
 )
 from air_jax.metrics.images import endpoint_errors, image_scores, mask_dice
 from air_jax.metrics.labels import label_dice, label_mean
-from air_jax.metrics.landmarks import carry_points, tre
+from air_jax.metrics.landmarks import transform_points, tre
 from air_jax.metrics.surfaces import hd95, label_hd95
 
 __all__ = [
     "any_corner_folding_percent",
-    "carry_points",
     "compressed_percent",
     "displacement_scores",
     "endpoint_errors",
@@ -35,5 +34,6 @@ __all__ = [
     "ndv_percent",
     "sd_log_jacobian",
     "sd_log_jacobian_learn2reg",
+    "transform_points",
     "tre",
 ]

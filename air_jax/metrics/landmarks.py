@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
 
-def carry_points(displacement: jax.Array, points: jax.Array) -> jax.Array:
+def transform_points(displacement: jax.Array, points: jax.Array) -> jax.Array:
     """Carries points of the fixed image into the moving image: `p + u(p)`.
 
     Args:
@@ -59,5 +59,5 @@ def tre(
             f"points of shapes {fixed_points.shape} and {moving_points.shape} with spacing {tuple(spacing)}; "
             "each landmark must be in both images, with one entry of spacing an axis"
         )
-    error = carry_points(displacement, fixed_points) - jnp.asarray(moving_points, jnp.float32)
+    error = transform_points(displacement, fixed_points) - jnp.asarray(moving_points, jnp.float32)
     return jnp.linalg.norm(error * jnp.asarray(spacing, jnp.float32)[None], axis=-1)

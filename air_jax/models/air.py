@@ -36,7 +36,7 @@ class AiR(nn.Module):
       feed_forward: hidden width of the feed-forward networks.
       dropout: dropout rate.
       head: `dense`, `control_grid` or `bspline`, see `air_jax.models.layers.heads`.
-      num_squarings: 0 reads the head as a displacement, as the paper does; more, as a stationary velocity, which is
+      integration_steps: 0 reads the head as a displacement, as the paper does; more, as a stationary velocity, which is
         integrated by scaling and squaring, so that the displacement hardly folds.
       flash_attention: memory that grows with the number of tokens, not with its square, see `MultiHeadAttention`;
         `out` has no attention weights then.
@@ -54,7 +54,7 @@ class AiR(nn.Module):
     feed_forward: int = 64
     dropout: float = 0.0
     head: str = "control_grid"
-    num_squarings: int = 0
+    integration_steps: int = 0
     flash_attention: bool = False
     remat: bool = False
     dtype: Any = jnp.float32
@@ -74,7 +74,7 @@ class AiR(nn.Module):
           The pull-back displacement `[B, *S, N]`, float32, in voxels; and `out`, the intermediate results: `memory`
           and `tokens` `[B, T, width]` (encoder's and decoder's output), `encoder` and `decoder` (attention weights
           `[B, heads, T, T]` by block and kind), `token_grid` (tokens along each spatial axis) and `patch_size`; with
-          `num_squarings`, the `velocity` `[B, *S, N]` as well.
+          `integration_steps`, the `velocity` `[B, *S, N]` as well.
 
         Raises:
           ValueError: the images' shapes differ or do not suit the model.
@@ -107,8 +107,8 @@ class AiR(nn.Module):
         displacement = crop(displacement, fixed.shape[1:-1])
         out = dict(memory=memory, tokens=tokens, encoder=encoder_out, decoder=decoder_out)
         out |= dict(token_grid=tuple(token_grid), patch_size=patch_size)
-        if self.num_squarings:
-            return exponential(displacement, self.num_squarings), out | dict(velocity=displacement)
+        if self.integration_steps:
+            return exponential(displacement, self.integration_steps), out | dict(velocity=displacement)
         return displacement, out
 
     def _check(self, fixed: jax.Array, moving: jax.Array) -> tuple[int, ...]:

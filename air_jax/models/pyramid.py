@@ -36,7 +36,7 @@ class Level(nn.Module):
       num_steps: steps, all with the same weights.
       width: token width.
       encoder_depth, decoder_depth, block, remat: number of blocks and what they are made of, see `Stack`.
-      forces, force_sigma, elastic_sigma, reach, least_volume, volume_preservation: see `PyramidAiR`.
+      forces, force_sigma, total_sigma, reach, least_volume, volume_preservation: see `PyramidAiR`.
       num_classes: how many channels of what is registered, the first, are probabilities of classes.
       channels: how many come next, those of the images themselves, which patches are read from. Forces are of all,
         those of edges, which come last, too.
@@ -53,7 +53,7 @@ class Level(nn.Module):
     remat: bool
     forces: bool
     force_sigma: float
-    elastic_sigma: float
+    total_sigma: float
     num_classes: int
     channels: int
     reach: Sequence[float]
@@ -136,7 +136,7 @@ class Level(nn.Module):
                     step += self.volume_preservation * push
             displacement = compose(displacement, step)
             if self.forces:
-                displacement = smooth(displacement, self.elastic_sigma)
+                displacement = smooth(displacement, self.total_sigma)
         out = dict(
             encoder=encoder_out,
             decoder=decoder_out,
@@ -176,7 +176,7 @@ class PyramidAiR(nn.Module):
       forces: whether steps follow the forces between intensities, too.
       force_sigma: what forces are smoothed by, and by twice as much, in a level's voxels: each token follows the two as
         far as it learns to. Less follows finer detail.
-      elastic_sigma: what the whole displacement is smoothed by after each step that followed forces, in a level's
+      total_sigma: what the whole displacement is smoothed by after each step that followed forces, in a level's
         voxels. Less lets the field get rougher.
       edges: whether forces are of the images' edges as well, see `air_jax.transforms.with_edges`.
       num_classes: classes that a segmenter of each image alone tells apart, the background first, see `Segmenter`.
@@ -210,7 +210,7 @@ class PyramidAiR(nn.Module):
     dropout: float = 0.0
     forces: bool = False
     force_sigma: float = 1.0
-    elastic_sigma: float = 0.5
+    total_sigma: float = 0.5
     edges: bool = False
     num_classes: int = 0
     reach: Sequence[float] = (2.5, 5.0)
@@ -282,7 +282,7 @@ class PyramidAiR(nn.Module):
                 self.remat,
                 self.forces,
                 self.force_sigma,
-                self.elastic_sigma,
+                self.total_sigma,
                 self.num_classes,
                 channels,
                 self.reach,

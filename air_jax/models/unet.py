@@ -18,7 +18,7 @@ class UNet(nn.Module):
       encoder: features of each level going down; after each, the resolution halves.
       decoder: features of each level going up, as many as `encoder`; before each, the resolution doubles.
       final: features of the convolutions at full resolution that come last.
-      num_squarings: 0 reads the last layer as a displacement; more, as a stationary velocity, which is integrated by
+      integration_steps: 0 reads the last layer as a displacement; more, as a stationary velocity, which is integrated by
         scaling and squaring.
       dtype: dtype of the convolutions. Parameters and displacement are float32.
     """
@@ -26,7 +26,7 @@ class UNet(nn.Module):
     encoder: Sequence[int] = (16, 32, 32, 32)
     decoder: Sequence[int] = (32, 32, 32, 32)
     final: Sequence[int] = (32, 16, 16)
-    num_squarings: int = 0
+    integration_steps: int = 0
     dtype: Any = jnp.float32
     has_convolutions: ClassVar[bool] = True
 
@@ -74,6 +74,6 @@ class UNet(nn.Module):
         init = nn.initializers.normal(1e-5)
         field = nn.Conv(num_axes, (3,) * num_axes, dtype=jnp.float32, kernel_init=init, name="head")(x)
         field = crop(field, fixed.shape[1:-1])
-        if self.num_squarings:
-            return exponential(field, self.num_squarings), {"velocity": field}
+        if self.integration_steps:
+            return exponential(field, self.integration_steps), {"velocity": field}
         return field, {}

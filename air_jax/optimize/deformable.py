@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from air_jax.losses import Objective
-from air_jax.optimize.fields import ELASTIC_SIGMA, FIELDS, FLUID_SIGMA, Field
+from air_jax.optimize.fields import FIELDS, TOTAL_SIGMA, UPDATE_SIGMA, Field
 from air_jax.optimize.levels import level_matrix, level_shape, shares, warp_between
 from air_jax.transforms import resize
 from air_jax.transforms.filters import shrink
@@ -32,8 +32,8 @@ def refine(
     voxel_size: Sequence[float] | None = None,
     moving_voxel_size: Sequence[float] | None = None,
     tolerance: float = 0.0,
-    fluid_sigma: float = FLUID_SIGMA,
-    elastic_sigma: float = ELASTIC_SIGMA,
+    update_sigma: float = UPDATE_SIGMA,
+    total_sigma: float = TOTAL_SIGMA,
 ) -> jax.Array:
     """Continues from a displacement by gradient descent on the objective; from zero, it registers without a model.
 
@@ -57,9 +57,9 @@ def refine(
       moving_voxel_size: the same of the moving image. Default: the fixed image's.
       tolerance: a pair has converged at a level when 10 steps bring its loss down by less than this share of what it
         was at the level's start.
-      fluid_sigma: how smooth the updates of a `dense` field are: standard deviation of the Gaussian that smooths them,
+      update_sigma: how smooth the updates of a `dense` field are: standard deviation of the Gaussian that smooths them,
         in the level's voxels. Less follows finer detail.
-      elastic_sigma: the same of the whole `dense` field, which is smoothed after each update. Less lets it get rougher.
+      total_sigma: the same of the whole `dense` field, which is smoothed after each update. Less lets it get rougher.
 
     Returns:
       `[B, *S, N]`.
@@ -81,8 +81,8 @@ def refine(
             voxel_size,
             moving_voxel_size,
             tolerance,
-            fluid_sigma,
-            elastic_sigma,
+            update_sigma,
+            total_sigma,
         ),
     )
 
@@ -103,8 +103,8 @@ def _settings(
     voxel_size: Sequence[float] | None = None,
     moving_voxel_size: Sequence[float] | None = None,
     tolerance: float = 0.0,
-    fluid_sigma: float = FLUID_SIGMA,
-    elastic_sigma: float = ELASTIC_SIGMA,
+    update_sigma: float = UPDATE_SIGMA,
+    total_sigma: float = TOTAL_SIGMA,
 ) -> dict[str, Any]:
     """The static arguments of `_refine`, checked."""
     if field not in FIELDS:
@@ -120,13 +120,13 @@ def _settings(
         "levels": levels,
         "sizes": (voxel_size, moving_voxel_size),
         "tolerance": tolerance,
-        "sigmas": (float(fluid_sigma), float(elastic_sigma)),
+        "sigmas": (float(update_sigma), float(total_sigma)),
     }
 
 
 @partial(jax.jit, static_argnames=("objective", "num_steps", "field", "levels", "sizes", "tolerance", "sigmas"))
 def _refine(objective, fixed, moving, displacement, matrix, num_steps, field, levels, sizes, tolerance, sigmas):
-    (voxel_size, moving_voxel_size), (fluid_sigma, elastic_sigma) = sizes, sigmas
+    (voxel_size, moving_voxel_size), (update_sigma, total_sigma) = sizes, sigmas
     shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
     for (factor, spacing), share in zip(levels, shares(num_steps, len(levels)), strict=True):
         if not share:
@@ -138,8 +138,8 @@ def _refine(objective, fixed, moving, displacement, matrix, num_steps, field, le
         images = shrink(fixed, coarse), shrink(moving, coarse_moving)
         lengths = tuple(size * old / new for size, old, new in zip(voxel_size, shape, coarse, strict=True))
         start = displacement if coarse == shape else resize(displacement, coarse)
-        optimizer = field.optimizer(lengths, fluid_sigma)
-        elastic = tuple(elastic_sigma * min(lengths) / size for size in lengths)
+        optimizer = field.optimizer(lengths, update_sigma)
+        elastic = tuple(total_sigma * min(lengths) / size for size in lengths)
         end = _descend(objective, *images, start, between, share, field, optimizer, spacing, elastic, tolerance)
         # Only the change is taken to the finer grid, so that details of where we started stay.
         displacement = end if coarse == shape else displacement + resize(end - start, shape)

@@ -9,9 +9,9 @@ import optax
 
 from air_jax.transforms import bspline, compose, control_shape, exponential, smooth
 
-FLUID_SIGMA = 3.0  # of a dense update where nothing else is said, in voxels
-ELASTIC_SIGMA = 0.5  # of the whole dense displacement, after each update, where nothing else is said
-NUM_SQUARINGS = 4  # of the small velocities of one round
+UPDATE_SIGMA = 3.0  # of a dense update where nothing else is said, in voxels
+TOTAL_SIGMA = 0.5  # of the whole dense displacement, after each update, where nothing else is said
+INTEGRATION_STEPS = 4  # of the small velocities of one round
 
 Shape = tuple[int, ...]
 
@@ -38,14 +38,14 @@ class Field(NamedTuple):
     accept: Callable[[jax.Array, jax.Array, int, Sequence[float], jax.Array], jax.Array]
 
 
-def fluid(voxel_size: Sequence[float], fluid_sigma: float, longest: float = 0.5) -> optax.GradientTransformation:
+def fluid(voxel_size: Sequence[float], update_sigma: float, longest: float = 0.5) -> optax.GradientTransformation:
     """Smoothed steepest descent, whose longest step in each pair is `longest` of the smallest voxels.
 
     Smoothing the gradient is a viscous fluid's regularization (Christensen et al. 1996); one length for each pair, and
     not one for each voxel as in Adam, leaves flat background where it is.
     """
     size = jnp.asarray(voxel_size, jnp.float32) / min(voxel_size)
-    sigma = tuple(fluid_sigma * min(voxel_size) / length for length in voxel_size)
+    sigma = tuple(update_sigma * min(voxel_size) / length for length in voxel_size)
 
     def update(gradient, state, params=None):
         del params
@@ -73,7 +73,7 @@ def _bspline(start, control, spacing, *_):
 
 def _velocity(start, control, spacing, *_):
     shape = start.shape[1:-1]
-    return compose(start, exponential(bspline(control, (spacing,) * len(shape), shape), NUM_SQUARINGS))
+    return compose(start, exponential(bspline(control, (spacing,) * len(shape), shape), INTEGRATION_STEPS))
 
 
 def _control_shape(shape: Shape, spacing: int) -> Shape:
@@ -94,7 +94,7 @@ FIELDS = {
     "control_grid": Field(
         levels=((1, 4), (1, 2), (1, 1)),
         steps=10,
-        optimizer=lambda voxel_size, fluid_sigma: optax.adam(0.1),
+        optimizer=lambda voxel_size, update_sigma: optax.adam(0.1),
         shape=_control_shape,
         trial=_bspline,
         accept=_bspline,
@@ -103,7 +103,7 @@ FIELDS = {
     "velocity": Field(
         levels=((4, 4), (2, 4), (1, 4), (1, 2)),
         steps=10,
-        optimizer=lambda voxel_size, fluid_sigma: optax.adam(0.1),
+        optimizer=lambda voxel_size, update_sigma: optax.adam(0.1),
         shape=_control_shape,
         trial=_velocity,
         accept=_velocity,

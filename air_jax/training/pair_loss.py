@@ -50,7 +50,9 @@ def pair_loss(
         fixed, moving = map(with_edges, images) if terms.edges else images
         loss, parts = objective(fixed, warp(moving, displacement), displacement)
         if terms.soft_dice:
-            fixed, moving = (one_hot(labels, terms.labels) for labels in (pair.fixed_labels, pair.moving_labels))
+            fixed, moving = (
+                one_hot(labels, terms.labels) for labels in (pair.fixed_segmentation, pair.moving_segmentation)
+            )
             parts["soft_dice"] = soft_dice(fixed, warp(moving, displacement))
             loss = loss + terms.soft_dice * parts["soft_dice"]
         return loss, parts
@@ -81,5 +83,5 @@ def segmenter_loss(
 
 
 def _segmentation(out: dict[str, Any], terms: TrainingTerms, pair: Pair) -> jax.Array:
-    both = zip(out["logits"], (pair.fixed_labels, pair.moving_labels), strict=True)
+    both = zip(out["logits"], (pair.fixed_segmentation, pair.moving_segmentation), strict=True)
     return sum(segmentation(logits, labels, terms.labels) for logits, labels in both) / 2

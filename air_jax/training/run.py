@@ -20,7 +20,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from air_jax.data import Dataset, Images, labels_of, load_dataset
+from air_jax.data import Dataset, Images, label_ids_of, load_dataset
 from air_jax.errors import UserError
 from air_jax.registration import load as load_registration
 from air_jax.runtime.files import replace_text
@@ -182,7 +182,7 @@ def evaluate(workdir: str | Path, *, dataset: Dataset | None = None) -> dict[str
 
 def _scorer(model: nn.Module, config: ConfigDict, images: Images, **options: Any) -> Scorer:
     deformation = configs.deformation(config)
-    labels = () if deformation else labels_of(images)  # the deformed image's own labels are not known
+    labels = () if deformation else label_ids_of(images)  # the deformed image's own labels are not known
     return Scorer(model, config.eval.batch_size, deformation, config.eval.pairs_seed, labels=labels, **options)
 
 

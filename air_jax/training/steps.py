@@ -203,8 +203,8 @@ def make_eval_step(
         def scores(displacement):
             result = metrics.image_scores(fixed, warp(moving, displacement)) | metrics.displacement_scores(displacement)
             if labels:
-                warped = warp(pair.moving_labels, displacement, order=0)
-                dice = metrics.label_dice(pair.fixed_labels, warped, labels)
+                warped = warp(pair.moving_segmentation, displacement, order=0)
+                dice = metrics.label_dice(pair.fixed_segmentation, warped, labels)
                 result["dice"] = metrics.label_mean(dice)
                 result |= {f"dice_{label}": dice[:, i] for i, label in enumerate(labels)}
             if deformation is not None:

@@ -34,24 +34,24 @@ def compose(first: jax.Array, second: jax.Array) -> jax.Array:
     return second + warp(first, second, mode="nearest")
 
 
-def exponential(velocity: jax.Array, num_squarings: int = 7) -> jax.Array:
+def exponential(velocity: jax.Array, integration_steps: int = 7) -> jax.Array:
     """Displacement at time 1 of the flow of a stationary velocity, by scaling and squaring (Arsigny et al. 2006).
 
     Args:
       velocity: `[B, *S, N]`, voxels a unit of time.
-      num_squarings: the velocity is halved this often, and the small displacement composed with itself as often.
+      integration_steps: the velocity is halved this often, and the small displacement composed with itself as often.
         Enough of them keep a smooth field from folding; the discretised exponential still can, so measure it.
 
     Returns:
       `[B, *S, N]`: `u` with `id + u = exp(velocity)`.
 
     Raises:
-      ValueError: `num_squarings` is negative.
+      ValueError: `integration_steps` is negative.
     """
-    if num_squarings < 0:
-        raise ValueError(f"exponential: num_squarings is {num_squarings}; it must not be negative")
-    displacement = velocity / 2**num_squarings
-    for _ in range(num_squarings):
+    if integration_steps < 0:
+        raise ValueError(f"exponential: integration_steps is {integration_steps}; it must not be negative")
+    displacement = velocity / 2**integration_steps
+    for _ in range(integration_steps):
         displacement = compose(displacement, displacement)
     return displacement
 

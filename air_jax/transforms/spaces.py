@@ -1,8 +1,8 @@
 """From a deformation and an affine map to fields between two files' grids, each in voxels of its own grid.
 
 A deformation `u` lives on the fixed grid and is followed by `matrix`, from fixed to moving voxels. The files' headers
-alone say `header`, from fixed to moving voxels of the same physical place. The whole map is one displacement `d` of the
-fixed grid, in its voxels: `header(p + d(p)) = matrix(p + u(p))`, so that the moving image is interpolated once.
+alone say `voxel_to_voxel`, from fixed to moving voxels of the same physical place. The whole map is one displacement `d` of the
+fixed grid, in its voxels: `voxel_to_voxel(p + d(p)) = matrix(p + u(p))`, so that the moving image is interpolated once.
 """
 
 from functools import partial
@@ -23,15 +23,17 @@ def voxel_matrix(fixed_affine: np.ndarray, moving_affine: np.ndarray) -> np.ndar
     return np.linalg.solve(moving_affine, fixed_affine)[:-1]
 
 
-def whole_displacement(displacement: jax.Array, matrix: np.ndarray, header: np.ndarray) -> jax.Array:
+def whole_displacement(displacement: jax.Array, matrix: np.ndarray, voxel_to_voxel: np.ndarray) -> jax.Array:
     """`d` `[*S, N]`, of the deformation `displacement` `[*S, N]` and what follows it, `matrix` `[N, N + 1]`."""
-    extra = np.linalg.solve(_square(header), _square(matrix)) - np.eye(len(matrix) + 1)  # close to 0, and so exact
+    extra = np.linalg.solve(_square(voxel_to_voxel), _square(matrix)) - np.eye(
+        len(matrix) + 1
+    )  # close to 0, and so exact
     points = identity_grid(displacement.shape[:-1]) + displacement
     return displacement + _apply(extra[:-1], points)
 
 
 def whole_inverse(
-    displacement: jax.Array, matrix: np.ndarray, header: np.ndarray, moving_shape: tuple[int, ...]
+    displacement: jax.Array, matrix: np.ndarray, voxel_to_voxel: np.ndarray, moving_shape: tuple[int, ...]
 ) -> jax.Array:
     """The inverse of the whole map: a displacement `[*V, N]` of the moving grid, in its voxels.
 
@@ -39,12 +41,12 @@ def whole_inverse(
 
     Args:
       displacement: `u` `[*S, N]`.
-      matrix, header: `[N, N + 1]`, see above.
+      matrix, voxel_to_voxel: `[N, N + 1]`, see above.
       moving_shape: `V`.
     """
-    # header(back(y) + shift) - y, with the small difference computed first.
-    extra = (_square(header) @ np.linalg.inv(_square(matrix)) - np.eye(len(matrix) + 1))[:-1]
-    linear = np.concatenate([header[:, :-1], np.zeros((len(header), 1))], axis=1)
+    # voxel_to_voxel(back(y) + shift) - y, with the small difference computed first.
+    extra = (_square(voxel_to_voxel) @ np.linalg.inv(_square(matrix)) - np.eye(len(matrix) + 1))[:-1]
+    linear = np.concatenate([voxel_to_voxel[:, :-1], np.zeros((len(voxel_to_voxel), 1))], axis=1)
     back = np.linalg.inv(_square(matrix))[:-1]
     return _whole_inverse(displacement, *(jnp.asarray(m, jnp.float32) for m in (back, linear, extra)), moving_shape)
 
@@ -65,14 +67,14 @@ def _whole_inverse(displacement, back, linear, extra, moving_shape):
     return _apply(linear, shift) + _apply(extra, grid)
 
 
-def sample_moving(moving: np.ndarray, displacement: jax.Array, header: np.ndarray, order: int = 1) -> jax.Array:
-    """The moving image `[*V]` or `[*V, C]` where the whole `displacement` `[*S, N]` points: `moving(header(p + d))`."""
-    return _sample_moving(jnp.asarray(moving), displacement, jnp.asarray(header, jnp.float32), order)
+def sample_moving(moving: np.ndarray, displacement: jax.Array, voxel_to_voxel: np.ndarray, order: int = 1) -> jax.Array:
+    """The moving image `[*V]` or `[*V, C]` where the whole `displacement` `[*S, N]` points: `moving(voxel_to_voxel(p + d))`."""
+    return _sample_moving(jnp.asarray(moving), displacement, jnp.asarray(voxel_to_voxel, jnp.float32), order)
 
 
 @partial(jax.jit, static_argnames="order")
-def _sample_moving(moving, displacement, header, order):
-    coordinates = _apply(header, identity_grid(displacement.shape[:-1]) + displacement)
+def _sample_moving(moving, displacement, voxel_to_voxel, order):
+    coordinates = _apply(voxel_to_voxel, identity_grid(displacement.shape[:-1]) + displacement)
     return sample(moving[None], coordinates[None], order=order)[0]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from air_jax.data import Images, labels_of
+from air_jax.data import Images, label_ids_of
 from air_jax.data.augmentation import Augmentation
 from air_jax.data.deformation import Deformation
 from air_jax.errors import UserError
@@ -34,17 +34,17 @@ _POSITIVE_KEYS = {
     "eval.batch_size",
 }
 _NOT_NEGATIVE_KEYS = {  # of models
-    "num_squarings",
+    "integration_steps",
     "num_classes",
     "force_sigma",
-    "elastic_sigma",
+    "total_sigma",
     "reach",
     "least_volume",
     "volume_preservation",
 }
 # They change how a run is computed, not what, or what comes after training: a run may be resumed with other values.
 _FREE_KEYS = {"compilation_cache", "streaming", "dataset.cache"}
-_FREE_KEYS |= {f"refine.{key}" for key in ("field", "num_steps", "fluid_sigma", "elastic_sigma", "overlap")}
+_FREE_KEYS |= {f"refine.{key}" for key in ("field", "num_steps", "update_sigma", "total_sigma", "overlap")}
 # Weights in the section `loss` of what training alone knows: labels, and the other direction.
 _TRAINING_LOSSES = ("soft_dice", "segmentation", *CONSISTENCIES)
 _REQUIRED_KEYS = _POSITIVE_KEYS | {
@@ -73,8 +73,8 @@ _REQUIRED_KEYS = _POSITIVE_KEYS | {
     "loss.similarity",
     "refine.field",
     "refine.num_steps",
-    "refine.fluid_sigma",
-    "refine.elastic_sigma",
+    "refine.update_sigma",
+    "refine.total_sigma",
     "refine.overlap",
 }
 
@@ -98,7 +98,7 @@ def check(config: ConfigDict) -> None:
     require(config.dataset.name != "", "dataset.name", "give the path of your images, a folder or a stack (.npz)")
     for key in ("seed", "eval.pairs_seed", "warmup_steps", "clip_norm"):
         require(_get(config, key) >= 0, key, "must not be negative")
-    for key in ("refine.num_steps", "refine.fluid_sigma", "refine.elastic_sigma", "refine.overlap"):
+    for key in ("refine.num_steps", "refine.update_sigma", "refine.total_sigma", "refine.overlap"):
         require(_get(config, key) >= 0, key, "must not be negative")
     require(
         config.eval_every % config.log_every == 0, "eval_every", f"must be a multiple of log_every ({config.log_every})"
@@ -246,7 +246,7 @@ def training_terms(config: ConfigDict, train: Images) -> TrainingTerms:
     """
     consistencies = tuple((name, weight) for name in CONSISTENCIES if (weight := config.loss.get(name)))
     weights = {name: weight for name in ("soft_dice", "segmentation") if (weight := config.loss.get(name))}
-    labels = labels_of(train) if weights else ()
+    labels = label_ids_of(train) if weights else ()
     if weights and not labels:
         name, weight = next(iter(weights.items()))
         raise UserError(

@@ -91,7 +91,7 @@ def test_images_and_segmentations_are_moved_alike():
         for i in range(3):
             expected = scipy.ndimage.map_coordinates(given[i, ..., 0], np.moveaxis(where[i], -1, 0), order=1)
             np.testing.assert_allclose(np.asarray(found)[i, ..., 0][inside[i]], expected[inside[i]], atol=1e-3)
-    for given, found in ((labels[0], out.fixed_labels), (labels[1], out.moving_labels)):
+    for given, found in ((labels[0], out.fixed_segmentation), (labels[1], out.moving_segmentation)):
         unsure = np.abs(where - np.floor(where) - 0.5).min(-1) < 1e-2
         sure = inside & ~unsure
         for i in range(3):
@@ -104,4 +104,4 @@ def test_nothing_asked_for_is_nothing_done():
     pair = Pair(*np.random.default_rng(0).random((2, 2, 6, 7, 1), np.float32))
     out = augment(jax.random.split(jax.random.key(0), 2), pair, Augmentation())
     np.testing.assert_array_equal(out.fixed, pair.fixed)
-    assert out.fixed_labels is None
+    assert out.fixed_segmentation is None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from air_jax import metrics
-from air_jax.data.deformation import NUM_SQUARINGS, Deformation, draw_displacements
+from air_jax.data.deformation import INTEGRATION_STEPS, Deformation, draw_displacements
 from air_jax.training.run import train
 from air_jax.transforms import corner_jacobian_determinant, exponential
 
@@ -42,8 +42,8 @@ def test_each_field_is_its_keys_own_and_inverts_by_the_opposite_velocity():
     fields = draw_displacements(keys, (20, 20), deformation)
     np.testing.assert_allclose(draw_displacements(keys[2:3], (20, 20), deformation)[0], fields[2], atol=1e-5)
     assert np.abs(fields[0] - fields[1]).max() > 0.1
-    assert NUM_SQUARINGS >= 6
-    assert np.abs(exponential(jnp.zeros((1, 5, 5, 2)), NUM_SQUARINGS)).max() == 0
+    assert INTEGRATION_STEPS >= 6
+    assert np.abs(exponential(jnp.zeros((1, 5, 5, 2)), INTEGRATION_STEPS)).max() == 0
 
 
 def test_endpoint_errors_by_hand():

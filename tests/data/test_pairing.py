@@ -143,4 +143,4 @@ def test_pairs_are_gathered_with_their_segmentations():
     images = numbered(segmentations=10 + np.arange(N)[:, None, None])
     pair = gather(images, np.array([1, 4]), np.array([0, 2]))
     assert [array.ravel().tolist() for array in pair] == [[1, 4], [0, 2], [11, 14], [10, 12]]
-    assert gather(numbered(), np.array([1]), np.array([0])).fixed_labels is None
+    assert gather(numbered(), np.array([1]), np.array([0])).fixed_segmentation is None

@@ -122,7 +122,7 @@ def test_tre_carries_points_of_the_fixed_image():
     """`u(p) = p` doubles coordinates: right from fixed to moving, and far off the other way."""
     displacement = np.stack(np.meshgrid(np.arange(9), np.arange(9), indexing="ij"), axis=-1).astype(np.float32)
     fixed = np.array([[1.5, 2.25], [3, 0.5]])
-    np.testing.assert_allclose(metrics.carry_points(displacement, fixed), 2 * fixed)
+    np.testing.assert_allclose(metrics.transform_points(displacement, fixed), 2 * fixed)
     np.testing.assert_allclose(metrics.tre(displacement, fixed, 2 * fixed, (1, 1)), 0, atol=1e-6)
     wrong_way = np.linalg.norm(3 * fixed, axis=-1)  # |4 p - p|
     np.testing.assert_allclose(metrics.tre(displacement, 2 * fixed, fixed, (1, 1)), wrong_way, rtol=1e-6)
@@ -134,7 +134,7 @@ def test_points_agree_with_the_sampler_in_meaning():
     moving[0, 5, 3] = 1
     displacement = np.zeros((1, 8, 9, 2), np.float32) + np.float32([3, -2])
     fixed_point = np.argwhere(np.asarray(warp(moving, displacement))[0, ..., 0] == 1)
-    np.testing.assert_array_equal(metrics.carry_points(displacement[0], fixed_point), [[5, 3]])
+    np.testing.assert_array_equal(metrics.transform_points(displacement[0], fixed_point), [[5, 3]])
 
 
 def test_points_agree_with_scipy_also_outside():
@@ -143,7 +143,9 @@ def test_points_agree_with_scipy_also_outside():
     expected = [
         scipy.ndimage.map_coordinates(displacement[..., n], points.T, order=1, mode="nearest") for n in range(3)
     ]
-    np.testing.assert_allclose(metrics.carry_points(displacement, points), points + np.stack(expected, -1), atol=1e-5)
+    np.testing.assert_allclose(
+        metrics.transform_points(displacement, points), points + np.stack(expected, -1), atol=1e-5
+    )
 
 
 def test_landmarks_that_do_not_fit_are_refused():
@@ -153,4 +155,4 @@ def test_landmarks_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="spacing"):
         metrics.tre(displacement, points, points, (1, 1, 1))
     with pytest.raises(ValueError, match=r"\[K, N\]"):
-        metrics.carry_points(displacement, np.zeros((4, 3)))
+        metrics.transform_points(displacement, np.zeros((4, 3)))

@@ -304,7 +304,7 @@ def test_training_starts_from_the_identity(head):
     np.testing.assert_array_equal(displacement, 0)
 
 
-@pytest.mark.parametrize("model", [AiR(num_squarings=5), UNet(num_squarings=5, **SMALL["unet"])])
+@pytest.mark.parametrize("model", [AiR(integration_steps=5), UNet(integration_steps=5, **SMALL["unet"])])
 def test_velocities_are_exponentiated(model):
     fixed, moving = np.random.default_rng(0).random((2, 2, 28, 28, 1), dtype=np.float32)
     variables = model.init(jax.random.key(0), fixed, moving)

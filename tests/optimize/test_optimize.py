@@ -192,7 +192,7 @@ def test_a_fluid_of_less_sigma_follows_finer_detail():
     fixed, moving = (gaussian_filter(rng.random((1, 24, 24, 1)), (0, 1.5, 1.5, 0)).astype(np.float32) for _ in range(2))
     start = jnp.zeros((1, 24, 24, 2))
     rough, smooth = (
-        refine(OBJECTIVE, fixed, moving, start, num_steps=20, field="dense", levels=((1, 1),), fluid_sigma=sigma)
+        refine(OBJECTIVE, fixed, moving, start, num_steps=20, field="dense", levels=((1, 1),), update_sigma=sigma)
         for sigma in (1.0, 4.0)
     )
     # Second differences, against how far the fields reach.
@@ -219,10 +219,10 @@ def test_less_elastic_smoothing_lets_a_dense_field_grow_rougher(shape):
     fixed, moving = jnp.asarray(np.random.default_rng(0).random((2, 1, *shape, 1)), jnp.float32)
     zero = jnp.zeros((1, *shape, len(shape)))
 
-    def roughness(elastic_sigma):
+    def roughness(total_sigma):
         refined = refine(
-            make_objective("mse"), fixed, moving, zero, num_steps=20, field="dense", levels=((1, 1),), fluid_sigma=1.0,
-            elastic_sigma=elastic_sigma,
+            make_objective("mse"), fixed, moving, zero, num_steps=20, field="dense", levels=((1, 1),), update_sigma=1.0,
+            total_sigma=total_sigma,
         )  # fmt: skip
         return sum(float(jnp.mean(jnp.square(jnp.diff(refined, axis=axis)))) for axis in range(1, len(shape) + 1))
 

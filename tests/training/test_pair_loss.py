@@ -43,8 +43,10 @@ def test_overlap_of_labels():
     plain, _ = pair_loss(predict, OBJECTIVE, NO_TERMS, given)
     np.testing.assert_allclose(loss, plain + 0.3 * parts["soft_dice"], rtol=1e-6)
     # By hand: linear warping of label 2 alone.
-    fixed = np.asarray(given.fixed_labels == 2, np.float64)
-    moved = np.asarray(warp((given.moving_labels == 2).astype(jnp.float32), predict(given.fixed, given.moving)[0]))
+    fixed = np.asarray(given.fixed_segmentation == 2, np.float64)
+    moved = np.asarray(
+        warp((given.moving_segmentation == 2).astype(jnp.float32), predict(given.fixed, given.moving)[0])
+    )
     axes = (1, 2)
     dice = 2 * (fixed * moved).sum(axes) / (fixed.sum(axes) + moved.sum(axes))
     np.testing.assert_allclose(parts["soft_dice"], 1 - dice, rtol=1e-4)
@@ -54,7 +56,7 @@ def test_segmentations_of_both_images():
     given = pair()
     loss, parts = pair_loss(predict, OBJECTIVE, TrainingTerms(segmentation=0.3, labels=(1, 2)), given)
     _, out = predict(given.fixed, given.moving)
-    both = zip(out["logits"], (given.fixed_labels, given.moving_labels), strict=True)
+    both = zip(out["logits"], (given.fixed_segmentation, given.moving_segmentation), strict=True)
     expected = np.mean([segmentation(*one, (1, 2)) for one in both], axis=0)
     np.testing.assert_allclose(parts["segmentation"], expected, rtol=1e-6)
     plain, _ = pair_loss(predict, OBJECTIVE, NO_TERMS, given)

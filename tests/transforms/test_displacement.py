@@ -90,7 +90,7 @@ def test_exponential_of_a_translation_and_of_a_rotation():
     velocity = angle * np.stack([-offsets[..., 1], offsets[..., 0]], axis=-1)
     rotation = np.asarray([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     expected = offsets @ rotation.T - offsets
-    result = exponential(jnp.asarray(velocity[None], jnp.float32), num_squarings=8)
+    result = exponential(jnp.asarray(velocity[None], jnp.float32), integration_steps=8)
     np.testing.assert_allclose(result[0, 12:29, 12:29], expected[12:29, 12:29], atol=0.02)
 
 
@@ -111,7 +111,7 @@ def test_exponential_agrees_with_small_euler_steps():
         coordinates = np.moveaxis(position, -1, 0)
         flow = [map_coordinates(velocity[..., axis], coordinates, order=1, mode="nearest") for axis in range(2)]
         position += np.stack(flow, axis=-1) / num_steps
-    result = exponential(jnp.asarray(velocity[None]), num_squarings=8)[0]
+    result = exponential(jnp.asarray(velocity[None]), integration_steps=8)[0]
     np.testing.assert_allclose(result, position - np.asarray(identity_grid((20, 20))), atol=0.05)
 
 

@@ -42,7 +42,7 @@ class Case:
         (self.shape, *fixed), (self.moving_shape, *moving) = GRIDS[num_axes]
         self.fixed_affine = grid_affine(self.shape, *fixed, CENTRE)
         self.moving_affine = grid_affine(self.moving_shape, *moving, CENTRE + np.array([1, -1, 2]))
-        self.header = voxel_matrix(self.fixed_affine, self.moving_affine)
+        self.voxel_to_voxel = voxel_matrix(self.fixed_affine, self.moving_affine)
         middle = CENTRE[:num_axes]
         self.motion = np.eye(num_axes + 1)
         turn = Rotation.from_rotvec((0.05, 0.02, 0.12) if num_axes == 3 else (0, 0, 0.12)).as_matrix()
@@ -51,7 +51,7 @@ class Case:
         self.matrix = voxel_matrix(self.motion @ self.fixed_affine, self.moving_affine)
         self.displacement = np.stack([smooth(self.shape, 1 + axis, sigma=4.5) for axis in range(num_axes)], axis=-1) * 2
         self.moving = smooth(self.moving_shape, 0) * 3 + 4
-        self.whole = whole_displacement(jnp.asarray(self.displacement), self.matrix, self.header)
+        self.whole = whole_displacement(jnp.asarray(self.displacement), self.matrix, self.voxel_to_voxel)
         # Where every fixed voxel is looked for in the moving image, in 64 bits.
         points = np.stack(np.indices(self.shape), axis=-1) + self.displacement.astype(np.float64)
         self.coordinates = points @ self.matrix[:, :-1].T + self.matrix[:, -1]
@@ -67,18 +67,18 @@ def case(request):
 
 def test_the_headers_matrix_keeps_the_physical_place(case):
     points = np.random.default_rng(0).uniform(-20, 60, (50, len(case.shape)))
-    there = points @ case.header[:, :-1].T + case.header[:, -1]
+    there = points @ case.voxel_to_voxel[:, :-1].T + case.voxel_to_voxel[:, -1]
     expected = to_voxels(to_physical(points, case.fixed_affine), case.moving_affine)
     np.testing.assert_allclose(there, expected, atol=1e-10)
 
 
 def test_the_whole_displacement_is_the_deformation_then_the_matrix(case):
     points = np.stack(np.indices(case.shape), axis=-1) + np.asarray(case.whole, np.float64)
-    there = points @ case.header[:, :-1].T + case.header[:, -1]
+    there = points @ case.voxel_to_voxel[:, :-1].T + case.voxel_to_voxel[:, -1]
     np.testing.assert_allclose(there, case.coordinates, atol=5e-5)
     # Where the headers say all, the deformation is returned to the last bit.
     np.testing.assert_array_equal(
-        whole_displacement(jnp.asarray(case.displacement), case.header, case.header), case.displacement
+        whole_displacement(jnp.asarray(case.displacement), case.voxel_to_voxel, case.voxel_to_voxel), case.displacement
     )
 
 
@@ -86,17 +86,17 @@ def test_the_moving_image_is_interpolated_once(case):
     expected = scipy.ndimage.map_coordinates(
         case.moving.astype(np.float64), np.moveaxis(case.coordinates, -1, 0), order=1, mode="grid-constant"
     )
-    np.testing.assert_allclose(sample_moving(case.moving, case.whole, case.header), expected, atol=2e-4)
+    np.testing.assert_allclose(sample_moving(case.moving, case.whole, case.voxel_to_voxel), expected, atol=2e-4)
     # Colours: every channel as it would be alone.
     colours = np.stack([case.moving, 8 - case.moving], axis=-1)
-    warped = np.asarray(sample_moving(colours, case.whole, case.header))
+    warped = np.asarray(sample_moving(colours, case.whole, case.voxel_to_voxel))
     np.testing.assert_allclose(warped[..., 0], expected, atol=2e-4)
     np.testing.assert_allclose(warped[case.inside][:, 1], 8 - expected[case.inside], atol=2e-4)
 
 
 def test_labels_keep_their_integers(case):
     labels = np.random.default_rng(0).integers(0, 2**24 + 9, case.moving_shape, dtype=np.int32)
-    warped = np.asarray(sample_moving(labels, case.whole, case.header, order=0))
+    warped = np.asarray(sample_moving(labels, case.whole, case.voxel_to_voxel, order=0))
     assert warped.dtype == np.int32
     away = (np.abs(case.coordinates % 1 - 0.5) > 1e-3).all(axis=-1) & case.inside  # not in the middle between two
     nearest = np.rint(case.coordinates).astype(int)
@@ -115,7 +115,7 @@ def test_simpleitk_resamples_by_the_same_map(case):
     both = SimpleITK.CompositeTransform([motion, SimpleITK.DisplacementFieldTransform(field)])
     expected = SimpleITK.Resample(moving, reference, both, SimpleITK.sitkLinear, 0.0, SimpleITK.sitkFloat32)
     expected = SimpleITK.GetArrayFromImage(expected).T
-    warped = np.asarray(sample_moving(case.moving, case.whole, case.header))
+    warped = np.asarray(sample_moving(case.moving, case.whole, case.voxel_to_voxel))
     np.testing.assert_allclose(warped[case.inside], expected[case.inside], atol=1e-4)
 
 
@@ -135,19 +135,19 @@ def itk_image(array, affine):
 def test_the_inverse_leads_back(case):
     """`phi(phi^-1(y)) = y` for the moving voxels whose way stays inside, and the other way round."""
     inverse = np.asarray(
-        whole_inverse(jnp.asarray(case.displacement), case.matrix, case.header, case.moving_shape), np.float64
+        whole_inverse(jnp.asarray(case.displacement), case.matrix, case.voxel_to_voxel, case.moving_shape), np.float64
     )
     assert inverse.shape == (*case.moving_shape, len(case.shape))
     y = np.stack(np.indices(case.moving_shape), axis=-1)
     # Of the moving grid's voxels; the point's place in fixed voxels is what the headers say of it.
-    back = np.linalg.inv(square(case.header))[:-1]
+    back = np.linalg.inv(square(case.voxel_to_voxel))[:-1]
     p = (y + inverse) @ back[:, :-1].T + back[:, -1]
     margin = 3
     interior = ((p >= margin) & (p <= np.array(case.shape) - 1 - margin)).all(axis=-1)
     assert interior.mean() > 0.15
     whole = np.asarray(case.whole, np.float64)
     there = p + at(whole, p)
-    again = there @ case.header[:, :-1].T + case.header[:, -1]
+    again = there @ case.voxel_to_voxel[:, :-1].T + case.voxel_to_voxel[:, -1]
     error = np.abs(again - y)[interior].max()
     assert error < 0.05, error
 
@@ -171,11 +171,11 @@ def at(field, points):
 
 def test_without_a_deformation_the_inverse_is_the_matrix_undone(case):
     zero = jnp.zeros_like(jnp.asarray(case.displacement))
-    inverse = np.asarray(whole_inverse(zero, case.matrix, case.header, case.moving_shape), np.float64)
+    inverse = np.asarray(whole_inverse(zero, case.matrix, case.voxel_to_voxel, case.moving_shape), np.float64)
     y = np.stack(np.indices(case.moving_shape), axis=-1)
-    undone = (square(case.header) @ np.linalg.inv(square(case.matrix)))[:-1]
+    undone = (square(case.voxel_to_voxel) @ np.linalg.inv(square(case.matrix)))[:-1]
     np.testing.assert_allclose(y + inverse, y @ undone[:, :-1].T + undone[:, -1], atol=2e-5)
-    same = whole_inverse(zero, case.header, case.header, case.moving_shape)
+    same = whole_inverse(zero, case.voxel_to_voxel, case.voxel_to_voxel, case.moving_shape)
     np.testing.assert_allclose(same, 0, atol=1e-9)
 
 
