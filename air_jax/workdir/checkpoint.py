@@ -142,6 +142,11 @@ def restore_best_params(directory: Path) -> tuple[int, Any]:
     )
 
 
+def checkpoint_steps(directory: Path) -> list[int]:
+    """Steps of the checkpoints in a folder, whole or not, in ascending order; none where there is no folder."""
+    return [int(folder.name) for folder in _step_folders(directory)]
+
+
 def _step_folders(directory: Path) -> list[Path]:
     """The folders of a run's checkpoints, whole or not, oldest step first."""
     if not directory.is_dir():
