@@ -45,9 +45,7 @@ def main() -> None:
     if FLAGS.coordinator_address is None and not FLAGS.distributed:
         parallel.use_cores(config.get("batch_size", 1))
     workdir = FLAGS.workdir or Path("runs") / Path(config_flags.get_config_filename(FLAGS["config"])).stem
-    with parallel.processes(
-        FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id, detect=FLAGS.distributed
-    ):
+    with parallel.processes(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id, detect=FLAGS.distributed):
         train(config, workdir, start=start)
 
 

@@ -33,17 +33,17 @@ class GatedDemons(nn.Module):
       OptionError: an option has a value that it cannot take, or options do not fit together.
     """
 
-    stride: Sequence[int] = (4, 4, 4)
-    patch_size: Sequence[int] = (12, 12, 12)
-    spacing: Sequence[int] = (4, 2, 1)
-    num_steps: Sequence[int] = (2, 3, 4)
-    downsampling: Sequence[int] | None = None
+    stride: Sequence[int] = (4, 4, 8)
+    patch_size: Sequence[int] = (12, 12, 8)
+    spacing: Sequence[int] = (4, 4, 8)
+    num_steps: Sequence[int] = (4, 4, 4)
+    downsampling: Sequence[int] | None = (4, 2, 1)
     width: int = 64
     num_heads: int = 4
     encoder_depth: int = 1
     decoder_depth: int = 1
     feed_forward: int = 128
-    relative_radius: int | None = 6
+    relative_radius: int | None = 4
     self_attention: bool = False
     dropout: float = 0.0
     flash_attention: bool = False

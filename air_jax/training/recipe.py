@@ -214,9 +214,7 @@ def _terms(config: ConfigDict, deformation: Deformation | None) -> TrainingTerms
     no_labels = deformation is None or not config.loss.soft_dice
     require(config, "loss.soft_dice", no_labels, "artificially deformed images have no segmentations")
     consistencies = tuple((name, weight) for name in CONSISTENCIES if (weight := config.loss[name]))
-    return TrainingTerms(
-        soft_dice=config.loss.soft_dice, consistencies=consistencies, edges=bool(config.loss.edges)
-    )
+    return TrainingTerms(soft_dice=config.loss.soft_dice, consistencies=consistencies, edges=bool(config.loss.edges))
 
 
 def _augmentation(config: ConfigDict) -> Augmentation | None:

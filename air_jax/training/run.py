@@ -73,6 +73,7 @@ def train(
     start = start or StartUp()
 
     # ---- Config and data ---------------------------------------------------------------------------------------------
+    config = configs.complete(config)
     recipe = training_recipe(config)
     check_agreement(config.to_json_best_effort(), "the config")
     with start.item("devices"):
@@ -84,7 +85,9 @@ def train(
     configs.check_same_run(config, workdir)
     saved, frozen = _with_segmenter(config, recipe, workdir)
     inference = inference_recipe(saved)
-    say(f"devices: {len(devices)} x {devices[0].device_kind}, {recipe.steps.batch_size // len(devices)} pairs a step each")
+    say(
+        f"devices: {len(devices)} x {devices[0].device_kind}, {recipe.steps.batch_size // len(devices)} pairs a step each"
+    )
     with start.item("data"):
         dataset = dataset or load_dataset(**recipe.dataset)
     saved = dataclasses.replace(saved, image_shape=dataset.image_shape)
@@ -201,7 +204,12 @@ def evaluate(workdir: str | Path, *, dataset: Dataset | None = None) -> dict[str
 
 
 def _task(
-    recipe: TrainingRecipe, inference: InferenceRecipe, dataset: Dataset, scored: Images, *, refine: Refine | None = None
+    recipe: TrainingRecipe,
+    inference: InferenceRecipe,
+    dataset: Dataset,
+    scored: Images,
+    *,
+    refine: Refine | None = None,
 ) -> Task:
     """The task of a run, whose scores are for the part `scored` of the data set."""
     if not recipe.registers:

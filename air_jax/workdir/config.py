@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from air_jax.errors import UserError
+from air_jax.models import MODELS, SEGMENTERS
 from air_jax.runtime.files import replace_text
 from air_jax.workdir.defaults import SEGMENTER, default_config
 from air_jax.workdir.migration import FORMAT_VERSION, migrate
@@ -35,6 +37,22 @@ class SavedConfig:
     segmenter: dict[str, Any] | None = None
 
 
+def complete(config: Mapping[str, Any]) -> ConfigDict:
+    """Returns a locked config with every key: those of `config`, and the defaults of its model for the rest.
+
+    Raises:
+      UserError: a key is unknown; one line names it.
+    """
+    completed = _with_defaults(config)
+    known = _flat(_plain(default_config(completed.model.name)))
+    for key, value in _flat(_plain(completed)).items():
+        if key not in known:
+            raise UserError(
+                f"--config.{key}={value!r}: there is no such key; air_jax/workdir/defaults.py has all of them"
+            )
+    return completed
+
+
 def write(saved: SavedConfig, workdir: Path) -> None:
     """Writes `config.json` to `workdir`."""
     content = {_VERSION: FORMAT_VERSION, **_plain(saved.config), _IMAGE_SHAPE: list(saved.image_shape)}
@@ -56,6 +74,8 @@ def read(workdir: Path) -> SavedConfig:
         content = migrate(content, str(path))
         segmenter = content.pop(SEGMENTER, None)
         config = _with_defaults(content)
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f"{path}: not found; is {workdir} the workdir of a run?") from error
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
@@ -92,12 +112,15 @@ def check_same_images(image_shape: tuple[int, ...], workdir: Path) -> None:
         )
 
 
-def _with_defaults(content: dict[str, Any]) -> ConfigDict:
-    """A config with every key: those of `content`, and the defaults of its model for the rest."""
-    config = default_config(content["model"]["name"])
+def _with_defaults(content: Mapping[str, Any]) -> ConfigDict:
+    """A locked config with every key: those of `content`, and the defaults of its model for the rest."""
+    name = content["model"]["name"]
+    if name not in MODELS | SEGMENTERS:
+        raise UserError(f"--config.model.name={name!r}: must be one of {', '.join(MODELS | SEGMENTERS)}")
+    config = default_config(name)
     with config.ignore_type():
         for key, value in content.items():
-            if not isinstance(value, dict):
+            if not isinstance(value, Mapping | ConfigDict) or key not in config:
                 config[key] = value
                 continue
             for option, setting in value.items():
