@@ -1,6 +1,6 @@
 """Compares registration methods on the same real pairs: classical tools, our optimisation from zero, trained networks.
 
-  python experiments/compare_real.py --data=FOLDER --output_dir=experiments/compare_real \
+  python -m experiments.compare_real.run --data=FOLDER --output_dir=experiments/compare_real \
       --workdir_cardiac=runs/cardiac --workdir_hippocampus=runs/hippocampus
 
 `FOLDER` holds `acdc_ed_es/acdc_2d_mid_128.npz` (ACDC, end-diastole and end-systole), `hippocampus_msd/
@@ -22,10 +22,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from classical import SETTINGS, TOOLS, machine, one_by_one
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from register_real import CARDIAC, HIPPOCAMPUS, HIPPOCAMPUS_OPTIONS, from_zero
 
 import air_jax
 from air_jax import metrics
@@ -33,6 +31,8 @@ from air_jax.data.pairs import random_pairs
 from air_jax.losses import Objective, make_objective
 from air_jax.transforms import sample, warp
 from air_jax.transforms.intensity import normalize
+from experiments.compare_real.classical import SETTINGS, TOOLS, machine, one_by_one
+from experiments.register_real.run import CARDIAC, HIPPOCAMPUS, HIPPOCAMPUS_OPTIONS, from_zero
 
 BRAINS = make_objective("lncc", window=5)
 

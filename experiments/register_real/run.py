@@ -1,6 +1,6 @@
 """Registers real pairs by optimisation from zero, without any training, and scores them by labels and landmarks.
 
-  python experiments/register_real.py --data=FOLDER --output_dir=experiments/register_real
+  python -m experiments.register_real.run --data=FOLDER --output_dir=experiments/register_real
 
 `FOLDER` holds `acdc_ed_es/acdc_2d_mid_128.npz` (ACDC mid slices, end-diastole and end-systole), `hippocampus_msd/
 hippocampus_48x64x48.npz` (Medical Segmentation Decathlon, task 4) and `histology_landmarks/` (Borovec's landmarks).
