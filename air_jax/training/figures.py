@@ -10,12 +10,10 @@ from ml_collections import ConfigDict
 
 from air_jax import visualize
 from air_jax.data import Dataset
-from air_jax.data.deformation import draw_displacements
+from air_jax.data.pairs import gather, unit_pair
 from air_jax.registration import Registration
 from air_jax.training import scoring
-from air_jax.transforms import warp
 from air_jax.transforms.filters import shrink
-from air_jax.transforms.intensity import to_unit_range
 from air_jax.workdir import config as configs
 from air_jax.workdir import log as run_log
 
@@ -42,10 +40,9 @@ def _pair_figures(registration: Registration, dataset: Dataset, config: ConfigDi
     # All are registered at once, and no more than that has been shown to fit the memory.
     count = min(NUM_DRAWN_PAIRS, config.eval.batch_size)
     pairs = next(iter(scoring.pair_lists(dataset.test, config).values()))[:count]
-    fixed, moving = (np.asarray(to_unit_range(jnp.asarray(dataset.test.images[pairs[:, side]]))) for side in (0, 1))
-    if (deformation := configs.deformation(config)) is not None:
-        keys = scoring.pair_keys(config.eval.pairs_seed, len(dataset.test), pairs)
-        fixed = np.asarray(warp(moving, draw_displacements(keys, moving.shape[1:-1], deformation)))
+    keys = scoring.pair_keys(config.eval.pairs_seed, len(dataset.test), pairs)
+    pair, _ = unit_pair(gather(dataset.test, *pairs.T), configs.deformation(config), keys)
+    fixed, moving = np.asarray(pair.fixed), np.asarray(pair.moving)
     result = jax.device_get(registration.register(fixed, moving))
     title = f"{Path(config.dataset.name).name}: the first {len(pairs)} test pairs, step {registration.step:,}"
     images, displacement = (fixed, moving, result.warped), result.displacement

@@ -100,7 +100,7 @@ def train(
     terms = configs.training_terms(config, dataset.train)
     # Only what the steps read goes to the devices.
     segmentations = dataset.train.segmentations if terms.labels else None
-    images = dataclasses.replace(dataset.train, labels=None, segmentations=segmentations)
+    images = dataclasses.replace(dataset.train, classes=None, segmentations=segmentations)
     streaming = not feed.fits(images, devices) if config.streaming is None else config.streaming
     train_steps = make_train_steps(
         model,

@@ -11,9 +11,8 @@ from ml_collections import ConfigDict
 
 from air_jax.data import Images
 from air_jax.data.deformation import Deformation
-from air_jax.data.pairs import Pair, all_pairs, gather, random_pairs, same_label_pairs
+from air_jax.data.pairs import Pair, all_pairs, gather, random_pairs, same_class_pairs, unit_pair
 from air_jax.training.steps import make_eval_step
-from air_jax.transforms.intensity import to_unit_range
 from air_jax.workdir import config as configs
 
 Scores = dict[str, dict[str, float]]
@@ -82,7 +81,7 @@ class Scorer:
     def seconds_per_pair(self, params: Any, images: Images, pairs: np.ndarray, repeats: int = 5) -> dict[str, float]:
         """Median time of one pair's displacement, in batches, compilation excluded: `after` and, if any, `refined`."""
         pair, *_ = next(self._batches(images, pairs))
-        fixed, moving = (to_unit_range(jax.device_put(image)) for image in (pair.fixed, pair.moving))
+        (fixed, moving, *_), _ = unit_pair(pair)
         displacement = jax.block_until_ready(self._predict(params, fixed, moving))
         seconds = {"after": _median_seconds(lambda: self._predict(params, fixed, moving), repeats) / len(fixed)}
         if self._refine is not None:
@@ -139,9 +138,9 @@ def pair_lists(images: Images, config: ConfigDict) -> dict[str, np.ndarray]:
         lists = {"all_pairs": all_pairs(len(images))}
     else:
         lists = {"random_pairs": random_pairs(seed, len(images), count)}
-    artificial = configs.deformation(config) is not None  # then the fixed image has no label of its own
-    if not artificial and images.labels is not None and np.unique(images.labels, return_counts=True)[1].max() > 1:
-        lists["same_label_pairs"] = same_label_pairs(seed, images.labels, count)
+    artificial = configs.deformation(config) is not None  # then the fixed image has no class of its own
+    if not artificial and images.classes is not None and np.unique(images.classes, return_counts=True)[1].max() > 1:
+        lists["same_label_pairs"] = same_class_pairs(seed, images.classes, count)
     return lists
 
 

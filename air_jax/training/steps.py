@@ -14,12 +14,11 @@ from jax.flatten_util import ravel_pytree
 from air_jax import metrics
 from air_jax.data import Images
 from air_jax.data.augmentation import Augmentation, augment
-from air_jax.data.deformation import Deformation, draw_displacements
-from air_jax.data.pairs import Pair, gather, pairs_of_step, step_key
+from air_jax.data.deformation import Deformation
+from air_jax.data.pairs import Pair, gather, pairs_of_step, step_key, unit_pair
 from air_jax.losses import Objective
 from air_jax.training.pair_loss import NO_TERMS, TrainingTerms, pair_loss, segmenter_loss
 from air_jax.transforms import warp
-from air_jax.transforms.intensity import to_unit_range
 
 Params = Any
 
@@ -101,12 +100,8 @@ def make_train_steps(
 
     def train_step(state: TrainState, pair: Pair, device: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         key = step_key(seed, state.step)
-        pair = pair._replace(fixed=to_unit_range(pair.fixed), moving=to_unit_range(pair.moving))
-        if deformation is not None:
-            keys = local(jax.random.split(jax.random.fold_in(key, 2), batch_size), device)
-            pair = pair._replace(
-                fixed=warp(pair.moving, draw_displacements(keys, pair.moving.shape[1:-1], deformation))
-            )
+        keys = local(jax.random.split(jax.random.fold_in(key, 2), batch_size), device)
+        pair, _ = unit_pair(pair, deformation, keys)
         if augmentation is not None:
             keys = local(jax.random.split(jax.random.fold_in(key, 3), batch_size), device)
             pair = augment(keys, pair, augmentation)
@@ -194,20 +189,18 @@ def make_eval_step(
     """
 
     def eval_step(params: Params, pair: Pair, keys: jax.Array) -> dict[str, dict[str, jax.Array]]:
-        fixed, moving = to_unit_range(pair.fixed), to_unit_range(pair.moving)
-        if deformation is not None:
-            truth = draw_displacements(keys, moving.shape[1:-1], deformation)
-            fixed = warp(moving, truth)
+        (fixed, moving, *segmentations), truth = unit_pair(pair, deformation, keys)
         displacement, _ = model.apply({"params": params}, fixed, moving)
 
         def scores(displacement):
             result = metrics.image_scores(fixed, warp(moving, displacement)) | metrics.displacement_scores(displacement)
             if labels:
-                warped = warp(pair.moving_segmentation, displacement, order=0)
-                dice = metrics.label_dice(pair.fixed_segmentation, warped, labels)
+                fixed_segmentation, moving_segmentation = segmentations
+                warped = warp(moving_segmentation, displacement, order=0)
+                dice = metrics.label_dice(fixed_segmentation, warped, labels)
                 result["dice"] = metrics.label_mean(dice)
                 result |= {f"dice_{label}": dice[:, i] for i, label in enumerate(labels)}
-            if deformation is not None:
+            if truth is not None:
                 result |= metrics.endpoint_errors(displacement, truth, fixed)
             return result
 

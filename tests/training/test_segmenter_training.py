@@ -44,7 +44,7 @@ def run(num_segmenter_steps, num_steps, optimizer):
     )
     run_steps = data_parallel(steps, devices)
     initial = init_state(MODEL, optimizer, 0, (12, 14, 1))
-    state, images = replicate((initial, Images(IMAGES, None, SEGMENTATIONS)), devices)
+    state, images = replicate((initial, Images(IMAGES, segmentations=SEGMENTATIONS)), devices)
     found = [(jax.device_get(state), None)]
     for _ in range(num_steps):
         state, metrics = jax.device_get(run_steps(state, images, 1))

@@ -65,7 +65,7 @@ def test_scores_before_registration_are_those_of_the_images(finished):
     from air_jax.data import load_dataset
     from air_jax.data.pairs import random_pairs
 
-    test = load_dataset("digits", 0.8, 200).test
+    test = load_dataset("digits", train_fraction=0.8, num_validation=200).test
     pairs = random_pairs(0, len(test), 12)
     fixed, moving = (test.images[pairs[:, side]].astype(np.float64) / 255 for side in (0, 1))
     before = json.loads((finished / "eval.json").read_text())["random_pairs"]["before"]
@@ -89,10 +89,10 @@ def test_evaluate_again_gives_the_same_scores(finished, tmp_path):
 
 def test_scores_after_registration_agree_with_scipy(finished):
     from air_jax.data import load_dataset
-    from air_jax.data.pairs import same_label_pairs
+    from air_jax.data.pairs import same_class_pairs
 
-    test = load_dataset("digits", 0.8, 200).test
-    pairs = same_label_pairs(0, test.labels, 12)
+    test = load_dataset("digits", train_fraction=0.8, num_validation=200).test
+    pairs = same_class_pairs(0, test.classes, 12)
     fixed, moving = (test.images[pairs[:, side], ..., 0] for side in (0, 1))
     displacement = np.asarray(air_jax.load(finished).register(fixed, moving).displacement, np.float64)
     coordinates = np.stack(np.meshgrid(np.arange(28), np.arange(28), indexing="ij"), axis=-1) + displacement
