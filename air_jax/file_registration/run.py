@@ -1,5 +1,6 @@
 """The story of registering two files: read, align, deform, score, write, draw."""
 
+import dataclasses
 import importlib
 import json
 import time
@@ -21,8 +22,8 @@ from air_jax.file_registration.scores import Scores, carry, compile_displacement
 from air_jax.io.image import PICTURES, suffix_of
 from air_jax.io.subject import Side, check_pair, read_side
 from air_jax.losses import SIMILARITIES, Objective, make_objective
-from air_jax.optimize import FIELDS, compile_refine, refine, register_affine, shares
-from air_jax.registration import STEPS_FROM_ZERO, Refinement, Registration, load
+from air_jax.optimize import FIELDS, Field, Geometry, compile_refine, refine, register_affine, shares
+from air_jax.registration import STEPS_FROM_ZERO, Registration, load
 from air_jax.runtime.files import replace_text
 from air_jax.transforms.spaces import (
     compile_inverse,
@@ -138,9 +139,7 @@ def _align(
         SIMILARITIES[AFFINE_SIMILARITY],
         *_batches(fixed, moving),
         kind=kind,
-        matrix=_one(voxel_to_voxel),
-        voxel_size=fixed.volume.spacing,
-        moving_voxel_size=moving.volume.spacing,
+        geometry=_geometry(fixed, moving, voxel_to_voxel),
         angles=np.deg2rad(ANGLES),
     )
     return np.asarray(matrix[0], np.float64)
@@ -161,18 +160,22 @@ def _deform(
         # Interpolation weights may sum to a little more than 1.
         resampled = jnp.clip(sample_moving(moving.grey, displacement[0], matrix), 0, 1)
         try:
-            displacement = registration.register(images[0], resampled[None, ..., None]).displacement
+            displacement = registration.register(
+                images[0], resampled[None, ..., None], normalized=True, refine_steps=0
+            ).displacement
         except ValueError as error:
             raise UserError(f"{options.workdir}: its model does not take {options.fixed} ({error})") from error
         clock.done("network")
     images = _to_refine(registration, fixed, moving)
     for settings in _levels(options, registration, fixed, moving):
         displacement = refine(
-            _objective(options, registration), *images, displacement, matrix=_one(matrix), **settings
-        ).block_until_ready()
-        factor, spacing = settings["levels"][0]
-        between = f", control points x {spacing}" if spacing > 1 else ""
-        clock.done(f"deformation, voxels x {factor}{between}")
+            _objective(options, registration),
+            *images,
+            displacement,
+            geometry=_geometry(fixed, moving, matrix),
+            **settings,
+        ).displacement.block_until_ready()
+        clock.done(f"deformation, level {settings['field'].levels[0]}")
     return displacement[0]
 
 
@@ -180,7 +183,13 @@ def _compile_deformation(options: Options, registration: Registration | None, fi
     matrix = np.eye(fixed.volume.num_axes, fixed.volume.num_axes + 1)
     images = _to_refine(registration, fixed, moving)
     for settings in _levels(options, registration, fixed, moving):
-        compile_refine(_objective(options, registration), *images, _zero(fixed), matrix=_one(matrix), **settings)
+        compile_refine(
+            _objective(options, registration),
+            *images,
+            _zero(fixed),
+            geometry=_geometry(fixed, moving, matrix),
+            **settings,
+        )
 
 
 def _prepare_scores_and_report(fixed: Side, moving: Side) -> None:
@@ -192,24 +201,22 @@ def _prepare_scores_and_report(fixed: Side, moving: Side) -> None:
 def _levels(options: Options, registration: Registration | None, fixed: Side, moving: Side) -> Iterator[dict[str, Any]]:
     """What `refine` is told for each level, level by level so that progress can be told."""
     steps = options.refine_steps if options.refine_steps is not None else 0 if registration else STEPS_FROM_ZERO
-    refinement = _refinement(options, registration)
-    levels = FIELDS[refinement.field].levels
-    for level, share in zip(levels, shares(steps, len(levels)), strict=True):
+    field = _field(options, registration)
+    for level, share in zip(field.levels, shares(steps, len(field.levels)), strict=True):
         if share:
             yield {
                 "num_steps": share,
-                "field": refinement.field,
-                "update_sigma": refinement.update_sigma,
-                "total_sigma": refinement.total_sigma,
-                "levels": (level,),
-                "voxel_size": fixed.volume.spacing,
-                "moving_voxel_size": moving.volume.spacing,
+                "field": dataclasses.replace(field, levels=(level,)),
                 "tolerance": TOLERANCE,
             }
 
 
-def _refinement(options: Options, registration: Registration | None) -> Refinement:
-    return registration.refinement if registration else Refinement(options.field or "dense")
+def _field(options: Options, registration: Registration | None) -> Field:
+    return registration.field if registration else FIELDS[options.field or "dense"]()
+
+
+def _geometry(fixed: Side, moving: Side, matrix: np.ndarray) -> Geometry:
+    return Geometry(jnp.asarray(matrix, jnp.float32)[None], fixed.volume.spacing, moving.volume.spacing)
 
 
 def _to_refine(registration: Registration | None, fixed: Side, moving: Side) -> tuple[jax.Array, jax.Array]:
@@ -231,10 +238,6 @@ def _objective(options: Options, registration: Registration | None) -> Objective
 
 def _zero(fixed: Side) -> jax.Array:
     return jnp.zeros((1, *fixed.volume.shape, fixed.volume.num_axes))
-
-
-def _one(matrix: np.ndarray) -> jax.Array:
-    return jnp.asarray(matrix, jnp.float32)[None]
 
 
 def _batches(fixed: Side, moving: Side) -> tuple[jax.Array, jax.Array]:

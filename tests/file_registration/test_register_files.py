@@ -318,6 +318,8 @@ def test_a_network_takes_what_resampling_has_rounded_above_one(volumes, tmp_path
 
     import air_jax
     from air_jax.file_registration import run as module
+    from air_jax.losses import make_objective
+    from air_jax.optimize import DenseField
     from air_jax.registration import Registration
 
     folder, _ = volumes
@@ -326,7 +328,9 @@ def test_a_network_takes_what_resampling_has_rounded_above_one(volumes, tmp_path
         io.write_image(tmp_path / f"{name}.nii.gz", np.uint8(labels.array > 0), labels.affine)
     model, image = air_jax.AiR(patch_size=4), np.zeros((1, 20, 16, 16, 1), np.float32)
     params = jax.jit(model.init)(jax.random.key(0), image, image)["params"]
-    network = Registration(model, params, image.shape[1:], step=0, normalization="percentile")
+    network = Registration(
+        model, params, image.shape[1:], 0, make_objective("mse"), DenseField(), normalization="percentile"
+    )
     monkeypatch.setattr(module, "load", lambda workdir: network)
     scores = register_files(
         Options(tmp_path / "fixed.nii.gz", tmp_path / "moving.nii.gz", tmp_path / "out", workdir=tmp_path)
