@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from air_jax.errors import UserError
-from air_jax.losses import Objective, Similarity, make_objective, with_overlap
+from air_jax.losses import Objective, Similarity, make_objective
 from air_jax.optimize import TOTAL_SIGMA, UPDATE_SIGMA, refine
 from air_jax.transforms import warp, with_edges
 from air_jax.transforms.intensity import to_unit_range
@@ -160,7 +160,7 @@ class Registration:
         """What refinement minimises, given what counts for the images alone: that, and the overlap of classes."""
         if not self.refinement.overlap:
             return objective
-        return with_overlap(objective, self.refinement.overlap, self.model.num_classes - 1)
+        return objective.with_overlap(self.refinement.overlap, self.model.num_classes - 1)
 
     def _register_batch(self, params, fixed, moving):
         (framed_fixed, inside), (framed_moving, _) = (_framed(image, self.image_shape) for image in (fixed, moving))
@@ -237,7 +237,7 @@ def without_model(
       refine_steps: steps of optimisation for each pair, unless `register` is told otherwise.
 
     Raises:
-      KeyError: an unknown similarity or regularizer.
+      OptionError: an unknown similarity or regularizer.
     """
     objective = make_objective(similarity, **weights)
     refinement = Refinement(field, update_sigma, total_sigma, edges)
