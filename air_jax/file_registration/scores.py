@@ -9,7 +9,7 @@ import numpy as np
 from air_jax import io, metrics
 from air_jax.io.space import reversed_affine
 from air_jax.io.subject import Side
-from air_jax.losses import ncc
+from air_jax.losses import ncc_loss
 from air_jax.transforms.spaces import sample_moving
 
 Scores = dict[str, Any]
@@ -41,7 +41,7 @@ def pair_scores(
 
 @jax.jit
 def _image_scores(fixed, warped):
-    return {"mse": metrics.image_scores(fixed, warped)["mse"], "ncc": 1 - ncc(fixed, warped)}
+    return {"mse": metrics.image_scores(fixed, warped)["mse"], "ncc": 1 - ncc_loss(fixed, warped)}
 
 
 _displacement_scores = jax.jit(metrics.displacement_scores)
