@@ -14,7 +14,7 @@ from air_jax.models.layers.options import (
     require,
     require_dropout,
     require_dtype,
-    require_not_negative,
+    require_integration_steps,
     require_positive_integers,
 )
 from air_jax.models.layers.patches import patchify
@@ -80,7 +80,7 @@ class AiR(nn.Module):
             require_positive_integers(head_size=self.head_size)
         require_dropout(self.dropout)
         require(self.head in HEADS, "head", self.head, f"must be one of {', '.join(HEADS)}")
-        require_not_negative(integration_steps=self.integration_steps)
+        require_integration_steps(self.integration_steps)
         require_dtype(self.dtype)
         super().__post_init__()
 

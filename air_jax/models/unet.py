@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from air_jax.models.layers.inputs import check_pair, crop, pad_to_multiple
 from air_jax.models.layers.options import (
     require_dtype,
-    require_not_negative,
+    require_integration_steps,
     require_positive_integers,
     require_same_length,
 )
@@ -42,7 +42,7 @@ class UNet(nn.Module):
     def __post_init__(self):
         require_positive_integers(encoder=self.encoder, decoder=self.decoder, final=self.final)
         require_same_length("encoder", len(self.encoder), decoder=self.decoder)
-        require_not_negative(integration_steps=self.integration_steps)
+        require_integration_steps(self.integration_steps)
         require_dtype(self.dtype)
         super().__post_init__()
 
