@@ -1,17 +1,30 @@
-"""Scores a trained run again: `python -m air_jax.evaluate --workdir=runs/mnist`."""
+"""Scores a trained run again and writes `eval.json` and the figures into its folder.
+
+python -m air_jax.evaluate --workdir=runs/mnist
+"""
 
 from absl import flags
 
 from air_jax.runtime import command_line
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run.")
+
+def define_flags() -> None:
+    """Defines the flags of this command. Only the running command does so: names recur in other commands."""
+    flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 
 
 def main() -> None:
-    from air_jax.training.run import evaluate  # after the flags, so that a mistake in them is told at once
+    """Scores the run that the parsed flags name."""
+    from air_jax.training.run import evaluate  # imported late, so that errors in flags appear at once
 
-    evaluate(WORKDIR.value)
+    evaluate(flags.FLAGS.workdir)
+
+
+def run() -> None:
+    """Runs the command with the arguments of the process."""
+    define_flags()
+    command_line.run(main, "workdir")
 
 
 if __name__ == "__main__":
-    command_line.run(main, "workdir")
+    run()
