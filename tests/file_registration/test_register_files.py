@@ -5,14 +5,12 @@ import json
 import numpy as np
 import PIL.Image
 import pytest
-import scipy.ndimage
 import SimpleITK
 from scipy.spatial.transform import Rotation
 
-from air_jax import UserError, io
+from air_jax import io
 from air_jax.file_registration.options import Options
 from air_jax.file_registration.run import register_files
-from air_jax.io.space import reversed_affine
 
 CENTRE = np.array([12.0, -7.0, 31.0])
 BALLS = np.array([[7.0, -12.0, 25.0], [17.0, -3.0, 27.0], [10.0, -1.0, 38.0], [16.0, -13.0, 37.0]])

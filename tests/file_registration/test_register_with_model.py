@@ -1,4 +1,4 @@
-"""Two files registered with a trained model: its displacement, its refinement, and the mistakes that --workdir allows."""
+"""Two files registered with a trained model: its displacement, its refinement, and mistakes with --workdir."""
 
 import jax.numpy as jnp
 import numpy as np
