@@ -11,6 +11,7 @@ beside those that are there, and the table and the figures are drawn from all of
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import time
@@ -148,11 +149,12 @@ def network(
     registration = air_jax.load(workdir)
     if not trained:
         image = jnp.zeros((1, *registration.image_shape))
-        registration.params = jax.jit(registration.model.init)(jax.random.key(0), image, image)["params"]
+        params = jax.jit(registration.model.init)(jax.random.key(0), image, image)["params"]
+        registration = dataclasses.replace(registration, params=params)
     images = [np.stack([normalize(image, registration.normalization) for image in side]) for side in images]
 
     def register(fixed, moving):
-        return registration.register(fixed, moving, refine_steps=refine_steps).displacement
+        return registration.register(fixed, moving, normalized=True, refine_steps=refine_steps).displacement
 
     return in_batches(register, batch_size, *images)
 

@@ -26,7 +26,7 @@ from air_jax.data.pairs import random_pairs
 from air_jax.file_registration.run import ANGLES
 from air_jax.io.subject import LUMINANCE
 from air_jax.losses import Objective, lncc, make_objective, mi, mse
-from air_jax.optimize import refine, register_affine
+from air_jax.optimize import DenseField, Geometry, refine, register_affine
 from air_jax.transforms import warp, with_edges
 from air_jax.transforms.intensity import normalize
 from air_jax.transforms.spaces import whole_displacement
@@ -64,12 +64,11 @@ def hippocampus(data: Path) -> dict:
 
 
 def from_zero(objective: Objective, options: dict, num_steps: int, fixed: jax.Array, moving: jax.Array) -> jax.Array:
-    """Registers pairs `[B, *S, C]`; with "edges" among the options of `refine`, by these too."""
-    zero = jnp.zeros((*fixed.shape[:-1], fixed.ndim - 2))
+    """Registers pairs `[B, *S, C]`; `options` are those of `DenseField`, and "edges"."""
     options = dict(options)
     if options.pop("edges", False):
         fixed, moving = with_edges(fixed), with_edges(moving)
-    return refine(objective, fixed, moving, zero, num_steps=num_steps, field="dense", **options)
+    return refine(objective, fixed, moving, num_steps=num_steps, field=DenseField(**options)).displacement
 
 
 def labelled(objective, options, fixed, moving, fixed_labels, moving_labels, *, num_steps: int, at_once: int) -> dict:
@@ -148,7 +147,7 @@ def landmark_errors(fixed, moving, fixed_points, moving_points) -> dict[str, np.
     images = [jnp.asarray(image)[None, ..., None] for image in (fixed, moving)]
     zero, header = jnp.zeros((1, *fixed.shape, 2)), np.eye(2, 3)
     matrix = register_affine(mi, *images, angles=np.deg2rad(ANGLES))
-    displacement = refine(HISTOLOGY, *images, zero, num_steps=300, field="dense", matrix=matrix)
+    displacement = refine(HISTOLOGY, *images, num_steps=300, geometry=Geometry(matrix)).displacement
     matrix = np.asarray(matrix[0], np.float64)
     fields = {
         "before": zero[0],

@@ -46,7 +46,7 @@ def _pair_figures(registration: Registration, dataset: Dataset, config: ConfigDi
     if (deformation := configs.deformation(config)) is not None:
         keys = scoring.pair_keys(config.eval.pairs_seed, len(dataset.test), pairs)
         fixed = np.asarray(warp(moving, draw_displacements(keys, moving.shape[1:-1], deformation)))
-    result = jax.device_get(registration.register(fixed, moving))
+    result = jax.device_get(registration.register(fixed, moving, normalized=True))
     title = f"{Path(config.dataset.name).name}: the first {len(pairs)} test pairs, step {registration.step:,}"
     images, displacement = (fixed, moving, result.warped), result.displacement
     is_volume = displacement.shape[-1] == 3

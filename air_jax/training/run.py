@@ -12,7 +12,6 @@ Where several processes train together, each takes its share of every batch; the
 import contextlib
 import dataclasses
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,8 +169,11 @@ def evaluate(workdir: str | Path, *, dataset: Dataset | None = None) -> dict[str
     config, _ = configs.read(workdir)
     dataset = dataset or load_dataset(**config.dataset)
     refine = None
-    if config.refine.num_steps:
-        refine = partial(registration.refine, num_steps=config.refine.num_steps)
+    if num_steps := config.refine.num_steps:
+
+        def refine(*arrays):
+            return registration.refine(*arrays, num_steps=num_steps).displacement
+
     scorer = _scorer(registration.model, config, dataset.test, refine=refine)
     report = scoring.evaluate(scorer, registration.params, registration.step, dataset.test, config)
     replace_text(workdir / "eval.json", json.dumps(report, indent=2) + "\n")
