@@ -181,7 +181,7 @@ class PyramidAiR(nn.Module):
       edges: whether forces are of the images' edges as well, see `air_jax.transforms.with_edges`.
       num_classes: classes that a segmenter of each image alone tells apart, the background first, see `Segmenter`.
         Forces are of their probabilities as well, so they need `forces`; what trains the segmenter is its own loss
-        (`air_jax.losses.segmentation` of `out["logits"]`), as in DeepAtlas (Xu & Niethammer 2019). 0: none.
+        (`air_jax.losses.segmentation_loss` of `out["logits"]`), as in DeepAtlas (Xu & Niethammer 2019). 0: none.
       reach: what forces of each smoothing, half a voxel at most, are multiplied by at most: those of intensities, and
         those of classes. Half of it before training.
       least_volume: classes pull less where the field leaves less than this share of the volume and a half, and not at
