@@ -1,6 +1,6 @@
-"""Scores a trained run again and writes `eval.json` and the figures into its folder.
+"""Scores a trained run again: `python -m air_jax.evaluate --workdir=runs/mnist`.
 
-python -m air_jax.evaluate --workdir=runs/mnist
+Writes `eval.json` and the figures of the run's best checkpoint, and prints the table.
 """
 
 from absl import flags
@@ -9,19 +9,19 @@ from air_jax.runtime import command_line
 
 
 def define_flags() -> None:
-    """Defines the flags of this command. Only the running command does so: names recur in other commands."""
-    flags.DEFINE_string("workdir", None, "Folder of a trained run.")
+    """Defines the flags of the command."""
+    flags.DEFINE_string("workdir", None, "Folder of a run.")
 
 
 def main() -> None:
-    """Scores the run that the parsed flags name."""
-    from air_jax.training.run import evaluate  # imported late, so that errors in flags appear at once
+    """Runs the command with the parsed flags."""
+    from air_jax.training.run import evaluate  # after the flags, so that a mistake in them is reported at once
 
     evaluate(flags.FLAGS.workdir)
 
 
 def run() -> None:
-    """Runs the command with the arguments of the process."""
+    """Defines and parses the flags, and runs the command."""
     define_flags()
     command_line.run(main, "workdir")
 

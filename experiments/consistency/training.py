@@ -1,6 +1,6 @@
 """What gradient inverse consistency does to folds in training, by the exact derivative and by forward differences.
 
-  python experiments/consistency_training.py --output_dir=experiments/consistency
+  python -m experiments.consistency.training --output_dir=experiments/consistency
 
 AiR as in the paper with its dense head, which folds in a third of the pixels when nothing regularizes it, on digits
 (`configs/digits.py`), once without, and with either form at each weight; all from the same seed, on the same pairs. The
@@ -10,7 +10,6 @@ models are left in a temporary folder.
 import argparse
 import json
 import platform
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -19,9 +18,7 @@ import jax
 import numpy as np
 
 from air_jax.losses import CONSISTENCIES
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from experiments.consistency import gradient_inverse_consistency_differences
+from experiments.consistency.derivatives import gradient_inverse_consistency_differences
 
 EXACT = "gradient_inverse_consistency"
 # Steps in pixels: small, and 0.001 of the ICON package's unit on 128 pixels.

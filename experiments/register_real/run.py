@@ -1,11 +1,11 @@
-"""Registers real pairs by optimisation from zero, without any training, and scores them by labels and landmarks.
+"""Registers real pairs by instance optimisation from zero and scores them by labels and landmarks.
 
-  python experiments/register_real.py --data=FOLDER --output_dir=experiments/register_real
+  python -m experiments.register_real.run --data=FOLDER --output_dir=experiments/register_real
 
 `FOLDER` holds `acdc_ed_es/acdc_2d_mid_128.npz` (ACDC mid slices, end-diastole and end-systole), `hippocampus_msd/
 hippocampus_48x64x48.npz` (Medical Segmentation Decathlon, task 4) and `histology_landmarks/` (Borovec's landmarks).
-Labels are warped with nearest neighbour; the similarity and its window were chosen for each set, as a
-user would, on the first pairs of those that are scored: these are not blind tests.
+Labels are warped with nearest neighbour. The similarity and its window were chosen on the first pairs of those that are
+scored: these are not blind tests. Each set is one entry of `<output_dir>/results.json`; `--sets` runs a part.
 """
 
 import argparse
@@ -171,12 +171,14 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     arguments = parser.parse_args()
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    path = arguments.output_dir / "results.json"
     for name in arguments.sets:
         result = SETS[name](arguments.data)
         result["machine"] = (
             f"{platform.machine()}, {jax.local_device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}"
         )
-        (arguments.output_dir / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+        results = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(results | {name: result}, indent=2) + "\n")
         print(
             name,
             json.dumps(

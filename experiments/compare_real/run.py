@@ -1,17 +1,16 @@
-"""Compares registration methods on the same real pairs: classical tools, our optimisation from zero, trained networks.
+"""Compares registration methods on the same real pairs: classical tools, instance optimisation, trained models.
 
-  python experiments/compare_real.py --data=FOLDER --output_dir=experiments/compare_real \
-      --workdir_cardiac=runs/cardiac --workdir_hippocampus=runs/hippocampus
+  python -m experiments.compare_real.run --data=FOLDER --output_dir=experiments/compare_real \
+      --run cardiac=runs/cardiac --run hippocampus=runs/hippocampus
 
 `FOLDER` holds `acdc_ed_es/acdc_2d_mid_128.npz` (ACDC, end-diastole and end-systole), `hippocampus_msd/
 hippocampus_48x64x48.npz` (Medical Segmentation Decathlon, task 4) and `brains_synthseg/brains20_2mm.npz` (label maps of
 SynthSeg, synthetic images). Classical tools need `pip install SimpleITK antspyx`; their settings and those from zero
-were chosen on training pairs. `--sets` and `--methods` run a part; each result goes into `<output_dir>/<set>.json`
-beside those that are there, and the table and the figures are drawn from all of them.
+were chosen on training pairs. `--sets` and `--methods` run a part. Each result goes into `<output_dir>/results.json`,
+beside those of other sets and methods. The table and the figures show all of them.
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import time
@@ -23,10 +22,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from classical import SETTINGS, TOOLS, machine, one_by_one
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from register_real import CARDIAC, HIPPOCAMPUS, HIPPOCAMPUS_OPTIONS, from_zero
 
 import air_jax
 from air_jax import metrics
@@ -34,6 +31,8 @@ from air_jax.data.pairs import random_pairs
 from air_jax.losses import Objective, make_objective
 from air_jax.transforms import sample, warp
 from air_jax.transforms.intensity import normalize
+from experiments.compare_real.classical import SETTINGS, TOOLS, machine, one_by_one
+from experiments.register_real.run import CARDIAC, HIPPOCAMPUS, HIPPOCAMPUS_OPTIONS, from_zero
 
 BRAINS = make_objective("lncc", window=5)
 
@@ -48,14 +47,13 @@ class Pairs(NamedTuple):
 
 
 class Ours(NamedTuple):
-    """How a set is registered from zero: its objective, in `words`, options, steps; how a network's pass is refined."""
+    """Settings of instance optimisation from zero: objective, the same in words, options, steps, pairs a batch."""
 
     objective: Objective
     words: str
     options: dict
     num_steps: int
     batch_size: int
-    refine_steps: int = 90
 
 
 class Drawing(NamedTuple):
@@ -111,7 +109,13 @@ DRAWINGS = {
     "brains": Drawing((0, 2), 45, spacing=3, labels=(2, 4, 10, 12, 17, 41, 43, 49, 51, 53)),
 }
 FIXED, WARPED, GRID = "#ffe600", "#ff2fd0", "#4fc3f7"  # colours
-ORDER = ("before", *TOOLS, "air_jax from zero")  # of the rows; networks follow
+FROM_ZERO = "instance optimisation from zero"
+ORDER = ("before", *TOOLS, FROM_ZERO)  # of the rows; trained models follow
+TITLES = {  # of models, by their names in a config
+    "pyramid_air": "coarse-to-fine AiR",
+    "gated_demons": "attention-gated demons",
+    "unrolled_demons": "unrolled demons, no attention",
+}
 COLUMNS = {  # of the table, and their formats
     "dice": ("Dice", ".3f"),
     "folding_percent": ("folding %", ".3f"),
@@ -143,18 +147,13 @@ def in_batches(register: Callable, batch_size: int, *images: np.ndarray) -> tupl
     return np.concatenate(displacements)[: len(images[0])], timing
 
 
-def network(
-    workdir: Path, trained: bool, refine_steps: int, batch_size: int, *images: np.ndarray
-) -> tuple[np.ndarray, dict]:
+def trained(workdir: Path, refine_steps: int, batch_size: int, *images: np.ndarray) -> tuple[np.ndarray, dict]:
+    """Displacements by a finished run's model, and their times as `in_batches` gives them."""
     registration = air_jax.load(workdir)
-    if not trained:
-        image = jnp.zeros((1, *registration.image_shape))
-        params = jax.jit(registration.model.init)(jax.random.key(0), image, image)["params"]
-        registration = dataclasses.replace(registration, params=params)
     images = [np.stack([normalize(image, registration.normalization) for image in side]) for side in images]
 
     def register(fixed, moving):
-        return registration.register(fixed, moving, normalized=True, refine_steps=refine_steps).displacement
+        return registration.register(fixed, moving, refine_steps=refine_steps).displacement
 
     return in_batches(register, batch_size, *images)
 
@@ -185,7 +184,11 @@ def scores(pairs: Pairs, displacements: np.ndarray) -> dict:
 
 
 def methods_of(name: str, arguments: argparse.Namespace) -> dict[str, tuple[Callable, dict]]:
-    """What can be run on a set: functions of the pairs, and their settings as they are written down."""
+    """Methods that can be run on a set, by the names of their rows.
+
+    Returns:
+      For each a function of the fixed and the moving images, and its settings for the results file.
+    """
     ours = OURS[name]
     methods = {"before": (unregistered, {})}
     for method, settings in SETTINGS[name].items():
@@ -193,15 +196,22 @@ def methods_of(name: str, arguments: argparse.Namespace) -> dict[str, tuple[Call
     written = {"objective": ours.words, "num_steps": ours.num_steps, "batch_size": ours.batch_size}
     register = partial(from_zero, ours.objective, ours.options, ours.num_steps)
     written |= {"field": "dense"} | ours.options
-    methods["air_jax from zero"] = partial(in_batches, register, ours.batch_size), written
-    for title, key in (("AiR", name), ("AiR with labels", f"{name}_labels")):
-        if workdir := getattr(arguments, f"workdir_{key}", None):
-            stages = {"untrained": 0, "one pass": 0, "refined": getattr(arguments, f"refine_steps_{name}")}
-            for stage, steps in stages.items():
+    methods[FROM_ZERO] = partial(in_batches, register, ours.batch_size), written
+    for workdir in [Path(run.split("=", 1)[1]) for run in arguments.run if run.startswith(f"{name}=")]:
+        title, own_steps = description(workdir)
+        refine_steps = own_steps if arguments.refine_steps is None else arguments.refine_steps
+        for stage, steps in {"one pass": 0, "refined": refine_steps}.items():
+            if stage == "one pass" or steps:
                 written = {"workdir": workdir.name, "refine_steps": steps, "batch_size": ours.batch_size}
-                run = partial(network, workdir, stage != "untrained", steps, ours.batch_size)
-                methods[f"{title}, {stage}"] = run, written
+                methods[f"{title}, {stage}"] = partial(trained, workdir, steps, ours.batch_size), written
     return methods
+
+
+def description(workdir: Path) -> tuple[str, int]:
+    """What a run's model is, in the words of the table, and the steps by which its config refines."""
+    config = json.loads((workdir / "config.json").read_text())
+    segmenter = "segmenter and " if config["model"].get("segmenter") else ""
+    return segmenter + TITLES[config["model"]["name"]], config["refine"]["num_steps"]
 
 
 def figure_of(name: str, pairs: Pairs, fields: dict[str, np.ndarray], results: dict[str, dict]) -> Figure:
@@ -250,12 +260,18 @@ def figure_of(name: str, pairs: Pairs, fields: dict[str, np.ndarray], results: d
     return figure
 
 
-def table(folder: Path) -> str:
+def read_results(folder: Path) -> dict[str, dict]:
+    """Results on file: `{set: {"pairs": its pairs in words, "methods": {method: result}}}`."""
+    path = folder / "results.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def table(results: dict[str, dict]) -> str:
+    """The scores of all sets as a Markdown table."""
     head = ["set", "method", "pairs", *(title for title, _ in COLUMNS.values())]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name in SETS:
-        path = folder / f"{name}.json"
-        for method, result in (json.loads(path.read_text())["methods"] if path.exists() else {}).items():
+        for method, result in results.get(name, {"methods": {}})["methods"].items():
             values = [format(result[key], style) if key in result else "" for key, (_, style) in COLUMNS.items()]
             lines.append("| " + " | ".join([name, method, str(result["num_pairs"]), *values]) + " |")
     return "\n".join(lines) + "\n"
@@ -269,18 +285,18 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", help="by their names in the table; default: all that can be run")
     parser.add_argument("--num_pairs", type=int, help="only the first of each set; the table tells how many")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the classical tools")
-    for name in SETS:
-        parser.add_argument(f"--workdir_{name}", type=Path, help="of a finished run")
-        parser.add_argument(f"--refine_steps_{name}", type=int, default=OURS[name].refine_steps)
-        parser.add_argument(f"--workdir_{name}_labels", type=Path, help="of a run that was trained with labels")
+    parser.add_argument("--run", action="append", default=[], metavar="SET=WORKDIR", help="a finished run; repeatable")
+    parser.add_argument("--refine_steps", type=int, help="of all runs; default: each run's refine.num_steps")
     arguments = parser.parse_args()
+    if wrong := [run for run in arguments.run if run.split("=")[0] not in SETS or "=" not in run]:
+        parser.error(f"--run={wrong[0]}: must be SET=WORKDIR, with SET one of {', '.join(SETS)}")
 
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(arguments.threads)  # read when the tools are imported
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     for name in arguments.sets:
         all_pairs, drawing = SETS[name](arguments.data), DRAWINGS[name]
         pairs = Pairs(*(side[: arguments.num_pairs] for side in all_pairs))
-        path, fields_path = (arguments.output_dir / f"{name}.{suffix}" for suffix in ("json", "npz"))
+        fields_path = arguments.output_dir / f"{name}.npz"
         for method, (run, settings) in methods_of(name, arguments).items():
             if arguments.methods and method not in arguments.methods:
                 continue
@@ -290,15 +306,17 @@ def main() -> None:
             result["other_load"] = f"load average {load:.1f} before and {os.getloadavg()[0]:.1f} after"
             print(name, method, {key: value for key, value in result.items() if isinstance(value, float)}, flush=True)
             # Read now, and not at the start: another process may have run another method meanwhile.
-            results = (json.loads(path.read_text())["methods"] if path.exists() else {}) | {method: result}
-            results = {key: results[key] for key in {**dict.fromkeys(ORDER), **results} if key in results}
-            path.write_text(json.dumps({"pairs": SETS[name].__doc__, "methods": results}, indent=1) + "\n")
+            results = read_results(arguments.output_dir)
+            methods = results.get(name, {"methods": {}})["methods"] | {method: result}
+            methods = {key: methods[key] for key in {**dict.fromkeys(ORDER), **methods} if key in methods}
+            results[name] = {"pairs": SETS[name].__doc__, "methods": methods}
+            (arguments.output_dir / "results.json").write_text(json.dumps(results, indent=1) + "\n")
             fields = dict(np.load(fields_path)) if fields_path.exists() else {}
             fields[method] = drawing.cut(displacements[0]).astype(np.float16)
             np.savez_compressed(fields_path, **fields)
-        results, fields = json.loads(path.read_text())["methods"], dict(np.load(fields_path))
-        figure_of(name, all_pairs, fields, results).savefig(path.with_suffix(".png"), dpi=95)
-    (arguments.output_dir / "table.md").write_text(table(arguments.output_dir))
+        methods, fields = read_results(arguments.output_dir)[name]["methods"], dict(np.load(fields_path))
+        figure_of(name, all_pairs, fields, methods).savefig(arguments.output_dir / f"{name}.png", dpi=95)
+    (arguments.output_dir / "table.md").write_text(table(read_results(arguments.output_dir)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """GradICON's derivative: exact, through `jax.jvp`, against the forward differences that others take.
 
-  python experiments/consistency.py --output_dir=experiments/consistency
+  python -m experiments.consistency.derivatives --output_dir=experiments/consistency
 
 Random smooth fields and their inverses, off by a tenth; 20 pairs of 128 x 128 and one of 48 x 64 x 48. A call is value
 and gradient of both fields, jit-compiled; contenders take turns, the time is the median. Two errors, each the largest

@@ -1,6 +1,6 @@
 """Compares registration methods on the same pairs of MNIST digits: a table, and a figure with one row of pairs each.
 
-  python experiments/compare_mnist.py --output_dir=experiments/compare_mnist \
+  python -m experiments.compare_mnist.run --output_dir=experiments/compare_mnist \
       --run "U-Net, 0.01=runs/unet" --run "AiR, best=runs/mnist_best"
 
 Protocol: the test part is the last 20 % of TFDS's MNIST (train, then test) in its order; the pairs are `random_pairs`
@@ -276,7 +276,7 @@ def main() -> None:
         "machine": f"{platform.machine()}, jax {jax.__version__}, {jax.devices()[0].device_kind}",
         "methods": rows,
     }
-    (arguments.output_dir / "scores.json").write_text(json.dumps(report, indent=2) + "\n")
+    (arguments.output_dir / "results.json").write_text(json.dumps(report, indent=2) + "\n")
     (arguments.output_dir / "table.md").write_text(table(rows) + "\n")
     fixed, moving = (image[:NUM_DRAWN_PAIRS] for image in images["random_pairs"])
     figure_of(fixed, moving, drawn).savefig(arguments.output_dir / "pairs.png", dpi=130)

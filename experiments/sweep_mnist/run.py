@@ -1,6 +1,6 @@
 """What the paper could not afford: AiR's quality against blocks, width, heads and patch size, on MNIST.
 
-  python experiments/sweep_mnist.py --output_dir=experiments/sweep_mnist
+  python -m experiments.sweep_mnist.run --output_dir=experiments/sweep_mnist
 
 Each point is configs/mnist.py with the keys that `VARIANTS` names, trained for --num_train_steps; scores are those of
 the 1,000 random test pairs. The runs stay in --runs, so that a sweep that was stopped goes on where it was.
@@ -8,7 +8,6 @@ the 1,000 random test pairs. The runs stay in --runs, so that a sweep that was s
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -16,8 +15,6 @@ from matplotlib.figure import Figure
 from air_jax.data import Dataset, load_dataset
 from air_jax.training.run import train
 from air_jax.workdir import config as configs
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from configs import mnist
 
 BLOCKS = (1, 2, 3, 4, 6)
@@ -58,7 +55,7 @@ def main() -> None:
         for name, (values, options) in VARIANTS.items()
     }
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    (arguments.output_dir / "scores.json").write_text(json.dumps(points, indent=2) + "\n")
+    (arguments.output_dir / "results.json").write_text(json.dumps(points, indent=2) + "\n")
 
     panels = {"blocks": ["blocks, own weights", "blocks, one set of weights"]}
     panels |= {name: [name] for name in VARIANTS if not name.startswith("blocks")}
