@@ -61,7 +61,8 @@ class Registration:
       objective: what `register(..., refine_steps=n)` minimises, see `air_jax.losses.make_objective`: that of the
         training, with a penalty on folding where the training had none and the field could fold.
       normalization: how the images that it was trained on were brought to [0, 1], a key of
-        `air_jax.transforms.intensity.WINDOWS`. `register` leaves it to its caller, who has `air_jax.transforms.intensity.normalize` for it.
+        `air_jax.transforms.intensity.WINDOWS`. `register` leaves it to its caller, who has
+        `air_jax.transforms.intensity.normalize` for it.
       refinement: how pairs are refined.
       refine_steps: steps of refinement where `register` is not told.
     """
@@ -95,8 +96,8 @@ class Registration:
 
         Args:
           fixed: `[*S]`, `[B, *S]` or `[B, *S, C]`, uint8 or uint16 over the whole range, or floats in [0, 1]; where
-            `normalization` is not "range", what `air_jax.transforms.intensity.normalize` gives. How many axes `S` has is known
-            from the model.
+            `normalization` is not "range", what `air_jax.transforms.intensity.normalize` gives. How many axes `S` has
+            is known from the model.
           moving: the same shape.
           refine_steps: steps of optimisation on these very pairs, from the network's displacement on (from zero
             without a network), see `air_jax.optimize.refine`; `out` stays what the network gave. Default: the

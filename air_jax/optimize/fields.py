@@ -73,7 +73,9 @@ def _bspline(start, control, spacing, *_):
 
 def _velocity(start, control, spacing, *_):
     shape = start.shape[1:-1]
-    return compose(start, exponential(bspline(control, (spacing,) * len(shape), shape), INTEGRATION_STEPS))
+    return compose(
+        start, exponential(bspline(control, (spacing,) * len(shape), shape), integration_steps=INTEGRATION_STEPS)
+    )
 
 
 def _control_shape(shape: Shape, spacing: int) -> Shape:

@@ -1,9 +1,9 @@
 """Displacements between the grids of two files, from a deformation followed by an affine map.
 
 The deformation `u` is a displacement of the fixed grid. `matrix`, from fixed to moving voxels, is applied after it. The
-affines of the files give `voxel_to_voxel`, from fixed voxels to the moving voxels at the same physical place. The whole map
-is one displacement `d` of the fixed grid, in its voxels: `voxel_to_voxel(p + d(p)) = matrix(p + u(p))`. So the moving image
-is interpolated only once.
+affines of the files give `voxel_to_voxel`, from fixed voxels to the moving voxels at the same physical place. The whole
+map is one displacement `d` of the fixed grid, in its voxels: `voxel_to_voxel(p + d(p)) = matrix(p + u(p))`. So the
+moving image is interpolated only once.
 """
 
 from functools import partial
