@@ -1,7 +1,7 @@
 """Displacement algebra: composing, exponentiating and resizing displacements `[B, *S, N]`, and moving points.
 
-Outside the image a displacement continues with its edge values, so translations compose and invert exactly. Zeros outside
-would leak inward from the border.
+Outside the image a displacement continues with its edge values, so translations compose and invert exactly. Zeros
+outside would leak inward from the border.
 """
 
 from collections.abc import Sequence
@@ -41,9 +41,9 @@ def exponential(velocity: jax.Array, *, integration_steps: int = 7) -> jax.Array
 
     Args:
       velocity: `[B, *S, N]` in voxels per unit of time.
-      integration_steps: number of squarings, at least 0; 7 by default. The velocity is divided by `2^integration_steps`,
-        and the small displacement is composed with itself as often. More steps keep a smooth velocity from folding; the
-        discrete exponential can still fold, so measure it.
+      integration_steps: number of squarings, at least 0; 7 by default. The velocity is divided by
+        `2^integration_steps`, and the small displacement is composed with itself as often. More steps keep a smooth
+        velocity from folding; the discrete exponential can still fold, so measure it.
 
     Returns:
       `[B, *S, N]` in voxel units: `u` with `id + u = exp(velocity)`.
@@ -85,13 +85,13 @@ def transform_points(displacement: jax.Array, points: jax.Array) -> jax.Array:
     """Moves points of the fixed image into the moving image: `p + u(p)`.
 
     Args:
-      displacement: `[*S, N]` pull-back displacement, voxel units, array-index order. It is sampled linearly, and continues
-        with its edge values outside the image.
+      displacement: `[*S, N]` pull-back displacement, voxel units, array-index order. It is sampled linearly, and
+        continues with its edge values outside the image.
       points: `[K, N]` in voxel coordinates of the fixed image, array-index order; not necessarily integers.
 
     Returns:
-      `[K, N]` float32, in voxel coordinates of the moving image if both images have the same grid. Otherwise in voxels of
-      the fixed image's grid, to be mapped on, see `air_jax.transforms.spaces`.
+      `[K, N]` float32, in voxel coordinates of the moving image if both images have the same grid. Otherwise in voxels
+      of the fixed image's grid, to be mapped on, see `air_jax.transforms.spaces`.
 
     Raises:
       ValueError: the shapes do not fit each other.
@@ -103,5 +103,5 @@ def transform_points(displacement: jax.Array, points: jax.Array) -> jax.Array:
             "they must be [*S, N] and [K, N]"
         )
     points, displacement = jnp.asarray(points, jnp.float32), jnp.asarray(displacement, jnp.float32)
-    on_grid = points.reshape(1, -1, *(1,) * (num_axes - 1), num_axes)
+    on_grid = points.reshape(1, len(points), *(1,) * (num_axes - 1), num_axes)
     return points + sample(displacement[None], on_grid, mode="nearest").reshape(points.shape)

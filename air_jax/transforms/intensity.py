@@ -86,7 +86,7 @@ def _percentile_limits(values: np.ndarray, dtype: np.dtype) -> tuple[float, floa
 def _foreground_limits(values: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
     del dtype
     foreground = values[values > 0]
-    return 0, np.percentile(foreground, FOREGROUND_PERCENTILE) if foreground.size else 0
+    return 0, float(np.percentile(foreground, FOREGROUND_PERCENTILE)) if foreground.size else 0
 
 
 def _ct_limits(values: np.ndarray, dtype: np.dtype) -> tuple[float, float]:

@@ -17,11 +17,11 @@ MIN_DETERMINANT = 0.05
 def inverse(displacement: jax.Array, *, num_iterations: int = 60) -> tuple[jax.Array, jax.Array]:
     """Inverts a displacement: solves `v(p) = -u(p + v(p))` at every voxel (Chen et al. 2008).
 
-    Two thirds of the iterations are damped fixed-point steps, `v - r / 2` with the residual `r(p) = v(p) + u(p + v(p))`.
-    They may increase the residual for a while, so they pass the folds at which a descent gets stuck. The last third are
-    Newton steps from the best result of each voxel, with the derivative of `u` interpolated at `p + v(p)`. They converge
-    where the map stretches too much for fixed-point steps. A Newton step that does not decrease a voxel's residual is
-    undone and halved.
+    Two thirds of the iterations are damped fixed-point steps, `v - r / 2` with the residual `r(p) = v(p) + u(p +
+    v(p))`. They may increase the residual for a while, so they pass the folds at which a descent gets stuck. The last
+    third are Newton steps from the best result of each voxel, with the derivative of `u` interpolated at `p + v(p)`.
+    They converge where the map stretches too much for fixed-point steps. A Newton step that does not decrease a voxel's
+    residual is undone and halved.
 
     Args:
       displacement: `u` `[B, *S, N]` in voxel units, 2-D or 3-D.

@@ -84,7 +84,7 @@ def corner_jacobian_determinant(displacement: jax.Array) -> jax.Array:
 
 
 def simplex_jacobian_determinants(displacement: jax.Array) -> jax.Array:
-    """Computes `N!` times the signed volume of each triangle (2-D) or tetrahedron (3-D) of a voxel after `p -> p + u(p)`.
+    """Computes `N!` times the signed volume of each triangle (2-D) or tetrahedron (3-D) after `p -> p + u(p)`.
 
     A square between voxels has two divisions into two triangles, one for each diagonal. A cube has two divisions into
     five tetrahedra: four at every other corner and one in the middle. The simplex at a corner belongs to the voxel
@@ -97,8 +97,8 @@ def simplex_jacobian_determinants(displacement: jax.Array) -> jax.Array:
 
     Returns:
       `[4, B, *(S - 2)]` or `[10, B, *(S - 2)]`, at interior voxels: the determinants of the corners; in 3-D followed by
-      those of the tetrahedra in the middle of the cubes before and after the voxel. The identity gives 1 at corners, and
-      2 in the middle.
+      those of the tetrahedra in the middle of the cubes before and after the voxel. The identity gives 1 at corners,
+      and 2 in the middle.
 
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement.
@@ -120,8 +120,8 @@ def simplex_jacobian_determinants(displacement: jax.Array) -> jax.Array:
 def cell_jacobian_determinants(displacement: jax.Array) -> jax.Array:
     """Computes the Jacobian determinant of `id + u` at every corner of every cell, the square or cube between voxels.
 
-    The determinant at a corner is that of the cell's edges that meet there. In 2-D the bilinear map of a cell folds if and
-    only if one of its four determinants is not positive. The smallest determinant at an interior voxel is
+    The determinant at a corner is that of the cell's edges that meet there. In 2-D the bilinear map of a cell folds if
+    and only if one of its four determinants is not positive. The smallest determinant at an interior voxel is
     `corner_jacobian_determinant`.
 
     Args:

@@ -1,7 +1,9 @@
 """The maps gather and scatter of `interpolation.py`, for every device and any number of channels."""
 
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 
 import jax
@@ -15,9 +17,7 @@ from air_jax.transforms.sampling.cells import AxisSets, Corner, coordinates_of, 
 POINTS_AT_ONCE = 2**15
 
 
-def gather(
-    volumes: jax.Array, points: jax.Array, *, axis_sets: AxisSets, mode: str, relative: bool
-) -> list[jax.Array]:
+def gather(volumes: jax.Array, points: jax.Array, *, axis_sets: AxisSets, mode: str, relative: bool) -> list[jax.Array]:
     """Computes `S_A volumes` for each `A` of `axis_sets`.
 
     Args:
@@ -41,7 +41,8 @@ def gather(
     starts = _starts(pieces.shape, batch, shape, mode)
 
     def take(piece):
-        indices, fractions = _cell(*piece, shape, mode)
+        coordinates, starts = piece
+        indices, fractions = _cell(coordinates, starts, shape, mode)
         corners = {
             corner: voxels.at[index].get(mode="promise_in_bounds") for corner, index in _corner_indices(indices).items()
         }
@@ -183,7 +184,7 @@ def _cell(points: jax.Array, starts: jax.Array, shape: Sequence[int], mode: str)
 def _corner_indices(indices: Sequence[Sequence[jax.Array]]) -> dict[Corner, jax.Array]:
     """The flat index of each corner, the sum of the parts of each axis for its lower or upper voxel."""
     return {
-        corner: sum(pair[upper] for pair, upper in zip(indices, corner, strict=True))
+        corner: functools.reduce(operator.add, (pair[upper] for pair, upper in zip(indices, corner, strict=True)))
         for corner in itertools.product((0, 1), repeat=len(indices))
     }
 

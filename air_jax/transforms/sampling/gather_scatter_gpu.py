@@ -17,10 +17,8 @@ import jax.numpy as jnp
 from air_jax.transforms.sampling.cells import AxisSets, Corner, voxel_within
 
 
-def gather(
-    volumes: jax.Array, points: jax.Array, *, axis_sets: AxisSets, mode: str, relative: bool
-) -> list[jax.Array]:
-    """Computes `S_A volumes` for each `A` of `axis_sets`; arguments and results are those of `gather_scatter.gather`."""
+def gather(volumes: jax.Array, points: jax.Array, *, axis_sets: AxisSets, mode: str, relative: bool) -> list[jax.Array]:
+    """Computes `S_A volumes` for each `A` of `axis_sets`; arguments and results as in `gather_scatter.gather`."""
     _, *shape, channels = volumes.shape
     size = (*points.shape[:-1], channels, len(axis_sets))
     lower, fractions = _cells(points, relative, size)
@@ -48,7 +46,7 @@ def scatter(
     relative: bool,
     shape: tuple[int, ...],
 ) -> jax.Array:
-    """Computes the sum of `T_A values` over `axis_sets`; arguments and result are those of `gather_scatter.scatter`."""
+    """Computes the sum of `T_A values` over `axis_sets`; arguments and result as in `gather_scatter.scatter`."""
     batch, channels, dtype = len(values[0]), values[0].shape[-1], values[0].dtype
     size = (*points.shape[:-1], channels, 2 ** len(shape))
     lower, fractions = _cells(points, relative, size)

@@ -1,7 +1,7 @@
 """Linear interpolation and its adjoint as JAX primitives, closed under differentiation to any order.
 
-Let `w_c(x)` be the weight of corner `c` of the cell around coordinates `x`, and `v_c(x)` the voxel there. For a set `A` of
-axes there are two linear maps:
+Let `w_c(x)` be the weight of corner `c` of the cell around coordinates `x`, and `v_c(x)` the voxel there. For a set `A`
+of axes there are two linear maps:
 
     gather:   (S_A v)(p) = sum_c  d_A w_c(x_p)  v[v_c(x_p)]            d_A: derivative along each axis in A
     scatter:  (T_A g)[q] = sum over p, c with v_c(x_p) = q of  d_A w_c(x_p) g(p)
@@ -13,11 +13,11 @@ axes there are two linear maps:
 and the same holds for `T_A`. No other map is needed for derivatives of any order, forward or reverse.
 JAX can differentiate `map_coordinates` itself, but then reads each corner again for each component, and scatters into a
 separate array for each corner. Here one map gives the value and all slopes, as computed by `gather_scatter.py`, or for
-few channels on a GPU by `gather_scatter_gpu.py`. The value without slopes is `map_coordinates`. The maps are primitives,
-because nothing else in JAX lets a linear map define its own transpose and be differentiated further.
+few channels on a GPU by `gather_scatter_gpu.py`. The value without slopes is `map_coordinates`. The maps are
+primitives, because nothing else in JAX lets a linear map define its own transpose and be differentiated further.
 
-In the code `points` stands for `x`: `x_p = p + points(p)` if they are `relative`, a displacement from their own grid, else
-`x_p = points(p)`. The grid of the points `S` and that of the voxels `V` may differ.
+In the code `points` stands for `x`: `x_p = p + points(p)` if they are `relative`, a displacement from their own grid,
+else `x_p = points(p)`. The grid of the points `S` and that of the voxels `V` may differ.
 """
 
 import math
@@ -44,8 +44,8 @@ def interpolate(volumes: jax.Array, points: jax.Array, *, mode: str, relative: b
 
     Args:
       volumes: `[B, *V, C]`, float.
-      points: `[B, *S, N]` float32, in voxels of the volumes: displacements from the points' own grid if `relative`, else
-        coordinates.
+      points: `[B, *S, N]` float32, in voxels of the volumes: displacements from the points' own grid if `relative`,
+        else coordinates.
       mode: one of `cells.MODES`, see `air_jax.warp`.
       relative: the meaning of `points`.
 
@@ -126,12 +126,13 @@ def _map_coordinates(volumes: jax.Array, points: jax.Array, mode: str, relative:
 def _gather_jvp(primals, tangents, *, axis_sets, mode, relative):
     volumes, points = primals
     volumes_dot, points_dot = tangents
-    wanted = list(axis_sets)
+    wanted, num_axes = list(axis_sets), points.shape[-1]
     if not isinstance(points_dot, ad.Zero):
-        num_axes = points.shape[-1]
         wanted += [(*axes, b) for axes in axis_sets for b in range(num_axes) if b not in axes]
     wanted = list(dict.fromkeys(tuple(sorted(axes)) for axes in wanted))
-    found = dict(zip(wanted, _gather(volumes, points, axis_sets=tuple(wanted), mode=mode, relative=relative), strict=True))
+    found = dict(
+        zip(wanted, _gather(volumes, points, axis_sets=tuple(wanted), mode=mode, relative=relative), strict=True)
+    )
     values = [found[axes] for axes in axis_sets]
     tangents_out = [jnp.zeros_like(value) for value in values]
     if not isinstance(volumes_dot, ad.Zero):

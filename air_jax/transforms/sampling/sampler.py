@@ -24,8 +24,8 @@ def warp(image: jax.Array, displacement: jax.Array, order: int = 1, mode: str = 
       order: 1 (default) interpolates linearly. 0 takes the nearest voxel, halfway the one with the larger index like
         SciPy, and is exact for every dtype.
       mode: values outside the image. `constant` (default): zeros, reached over one voxel. `nearest`, `mirror`,
-        `reflect`, `wrap`: as in `jax.scipy.ndimage.map_coordinates`. `constant` and `wrap` are the modes `grid-constant`
-        and `grid-wrap` of SciPy.
+        `reflect`, `wrap`: as in `jax.scipy.ndimage.map_coordinates`. `constant` and `wrap` are the modes
+        `grid-constant` and `grid-wrap` of SciPy.
 
     Returns:
       The warped image, in the shape and dtype of `image`. Order 1 therefore rounds an integer image to the nearest
@@ -103,7 +103,7 @@ def _check_options(order: int, mode: str) -> None:
         raise OptionError("mode", mode, f"must be one of {', '.join(MODES)}")
 
 
-def check_integers(function: str, image: jax.Array) -> None:
+def check_integers(function: str, image: jax.Array | np.ndarray) -> None:
     """Refuses NumPy integers that JAX, without its 64-bit mode, would cut off to 32 bits without a warning."""
     if not isinstance(image, np.ndarray) or image.dtype.kind not in "iu" or image.dtype.itemsize < 8:
         return
