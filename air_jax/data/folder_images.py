@@ -1,5 +1,6 @@
 """A folder of one's own image files, NIfTI or others that `air_jax.io` reads, brought onto one grid."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ from air_jax.data.source import Source
 from air_jax.errors import UserError
 from air_jax.io.image import SUFFIXES
 from air_jax.io.space import reversed_affine
-from air_jax.io.subject import Side, read_side
+from air_jax.io.subject import Subject, read_subject
 from air_jax.io.volume import Volume
+from air_jax.transforms.intensity import normalize
 from air_jax.transforms.spaces import sample_moving, voxel_matrix
 
 
@@ -40,10 +42,10 @@ def load(folder: str | Path, labels: str | Path | None, normalization: str, *, g
     first = grid or next(iter(paths))
     if first not in paths:
         raise UserError(f"{folder}: has no image named {first!r}")
-    frame = read_side(paths[first], segmentations.get(first), None, normalization)
+    frame = _read(paths[first], segmentations.get(first), normalization)
     images, labelled = [], []
     for name, path in paths.items():
-        side = frame if name == first else read_side(path, segmentations.get(name), None, normalization)
+        side = frame if name == first else _read(path, segmentations.get(name), normalization)
         if side.volume.num_axes != frame.volume.num_axes:
             raise UserError(f"{path}: has {side.volume.num_axes} axes, but {paths[first]} {frame.volume.num_axes}")
         if side.volume.shape != frame.volume.shape and _has_no_place(side.volume) and _has_no_place(frame.volume):
@@ -56,12 +58,29 @@ def load(folder: str | Path, labels: str | Path | None, normalization: str, *, g
             raise UserError(f"{path}: its header places it outside of {paths[first]}; mend the headers or align first")
         images.append(image)
         if labels is not None:
-            labelled.append(_on_grid(side.labels, side, frame, order=0))
+            labelled.append(_on_grid(side.segmentation, side, frame, order=0))
     stacked = np.stack(images)[..., None]
     return Source(Images(stacked, segmentations=np.stack(labelled) if labelled else None), np.array(list(paths)))
 
 
-def _on_grid(array: np.ndarray, side: Side, frame: Side, order: int) -> np.ndarray:
+def _read(path: Path, segmentation: Path | None, normalization: str) -> Subject:
+    """Reads an image in [0, 1] and its segmentation as int32."""
+    subject = read_subject(path, segmentation=segmentation)
+    try:
+        grey = normalize(subject.grey, normalization)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+    if grey.min() == grey.max():
+        raise UserError(f"{path}: is constant in the window {normalization!r}; there is nothing to register")
+    labels = subject.segmentation
+    if labels is not None:
+        if int(labels.max()) >= 2**31 or int(labels.min()) < -(2**31):
+            raise UserError(f"{segmentation}: has label ids that do not fit int32; give the labels smaller ids")
+        labels = labels.astype(np.int32)
+    return replace(subject, grey=grey, segmentation=labels)
+
+
+def _on_grid(array: np.ndarray, side: Subject, frame: Subject, order: int) -> np.ndarray:
     """An image or a segmentation of `side` on the grid of `frame`, of the same physical place."""
     matrix = voxel_matrix(frame.volume.affine, side.volume.affine)
     furthest = np.abs(matrix - np.eye(*matrix.shape)) @ np.append(frame.volume.shape, 1)

@@ -1,29 +1,27 @@
-"""Image files: what is written comes back, ITK sees the same, mistakes end in a line. NIfTI has a file of its own."""
+"""Pictures, NumPy images and faults of every format; `test_nifti.py` tests NIfTI."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pytest
 import SimpleITK
-from helpers import check_against_itk, data_folder, itk_affine, oblique_affine, refused
+from helpers import itk_affine, oblique_affine, refused
 from PIL import Image
 
 from air_jax import UserError, io
 from air_jax.io.image import SUFFIXES
 from air_jax.io.space import reversed_affine
 
-# Pictures
-
-
 RNG = np.random.default_rng(0)
+
+# Pictures
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".TIFF"])
 @pytest.mark.parametrize(("shape", "dtype"), [((9, 11), np.uint8), ((9, 11), np.uint16), ((9, 11, 3), np.uint8)])
-def test_picture_round_trip_and_itk(tmp_path, shape, dtype, suffix):
+def test_a_written_picture_is_read_back_and_itk_agrees(tmp_path, shape, dtype, suffix):
     array = (RNG.random(shape) * np.iinfo(dtype).max).astype(dtype)
     path = tmp_path / f"picture{suffix}"
     io.write_image(path, array, np.eye(3))
@@ -33,12 +31,12 @@ def test_picture_round_trip_and_itk(tmp_path, shape, dtype, suffix):
     np.testing.assert_array_equal(volume.array, array)
     image = SimpleITK.ReadImage(path)
     np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(image), array)
-    # ITK counts (column, row).
+    # ITK's index order is (column, row).
     np.testing.assert_array_equal(volume.affine, itk_affine(image)[:, [1, 0, 2]])
     np.testing.assert_array_equal(io.to_physical([2, 5], volume.affine), [5, 2])
 
 
-def test_picture_of_floats(tmp_path):
+def test_floats_are_stored_as_8_bits_and_other_types_are_refused(tmp_path):
     io.write_image(tmp_path / "a.png", np.array([[-1, 0.1, 0.5], [1, 2, np.nan]])[..., None], np.eye(3))
     np.testing.assert_array_equal(io.read_image(tmp_path / "a.png").array, [[0, 26, 128], [255, 255, 0]])
     ramp = np.linspace(0, 1, 32 * 32).reshape(32, 32)
@@ -56,7 +54,7 @@ def test_picture_of_floats(tmp_path):
         io.write_image(tmp_path / "b.png", np.zeros((4, 5, 6)), np.eye(4))
 
 
-def test_picture_modes(tmp_path):
+def test_every_mode_of_pillow_becomes_grey_or_rgb(tmp_path):
     colours = Image.fromarray((RNG.random((7, 8, 4)) * 255).astype(np.uint8))
     colours.save(tmp_path / "rgba.png")
     np.testing.assert_array_equal(io.read_image(tmp_path / "rgba.png").array, np.asarray(colours)[..., :3])
@@ -71,12 +69,12 @@ def test_picture_modes(tmp_path):
     Image.fromarray(floats).save(tmp_path / "floats.tif")
     np.testing.assert_array_equal(io.read_image(tmp_path / "floats.tif").array, floats)
     rotated = Image.Exif()
-    rotated[274] = 6  # "turn by 90 degrees to show", as telephones write
+    rotated[274] = 6  # rotate by 90 degrees for display
     colours.convert("RGB").save(tmp_path / "turned.jpg", exif=rotated)
     assert io.read_image(tmp_path / "turned.jpg").shape == (7, 8)
 
 
-def test_picture_refuses(tmp_path, monkeypatch):
+def test_pictures_of_several_pages_or_too_many_pixels_are_refused(tmp_path, monkeypatch):
     pages = [Image.new("L", (4, 5)), Image.new("L", (4, 5))]
     pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
     refused(tmp_path / "pages.tif", "2 pages")
@@ -88,7 +86,7 @@ def test_picture_refuses(tmp_path, monkeypatch):
 # NumPy files
 
 
-def test_array_round_trip(tmp_path):
+def test_a_written_array_is_read_back(tmp_path):
     array = RNG.random((5, 6, 7)).astype(np.float32)
     io.write_image(tmp_path / "a.npy", array, np.eye(4))
     volume = io.read_image(tmp_path / "a.npy")
@@ -125,59 +123,12 @@ def test_array_round_trip(tmp_path):
         ({"image": np.array([{}, 1], object)}, "damaged, or not a NumPy file"),
     ],
 )
-def test_array_refuses(tmp_path, arrays, match):
+def test_a_faulty_array_is_refused_in_one_line(tmp_path, arrays, match):
     np.savez(tmp_path / "a.npz", **arrays)
     refused(tmp_path / "a.npz", match)
 
 
-def test_stack_round_trip(tmp_path):
-    path = tmp_path / "stack.npz"
-    image = RNG.random((3, 4, 5, 6)).astype(np.float32)
-    label = (image > 0.5).astype(np.int32)
-    io.write_stack(path, image, label, [1.0, 2.0, 3.0], ["train", "validation", "test"], [7, 8, 9])
-    stack = io.read_stack(path)
-    np.testing.assert_array_equal(stack.image, image)
-    np.testing.assert_array_equal(stack.label, label)
-    np.testing.assert_array_equal(stack.spacing, [[1, 2, 3]] * 3)
-    assert stack.split.tolist() == ["train", "validation", "test"]
-    assert stack.ids.tolist() == ["7", "8", "9"]
-    assert stack.num_axes == 3
-
-    io.write_stack(path, image, [0, 1, 2], np.ones((3, 2)))  # colours: [n, H, W, C]
-    stack = io.read_stack(path)
-    assert stack.num_axes == 2
-    assert stack.split is stack.ids is None
-    io.write_stack(path, image[0])
-    assert io.read_stack(path).num_axes == 2
-    assert [file.name for file in tmp_path.iterdir()] == ["stack.npz"]
-
-
-@pytest.mark.parametrize(
-    ("change", "match"),
-    [
-        ({"image": np.zeros((3, 4))}, r"image has shape \(3, 4\)"),
-        ({"image": np.zeros((3, 4, 5, 6, 1))}, "spacing"),
-        ({"label": np.zeros((3, 4, 5))}, "label is float64"),
-        ({"label": np.zeros((3, 4, 6), np.int32)}, "label is int32"),
-        ({"spacing": np.ones((2, 2))}, "spacing has shape"),
-        ({"split": np.array(["train"] * 2)}, "one for each image"),
-        ({"split": np.array(["train", "train", "training"])}, "'training'"),
-        ({"ids": np.zeros((3, 1))}, "ids has shape"),
-        ({"ids": np.array([{}, 1, 2], object)}, "damaged, or not a NumPy file"),
-    ],
-)
-def test_stack_refuses(tmp_path, change, match):
-    path = tmp_path / "stack.npz"
-    np.savez(path, **({"image": np.zeros((3, 4, 5))} | change))
-    refused(path, match, io.read_stack)
-
-
-def test_stack_needs_its_ending(tmp_path):
-    with pytest.raises(UserError, match=r"\.npz"):
-        io.write_stack(tmp_path / "stack.npy", np.zeros((3, 4, 5)))
-
-
-# Every kind
+# Every format
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +141,7 @@ def whole_files(tmp_path_factory):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_unreadable_files(tmp_path, whole_files, suffix):
+def test_missing_empty_and_damaged_files_are_refused_in_one_line(tmp_path, whole_files, suffix):
     path = tmp_path / f"image{suffix}"
     refused(path, "not found; give")
     path.mkdir()
@@ -207,7 +158,7 @@ def test_unreadable_files(tmp_path, whole_files, suffix):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_permission(whole_files, suffix, monkeypatch):
+def test_a_file_without_read_permission_is_refused(whole_files, suffix, monkeypatch):
     def deny(*arguments, **keywords):
         raise PermissionError(13, "Permission denied")
 
@@ -234,7 +185,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, suffix, monkeypatch):
     assert path.read_bytes() == before
 
 
-def test_names(tmp_path):
+def test_unknown_endings_and_missing_folders_are_refused(tmp_path):
     refused(tmp_path / "image.mha", r"\.nii, \.nii\.gz, \.png.*\.npz")
     with pytest.raises(UserError, match="must end in one of"):
         io.write_image(tmp_path / "image.gz", np.zeros((4, 5)), np.eye(3))
@@ -242,8 +193,7 @@ def test_names(tmp_path):
         io.write_image(tmp_path / "none" / "image.nii", np.zeros((4, 5)), np.eye(3))
 
 
-def test_libraries_are_imported_late(tmp_path):
-    """Without nibabel and Pillow all else works, and what needs them says so."""
+def test_numpy_files_need_neither_nibabel_nor_pillow(tmp_path):
     program = """
 import sys
 import numpy as np
@@ -261,48 +211,3 @@ for name in ("a.nii", "a.png"):
     assert "a.nii: needs nibabel" in nifti
     assert "a.png: needs pillow" in picture
     assert done.stdout.count("pip install 'air_jax[files]'") == 2
-
-
-# Real files
-
-
-def test_hippocampus_nifti():
-    folder = data_folder("hippocampus_msd")
-    paths = sorted((folder / "nifti").glob("*.nii.gz"))
-    assert len(paths) == 10
-    for path in paths:
-        volume = check_against_itk(path)
-        assert volume.array.dtype == nibabel.load(path).get_data_dtype()
-        if "label" in path.name:  # one of them is stored as float32
-            assert np.unique(volume.array).tolist() == [0, 1, 2]
-
-
-def test_hippocampus_stack():
-    stack = io.read_stack(data_folder("hippocampus_msd") / "hippocampus_48x64x48.npz")
-    assert stack.image.shape == stack.label.shape == (230, 48, 64, 48)
-    assert stack.num_axes == 3
-    assert (stack.split == "validation").sum() == 30
-    assert stack.ids[0] == "001"
-
-
-def test_brains_stack():
-    stack = io.read_stack(data_folder("brains_synthseg") / "brains20_2mm.npz")
-    assert stack.image.shape == stack.label.shape == (20, 80, 96, 80)
-    assert stack.ids[1] == "2"
-    assert stack.spacing is stack.split is None
-
-
-def test_histology_pictures_and_landmarks():
-    paths = sorted(data_folder("histology_landmarks").glob("*/*.csv"))
-    assert len(paths) == 9
-    for path in paths:
-        picture = io.read_image(path.with_suffix(".jpg"))
-        theirs = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(path.with_suffix(".jpg")))
-        assert picture.array.shape == theirs.shape
-        # Two JPEG decoders interpolate the colours differently.
-        assert np.abs(picture.array.astype(int) - theirs).mean() < 2
-        points = io.read_landmarks(path)
-        np.testing.assert_array_equal(points, np.loadtxt(path, delimiter=",", skiprows=1)[:, 1:])
-        voxels = io.to_voxels(points, picture.affine)
-        np.testing.assert_array_equal(voxels, points[:, ::-1])
-        assert ((voxels >= 0) & (voxels < picture.shape)).all()
