@@ -26,7 +26,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 import jax
 import pytest
 
-FAST_COMPILER = jax.config.jax_disable_most_optimizations
+FAST_COMPILER = jax.config.read("jax_disable_most_optimizations")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -35,7 +35,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def pytest_runtest_setup(item):
     """Chooses the compiler before fixtures run: `real_compiler` tests compile as users do, in subprocesses also."""
     fast = FAST_COMPILER and item.get_closest_marker("real_compiler") is None
-    if fast != jax.config.jax_disable_most_optimizations:
+    if fast != jax.config.read("jax_disable_most_optimizations"):
         jax.clear_caches()  # programs in memory are found by function and shape, whatever they were compiled with
         jax.config.update("jax_disable_most_optimizations", fast)
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(fast))

@@ -27,7 +27,7 @@ from air_jax import metrics
 from air_jax.data import load_dataset
 from air_jax.data.pairs import random_pairs, same_label_pairs
 from air_jax.losses import make_objective
-from air_jax.optimize import refine
+from air_jax.optimize import BSplineField, refine
 from air_jax.training.scoring import COLUMNS
 from air_jax.transforms import corner_jacobian_determinant, jacobian_determinant
 from air_jax.transforms.intensity import to_unit_range
@@ -101,7 +101,7 @@ def syn(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
 
 def optimization(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
     """`air_jax.optimize.refine` from zero, without any model."""
-    return np.asarray(refine(OBJECTIVE, fixed, moving, jnp.zeros((*fixed.shape[:-1], 2)), num_steps=300))
+    return np.asarray(refine(OBJECTIVE, fixed, moving, num_steps=300, field=BSplineField()).displacement)
 
 
 OBJECTIVE = make_objective("mse", folding=5.0)
@@ -119,7 +119,7 @@ def of_run(workdir: Path, refine_steps: int = 0, num_steps: tuple[int, ...] | No
     def displacements(fixed, moving):
         displacement = predict(registration.params, fixed, moving)
         if refine_steps:
-            displacement = refine(registration.objective, fixed, moving, displacement, num_steps=refine_steps)
+            displacement = registration.refine(fixed, moving, displacement, num_steps=refine_steps).displacement
         return np.asarray(displacement)
 
     config, _ = configs.read(workdir)
