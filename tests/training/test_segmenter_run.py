@@ -67,8 +67,8 @@ def test_a_step_descends_on_the_segmentations_of_both_images():
     task = segmentation_task(model, (1,))
     steps = make_train_steps(model, optimizer, task.loss, seed=0, batch_size=2, num_devices=1, axis_name=AXIS_NAME)
     devices = jax.local_devices()[:1]
-    before = init_params(model, 0, (*SHAPE, 1), 1)
-    data = Images(images[..., None], None, segmentations)
+    before = jax.device_get(init_params(model, 0, (*SHAPE, 1), 1))
+    data = Images(images[..., None], segmentations=segmentations)
     state, data_there = replicate((init_state(before, optimizer), data), devices)
     state, metrics = jax.device_get(data_parallel(steps, devices)(state, data_there, 1))
     assert set(metrics) == {"loss", "segmentation", "grad_norm"}
