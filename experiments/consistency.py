@@ -27,7 +27,7 @@ import numpy as np
 from jax.scipy.ndimage import map_coordinates
 from scipy.ndimage import gaussian_filter
 
-from air_jax.losses import gradient_inverse_consistency
+from air_jax.losses import gradient_inverse_consistency_loss
 from air_jax.transforms import identity_grid, inverse, sample
 
 SHAPES = {"2-D, 20 x 128 x 128": (20, 128, 128), "3-D, 1 x 48 x 64 x 48": (1, 48, 64, 48)}
@@ -36,7 +36,7 @@ SHAPES = {"2-D, 20 x 128 x 128": (20, 128, 128), "3-D, 1 x 48 x 64 x 48": (1, 48
 def gradient_inverse_consistency_differences(
     forward: jax.Array, backward: jax.Array, *, step: float = 1e-3
 ) -> jax.Array:
-    """`gradient_inverse_consistency` by forward differences at the same points: what it is compared with.
+    """`gradient_inverse_consistency_loss` by forward differences at the same points: what it is compared with.
 
     It evaluates the composed map N + 1 times, and where the step is small float32 leaves few digits of the difference:
     coordinates around 100 are rounded to 4e-6, which is 0.4 % of a step of 0.001. A larger step reaches over the sides
@@ -171,7 +171,7 @@ def measure(shape: tuple[int, ...], seed: int, num_calls: int) -> dict:
 
         def total(forward, backward, step=step):
             if step is None:
-                values = gradient_inverse_consistency(forward, backward)
+                values = gradient_inverse_consistency_loss(forward, backward)
             else:
                 values = gradient_inverse_consistency_differences(forward, backward, step=step)
             return values.sum(), values

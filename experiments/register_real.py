@@ -25,7 +25,7 @@ from air_jax import io, metrics
 from air_jax.data.pairs import random_pairs
 from air_jax.file_registration.run import ANGLES
 from air_jax.io.subject import LUMINANCE
-from air_jax.losses import Objective, lncc, make_objective, mi, mse
+from air_jax.losses import Objective, lncc_loss, make_objective, mi_loss, mse_loss
 from air_jax.optimize import DenseField, Geometry, refine, register_affine
 from air_jax.transforms import warp, with_edges
 from air_jax.transforms.intensity import normalize
@@ -35,13 +35,13 @@ LONGEST_SIDE = 512  # pixels, of the histology sections
 
 
 def lncc_and_mse(fixed: jax.Array, warped: jax.Array) -> jax.Array:
-    return lncc(fixed, warped, window=7) + 20 * mse(fixed, warped)
+    return lncc_loss(fixed, warped, window=7) + 20 * mse_loss(fixed, warped)
 
 
 CARDIAC = make_objective(lncc_and_mse)
-HIPPOCAMPUS = make_objective(partial(lncc, window=5))
+HIPPOCAMPUS = make_objective(partial(lncc_loss, window=5))
 HIPPOCAMPUS_OPTIONS = {"update_sigma": 2.0, "edges": True}
-HISTOLOGY = make_objective(partial(lncc, window=25))
+HISTOLOGY = make_objective(partial(lncc_loss, window=25))
 
 
 def cardiac(data: Path) -> dict:
@@ -146,7 +146,7 @@ def section(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def landmark_errors(fixed, moving, fixed_points, moving_points) -> dict[str, np.ndarray]:
     images = [jnp.asarray(image)[None, ..., None] for image in (fixed, moving)]
     zero, header = jnp.zeros((1, *fixed.shape, 2)), np.eye(2, 3)
-    matrix = register_affine(mi, *images, angles=np.deg2rad(ANGLES))
+    matrix = register_affine(mi_loss, *images, angles=np.deg2rad(ANGLES))
     displacement = refine(HISTOLOGY, *images, num_steps=300, geometry=Geometry(matrix)).displacement
     matrix = np.asarray(matrix[0], np.float64)
     fields = {

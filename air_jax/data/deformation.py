@@ -44,4 +44,6 @@ def draw_displacements(keys: jax.Array, shape: Sequence[int], deformation: Defor
     inside = tuple(slice(2 * deformation.spacing, 2 * deformation.spacing + size) for size in shape)
     velocity = velocity[(slice(None), *inside)]
     # The squares of a cubic B-spline's weights, averaged over a cell, sum to 151 / 315.
-    return exponential(velocity * deformation.amplitude * (315 / 151) ** (len(shape) / 2), INTEGRATION_STEPS)
+    return exponential(
+        velocity * deformation.amplitude * (315 / 151) ** (len(shape) / 2), integration_steps=INTEGRATION_STEPS
+    )

@@ -9,7 +9,8 @@ import numpy as np
 from air_jax import io, metrics
 from air_jax.io.space import reversed_affine
 from air_jax.io.subject import Side
-from air_jax.losses import ncc
+from air_jax.losses import ncc_loss
+from air_jax.transforms import transform_points
 from air_jax.transforms.spaces import sample_moving
 
 Scores = dict[str, Any]
@@ -41,7 +42,7 @@ def pair_scores(
 
 @jax.jit
 def _image_scores(fixed, warped):
-    return {"mse": metrics.image_scores(fixed, warped)["mse"], "ncc": 1 - ncc(fixed, warped)}
+    return {"mse": metrics.image_scores(fixed, warped)["mse"], "ncc": 1 - ncc_loss(fixed, warped)}
 
 
 _displacement_scores = jax.jit(metrics.displacement_scores)
@@ -58,7 +59,7 @@ def _floats(scores: dict[str, jax.Array]) -> Scores:
 
 def carry(points: np.ndarray, volume: io.Volume, displacement: jax.Array) -> np.ndarray:
     """Where a displacement of the volume's grid leads physical points `[K, N]`: to the other image's points."""
-    return io.to_physical(metrics.transform_points(displacement, io.to_voxels(points, volume.affine)), volume.affine)
+    return io.to_physical(transform_points(displacement, io.to_voxels(points, volume.affine)), volume.affine)
 
 
 def _label_scores(fixed: Side, moving: Side, displacement: jax.Array, voxel_to_voxel: np.ndarray) -> Scores:

@@ -156,8 +156,8 @@ class PyramidAiR(nn.Module):
     displacements are composed from small one-to-one B-splines instead of predicted whole. 2-D and 3-D, any size.
 
     With `forces`, steps are also made of what an optimiser would do next: the forces of demons between the locally
-    normalised images (`air_jax.models.layers.forces`), which each token follows as far as it has learned to, and the field is
-    smoothed slightly after each. The untrained network then is a demons registration with few steps. With
+    normalised images (`air_jax.models.layers.forces`), which each token follows as far as it has learned to, and the
+    field is smoothed slightly after each. The untrained network then is a demons registration with few steps. With
     `num_classes`, a small convolutional network segments each image alone, and the overlap of its classes pulls at the
     field as well.
 
@@ -181,14 +181,15 @@ class PyramidAiR(nn.Module):
       edges: whether forces are of the images' edges as well, see `air_jax.transforms.with_edges`.
       num_classes: classes that a segmenter of each image alone tells apart, the background first, see `Segmenter`.
         Forces are of their probabilities as well, so they need `forces`; what trains the segmenter is its own loss
-        (`air_jax.losses.segmentation` of `out["logits"]`), as in DeepAtlas (Xu & Niethammer 2019). 0: none.
+        (`air_jax.losses.segmentation_loss` of `out["logits"]`), as in DeepAtlas (Xu & Niethammer 2019). 0: none.
       reach: what forces of each smoothing, half a voxel at most, are multiplied by at most: those of intensities, and
         those of classes. Half of it before training.
       least_volume: classes pull less where the field leaves less than this share of the volume and a half, and not at
         all where it leaves less than this share. A lower one gains overlap where classes are uncertain, at the price of
         structures whose inside is compressed; see `air_jax.models.layers.forces.leeway`.
-      volume_preservation: what `air_jax.models.layers.forces.volume_forces` are multiplied by, which each step adds: what is
-        compressed to less than `least_volume` and a half expands, with classes or without. Up to about 1; 0: none.
+      volume_preservation: what `air_jax.models.layers.forces.volume_forces` are multiplied by, which each step adds:
+        what is compressed to less than `least_volume` and a half expands, with classes or without. Up to about 1; 0:
+        none.
       flash_attention: memory that grows with the number of tokens, not with its square, see `MultiHeadAttention`;
         `out` has no attention weights then.
       remat: less memory for more time, see `Stack`.

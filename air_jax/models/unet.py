@@ -18,8 +18,8 @@ class UNet(nn.Module):
       encoder: features of each level going down; after each, the resolution halves.
       decoder: features of each level going up, as many as `encoder`; before each, the resolution doubles.
       final: features of the convolutions at full resolution that come last.
-      integration_steps: 0 reads the last layer as a displacement; more, as a stationary velocity, which is integrated by
-        scaling and squaring.
+      integration_steps: 0 reads the last layer as a displacement; more, as a stationary velocity, which is integrated
+        by scaling and squaring.
       dtype: dtype of the convolutions. Parameters and displacement are float32.
     """
 
@@ -75,5 +75,5 @@ class UNet(nn.Module):
         field = nn.Conv(num_axes, (3,) * num_axes, dtype=jnp.float32, kernel_init=init, name="head")(x)
         field = crop(field, fixed.shape[1:-1])
         if self.integration_steps:
-            return exponential(field, self.integration_steps), {"velocity": field}
+            return exponential(field, integration_steps=self.integration_steps), {"velocity": field}
         return field, {}

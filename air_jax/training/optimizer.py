@@ -46,7 +46,8 @@ def make_optimizer(
     if num_segmenter_steps == math.inf:
         parts = {"first": adam(num_train_steps), "then": optax.set_to_zero()}
         return optax.partition(parts, _parts)
-    # They count steps themselves, from the state's first on, as `air_jax.training.steps` does: the state is restored whole.
+    # They count steps themselves, from the state's first on, as `air_jax.training.steps` does: the state is restored
+    # whole.
     parts = {
         "first": optax.conditionally_mask(adam(num_segmenter_steps), lambda step: step < num_segmenter_steps),
         "then": optax.conditionally_mask(

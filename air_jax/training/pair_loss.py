@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from air_jax.data.pairs import Pair
-from air_jax.losses import CONSISTENCIES, Objective, one_hot, segmentation, soft_dice
+from air_jax.losses import CONSISTENCIES, Objective, dice_loss, one_hot, segmentation_loss
 from air_jax.transforms import warp, with_edges
 
 
@@ -53,7 +53,7 @@ def pair_loss(
             fixed, moving = (
                 one_hot(labels, terms.labels) for labels in (pair.fixed_segmentation, pair.moving_segmentation)
             )
-            parts["soft_dice"] = soft_dice(fixed, warp(moving, displacement))
+            parts["soft_dice"] = dice_loss(fixed, warp(moving, displacement))
             loss = loss + terms.soft_dice * parts["soft_dice"]
         return loss, parts
 
@@ -84,4 +84,4 @@ def segmenter_loss(
 
 def _segmentation(out: dict[str, Any], terms: TrainingTerms, pair: Pair) -> jax.Array:
     both = zip(out["logits"], (pair.fixed_segmentation, pair.moving_segmentation), strict=True)
-    return sum(segmentation(logits, labels, terms.labels) for logits, labels in both) / 2
+    return sum(segmentation_loss(logits, labels, terms.labels) for logits, labels in both) / 2

@@ -43,7 +43,7 @@ def test_each_field_is_its_keys_own_and_inverts_by_the_opposite_velocity():
     np.testing.assert_allclose(draw_displacements(keys[2:3], (20, 20), deformation)[0], fields[2], atol=1e-5)
     assert np.abs(fields[0] - fields[1]).max() > 0.1
     assert INTEGRATION_STEPS >= 6
-    assert np.abs(exponential(jnp.zeros((1, 5, 5, 2)), INTEGRATION_STEPS)).max() == 0
+    assert np.abs(exponential(jnp.zeros((1, 5, 5, 2)), integration_steps=INTEGRATION_STEPS)).max() == 0
 
 
 def test_endpoint_errors_by_hand():

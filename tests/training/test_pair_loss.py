@@ -8,7 +8,7 @@ import pytest
 from air_jax.data import Images
 from air_jax.data.pairs import Pair
 from air_jax.errors import UserError
-from air_jax.losses import inverse_consistency, make_objective, segmentation
+from air_jax.losses import inverse_consistency_loss, make_objective, segmentation_loss
 from air_jax.training.pair_loss import NO_TERMS, TrainingTerms, pair_loss
 from air_jax.transforms import warp, with_edges
 from air_jax.workdir import config as configs
@@ -57,7 +57,7 @@ def test_segmentations_of_both_images():
     loss, parts = pair_loss(predict, OBJECTIVE, TrainingTerms(segmentation=0.3, labels=(1, 2)), given)
     _, out = predict(given.fixed, given.moving)
     both = zip(out["logits"], (given.fixed_segmentation, given.moving_segmentation), strict=True)
-    expected = np.mean([segmentation(*one, (1, 2)) for one in both], axis=0)
+    expected = np.mean([segmentation_loss(*one, (1, 2)) for one in both], axis=0)
     np.testing.assert_allclose(parts["segmentation"], expected, rtol=1e-6)
     plain, _ = pair_loss(predict, OBJECTIVE, NO_TERMS, given)
     np.testing.assert_allclose(loss, plain + 0.3 * parts["segmentation"], rtol=1e-6)
@@ -68,7 +68,7 @@ def test_consistency_takes_both_directions():
     terms = TrainingTerms(consistencies=(("inverse_consistency", 0.7),))
     loss, parts = pair_loss(predict, OBJECTIVE, terms, given)
     one, other = (pair_loss(predict, OBJECTIVE, NO_TERMS, way)[0] for way in (given, given.swapped()))
-    consistency = inverse_consistency(predict(given.fixed, given.moving)[0], predict(given.moving, given.fixed)[0])
+    consistency = inverse_consistency_loss(predict(given.fixed, given.moving)[0], predict(given.moving, given.fixed)[0])
     np.testing.assert_allclose(parts["inverse_consistency"], consistency, rtol=1e-6)
     np.testing.assert_allclose(loss, 0.5 * (one + other) + 0.7 * consistency, rtol=1e-6)
     swapped, _ = pair_loss(predict, OBJECTIVE, terms, given.swapped())

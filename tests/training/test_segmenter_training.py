@@ -13,7 +13,7 @@ import pytest
 from air_jax import io
 from air_jax.data import Images
 from air_jax.data.pairs import pairs_of_step
-from air_jax.losses import make_objective, segmentation
+from air_jax.losses import make_objective, segmentation_loss
 from air_jax.models import PyramidAiR
 from air_jax.runtime.parallel import AXIS_NAME, data_parallel, replicate
 from air_jax.training.optimizer import make_optimizer
@@ -83,7 +83,7 @@ def test_the_segmenter_alone_learns_from_both_images():
 
     def loss(params):
         logits = MODEL.apply({"params": params}, *[IMAGES[indices] / np.float32(255)] * 2)[1]["logits"][0]
-        return 0.5 * segmentation(logits, SEGMENTATIONS[indices].astype(np.int32), (1,)).mean()
+        return 0.5 * segmentation_loss(logits, SEGMENTATIONS[indices].astype(np.int32), (1,)).mean()
 
     gradient = jax.grad(loss)(before.params)["segmenter"]
     taken = jax.tree.map(np.subtract, before.params["segmenter"], after.params["segmenter"])
