@@ -32,7 +32,8 @@ def load(workdir: str | Path) -> Registration:
         raise UserError(f"air_jax.load needs {error.name}; install air_jax with its extra 'train'") from error
 
     workdir = Path(workdir)
-    config, image_shape = configs.read(workdir)
+    read: tuple[Any, tuple[int, ...]] = configs.read(workdir)
+    config, image_shape = read
     configs.check(config)
     step, params = restore_best_params(workdir / "checkpoints")
     field, changes = FIELDS[config.refine.field](), {}
