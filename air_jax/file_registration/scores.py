@@ -10,7 +10,7 @@ import numpy as np
 from air_jax import io, metrics
 from air_jax.file_registration.inputs import Inputs
 from air_jax.losses import ncc_loss
-from air_jax.metrics import transform_points
+from air_jax.transforms import transform_points
 from air_jax.transforms.spaces import label_ranks, sample_moving, sample_segmentation
 
 Scores = dict[str, Any]

@@ -22,10 +22,10 @@ def mind_ssc_loss(fixed: jax.Array, warped: jax.Array, *, radius: int = 2, dilat
     Multimodal Fusion for Image-Guided Interventions Using Self-similarities").
 
     A voxel's descriptor compares patches around it with each other. The patches are centred on the voxel's neighbours
-    along the axes. They are compared in pairs of neighbours at a right angle: 12 pairs in 3-D, 4 in 2-D. With neighbours
-    at offsets `a` and `b`, the distance of a pair at voxel `p` is the mean of `(I(q + a) - I(q + b))^2` over the voxels
-    `q` of the image within `radius` of `p` along each axis. Near the border the box of `q` is cut off, so patches are
-    smaller there. Neighbours `q + a` beyond the border have the value of the nearest voxel of the image.
+    along the axes. They are compared in pairs of neighbours at a right angle: 12 pairs in 3-D, 4 in 2-D. With
+    neighbours at offsets `a` and `b`, the distance of a pair at voxel `p` is the mean of `(I(q + a) - I(q + b))^2` over
+    the voxels `q` of the image within `radius` of `p` along each axis. Near the border the box of `q` is cut off, so
+    patches are smaller there. Neighbours `q + a` beyond the border have the value of the nearest voxel of the image.
 
     Args:
       fixed: `[B, *S, C]` in [0, 1], 2-D or 3-D.

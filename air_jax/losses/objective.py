@@ -78,20 +78,18 @@ class Objective:
           ValueError: the shapes do not fit each other.
         """
         num_channels = fixed.shape[-1] - self.num_classes
-        weights = dict(self.weights)
-        terms, loss = {}, 0.0
+        terms: dict[str, jax.Array] = {}
         for name, similarity in self._similarities().items():
             options = {"window": self.window} if self.window is not None and _has_window(similarity) else {}
             terms[name] = similarity(fixed[..., :num_channels], warped[..., :num_channels], **options)
-            loss = loss + weights.get(name, 1.0) * terms[name]
-        for name, weight in self.weights:
+        for name, _ in self.weights:
             if name in REGULARIZERS:
                 terms[name] = REGULARIZERS[name](displacement)
-                loss = loss + weight * terms[name]
         if self.num_classes:
             terms["pooled_dice"] = pooled_dice_loss(fixed[..., num_channels:], warped[..., num_channels:])
-            loss = loss + self.overlap_weight * terms["pooled_dice"]
-        return loss, terms
+        weights = dict(self.weights) | {"pooled_dice": self.overlap_weight}
+        weighted = [weights.get(name, 1.0) * term for name, term in terms.items()]
+        return sum(weighted[1:], start=weighted[0]), terms
 
     def with_overlap(self, weight: float, num_classes: int) -> Self:
         """Returns the objective of images whose last channels are class probabilities.

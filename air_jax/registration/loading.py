@@ -1,16 +1,15 @@
 """Loading of a trained registration from the folder of its run."""
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from air_jax.errors import UserError
-from air_jax.optimize import FIELDS, DenseField
 from air_jax.registration.registration import Registration
 
-FOLDING_WEIGHT = 5.0  # of the penalty in refinement, where the training had none and the field can fold
+if TYPE_CHECKING:  # imported by `load`, so that `import air_jax` stays light
+    from air_jax.workdir.recipe import InferenceRecipe
 
 
 def load(workdir: str | Path) -> Registration:
@@ -23,40 +22,39 @@ def load(workdir: str | Path) -> Registration:
       The registration, with its parameters on the default device.
 
     Raises:
-      UserError: the folder is not that of a run, it cannot be read, or the extra 'train' is not installed.
+      UserError: the folder is not that of a registration's run, it cannot be read, or the extra 'train' is not
+        installed.
     """
-    try:  # here, so that `import air_jax` stays light
+    try:
         from air_jax.workdir import config as configs
         from air_jax.workdir.checkpoint import restore_best_params
+        from air_jax.workdir.recipe import inference_recipe, is_segmenter
     except ModuleNotFoundError as error:
         raise UserError(f"air_jax.load needs {error.name}; install air_jax with its extra 'train'") from error
 
     workdir = Path(workdir)
-    config, image_shape = configs.read(workdir)
-    configs.check(config)
+    saved = configs.read(workdir)
+    if is_segmenter(saved.config):
+        raise UserError(f"{workdir}: is a segmenter's run; name it as --config.model.segmenter of a registration's run")
+    recipe = inference_recipe(saved)
     step, params = restore_best_params(workdir / "checkpoints")
-    field, changes = FIELDS[config.refine.field](), {}
-    if isinstance(field, DenseField):
-        field = DenseField(config.refine.update_sigma, config.refine.total_sigma)
-    elif not config.loss.get("folding"):
-        changes["folding"] = FOLDING_WEIGHT
-    recipe = SimpleNamespace(
-        model=configs.build_model(config),
-        objective=configs.objective(config, **changes),
-        field=field,
-        edges=config.loss.get("edges", False),
-        overlap_weight=config.refine.overlap if config.model.get("num_classes") else 0.0,
-        normalization=config.dataset.normalization,
-    )
-    return _from_recipe(recipe, params, image_shape, step)
+    return from_recipe(recipe, params, image_shape=saved.image_shape, step=step)
 
 
-def _from_recipe(recipe: Any, params: Any, image_shape: tuple[int, ...], step: int) -> Registration:
+def from_recipe(recipe: "InferenceRecipe", params: Any, *, image_shape: tuple[int, ...], step: int) -> Registration:
+    """Makes the registration of a run.
+
+    Args:
+      recipe: the run's config, parsed.
+      params: parameters of the recipe's model.
+      image_shape: `(*S, C)` of the training images.
+      step: training step of the parameters.
+    """
     return Registration(
         recipe.model,
         jax.device_put(params),
         tuple(image_shape),
-        int(step),
+        step,
         recipe.objective,
         recipe.field,
         edges=recipe.edges,

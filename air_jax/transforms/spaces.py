@@ -17,7 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from air_jax.transforms import apply_affine, identity_grid, inverse, jacobian_determinant, sample
+from air_jax.transforms.affine import apply_affine
+from air_jax.transforms.grid import identity_grid
+from air_jax.transforms.inverse import inverse
+from air_jax.transforms.jacobian import jacobian_determinant
+from air_jax.transforms.sampling.sampler import check_integers, sample
 
 
 def voxel_matrix(fixed_affine: np.ndarray, moving_affine: np.ndarray) -> np.ndarray:
@@ -109,7 +113,12 @@ def sample_moving(
 
     Returns:
       `[*S]` or `[*S, C]`, in the dtype of `moving`.
+
+    Raises:
+      ValueError: the moving image has integers of 64 bits that JAX would cut off.
+      OptionError: `order` is unknown.
     """
+    check_integers("sample_moving", moving)
     return _sample_moving(
         jnp.asarray(moving), jnp.asarray(displacement), jnp.asarray(voxel_to_voxel, jnp.float32), order
     )
@@ -160,7 +169,6 @@ def label_ranks(*segmentations: np.ndarray) -> tuple[list[int], list[np.ndarray]
     return ids, ranks
 
 
-@jax.jit
 def jacobian_map(displacement: jax.Array) -> jax.Array:
     """Returns the Jacobian determinant of `id + d` at every voxel, by central differences.
 
@@ -169,7 +177,15 @@ def jacobian_map(displacement: jax.Array) -> jax.Array:
 
     Returns:
       `[*S]` float32. Voxels at the border have the value of their inner neighbour.
+
+    Raises:
+      ValueError: the shape is not that of a 2-D or 3-D displacement.
     """
+    return _jacobian_map(displacement)
+
+
+@jax.jit
+def _jacobian_map(displacement):
     interior = jacobian_determinant(displacement[None])[0]
     return jnp.pad(interior, 1, mode="edge")
 

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 import air_jax
 from air_jax import metrics
 from air_jax.data import load_dataset
-from air_jax.data.pairs import random_pairs, same_label_pairs
+from air_jax.data.pairs import random_pairs, same_class_pairs
 from air_jax.losses import make_objective
 from air_jax.optimize import BSplineField, refine
 from air_jax.training.scoring import COLUMNS
@@ -250,7 +250,7 @@ def main() -> None:
     test = load_dataset(arguments.dataset, train_fraction=0.8, num_validation=200).test
     pairs = {
         "random_pairs": random_pairs(arguments.seed, len(test), arguments.num_pairs),
-        "same_label_pairs": same_label_pairs(arguments.seed, test.labels, arguments.num_pairs // 4),
+        "same_label_pairs": same_class_pairs(arguments.seed, test.classes, arguments.num_pairs // 4),
     }
     images = {
         key: [np.asarray(to_unit_range(jnp.asarray(test.images[indices[:, side]]))) for side in (0, 1)]
