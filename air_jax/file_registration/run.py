@@ -140,7 +140,6 @@ def _compile_deformation(registration: Registration, inputs: Inputs) -> None:
     for field, num_steps in _levels(registration):
         compile_refine(
             *arguments,
-            jnp.zeros((*inputs.fixed_image.shape[:-1], inputs.fixed.volume.num_axes)),
             num_steps=num_steps,
             field=field,
             geometry=_geometry(inputs, inputs.voxel_to_voxel),
