@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     config.num_train_steps, config.batch_size = 200, 2
     config.schedule, config.warmup_steps, config.clip_norm = "cosine", 20, 1.0
     config.log_every, config.eval_every = 25, 100
+    config.dataset.name = ""  # the path of the stack
     config.dataset.train_fraction = 0.75
     config.dataset.num_validation = 2
     config.model.num_steps = (4, 4, 8)

@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     config = default_config("unrolled_demons")
     config.num_train_steps = 0
     config.batch_size = 2
+    config.dataset.name = ""  # the path of the stack
     config.dataset.train_fraction = 0.75
     config.dataset.num_validation = 2
     config.model.num_steps = (4, 4, 24)

@@ -15,6 +15,7 @@ def get_config() -> ConfigDict:
     config.num_train_steps, config.batch_size, config.learning_rate = 1_000, 1, 8e-3
     config.schedule, config.warmup_steps, config.clip_norm = "cosine", 20, 0.5
     config.log_every, config.eval_every = 20, 500
+    config.dataset.name = ""  # the path of the stack
     config.dataset.train_fraction = 0.75
     config.dataset.num_validation = 2
     config.augmentation.rotation = 5.0

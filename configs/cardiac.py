@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
     config.num_train_steps, config.batch_size = 7_000, 8
     config.schedule, config.warmup_steps, config.clip_norm = "cosine", 200, 1.0
     config.log_every, config.eval_every = 100, 500
+    config.dataset.name = ""  # the path of the stack
     config.dataset.pairs = "frames"  # end-diastole is fixed, end-systole moving
     config.dataset.num_validation = 6
     config.augmentation.flip = True

@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     config.num_train_steps, config.batch_size, config.learning_rate = 150, 4, 5e-4
     config.schedule, config.warmup_steps, config.clip_norm = "cosine", 20, 0.5
     config.log_every, config.eval_every = 25, 50
+    config.dataset.name = ""  # the path of the stack
     config.dataset.normalization = "foreground"
     config.dataset.num_validation = 10
     config.model.num_steps = (4, 4, 6)

@@ -15,6 +15,7 @@ def get_config() -> ConfigDict:
     config.num_train_steps, config.batch_size, config.learning_rate = 2_600, 2, 8e-3
     config.schedule, config.warmup_steps, config.clip_norm = "cosine", 20, 0.5
     config.log_every, config.eval_every = 50, 1_300
+    config.dataset.name = ""  # the path of the stack
     config.dataset.normalization = "foreground"
     config.dataset.num_validation = 10
     config.augmentation.rotation = 10.0

@@ -7,7 +7,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from air_jax.models.layers.demons_step import DemonsOptions, apply_step, demons_forces, force_channels, require_gain
+from air_jax.models.layers.demons_step import (
+    DemonsOptions,
+    apply_step,
+    demons_forces,
+    force_channels,
+    require_gain,
+    total_force,
+)
 from air_jax.models.layers.inputs import check_pair
 from air_jax.models.layers.level_state import make_level, on_grid
 from air_jax.models.layers.options import require_positive_integers, require_same_length
@@ -80,18 +87,14 @@ class UnrolledDemons(nn.Module):
         num_axes = check_pair("UnrolledDemons", fixed, moving)
         options, shape = DemonsOptions.of(self), fixed.shape[1:-1]
         probabilities = segment_pair(self.segmenter, fixed, moving)
-        images = [
-            force_channels(image, classes, edges=self.edges)
-            for image, classes in zip((fixed, moving), probabilities, strict=True)
-        ]
+        fixed_channels = force_channels(fixed, probabilities[0], edges=self.edges)
+        moving_channels = force_channels(moving, probabilities[1], edges=self.edges)
         displacement, displacements = jnp.zeros((*fixed.shape[:-1], num_axes), jnp.float32), []
         for num_steps, factor in zip(self.num_steps, self.downsampling, strict=True):
-            level, displacement = make_level(*images, displacement, factor)
+            level, displacement = make_level(fixed_channels, moving_channels, displacement, factor)
             for _ in range(num_steps):
                 state = level.state(displacement)
-                forces = demons_forces(state, options)
-                gains = self.force_gain[: len(forces)]
-                step = sum(gain * sum(kind) for gain, kind in zip(gains, forces, strict=True))
+                step = total_force(demons_forces(state, options), self.force_gain)
                 displacement = apply_step(state, step, options)
             displacements.append(on_grid(displacement, shape))
         out: dict[str, Any] = dict(displacements=displacements)

@@ -8,7 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.models.layers.attention_step import AttentionOptions, AttentionStep
-from air_jax.models.layers.demons_step import DemonsOptions, apply_step, demons_forces, force_channels, require_gain
+from air_jax.models.layers.demons_step import (
+    DemonsOptions,
+    apply_step,
+    demons_forces,
+    force_channels,
+    require_gain,
+    total_force,
+)
 from air_jax.models.layers.inputs import check_pair
 from air_jax.models.layers.level_state import make_level, on_grid
 from air_jax.models.segmenter import Segmenter, segment, segment_pair
@@ -85,13 +92,11 @@ class GatedDemons(nn.Module):
         num_axes = check_pair("GatedDemons", fixed, moving)
         attention, demons, shape = AttentionOptions.of(self), DemonsOptions.of(self), fixed.shape[1:-1]
         probabilities = segment_pair(self.segmenter, fixed, moving)
-        images = [
-            force_channels(image, classes, edges=self.edges)
-            for image, classes in zip((fixed, moving), probabilities, strict=True)
-        ]
+        fixed_channels = force_channels(fixed, probabilities[0], edges=self.edges)
+        moving_channels = force_channels(moving, probabilities[1], edges=self.edges)
         displacement, displacements, out = jnp.zeros((*fixed.shape[:-1], num_axes), jnp.float32), [], {}
         for index, (num_steps, factor) in enumerate(zip(self.num_steps, attention.factors, strict=True)):
-            level, displacement = make_level(*images, displacement, factor)
+            level, displacement = make_level(fixed_channels, moving_channels, displacement, factor)
             attend, memory = AttentionStep(attention, index, name=f"level_{index}"), None
             for _ in range(num_steps):
                 state = level.state(displacement)
@@ -99,19 +104,12 @@ class GatedDemons(nn.Module):
                 warped = jax.lax.stop_gradient(state.warped)
                 forces = jax.lax.stop_gradient(demons_forces(state, demons))
                 prediction = attend(state.fixed.image, warped.image, memory, forces=forces, deterministic=deterministic)
-                step = prediction.displacement + self._gated(forces, prediction.gates)
+                step = prediction.displacement + total_force(forces, self.max_force_gain, prediction.gates)
                 displacement = apply_step(state, step, demons)
                 memory, out = prediction.memory, prediction.out
             displacements.append(on_grid(displacement, shape))
         out = out | dict(displacements=displacements)
         return displacements[-1], out if self.segmenter is None else out | dict(probabilities=probabilities)
-
-    def _gated(self, forces: list[list[jax.Array]], gates: jax.Array) -> jax.Array:
-        """The sum of the forces, each multiplied by its gate and the maximal gain of its kind: `[B, *S, N]`."""
-        gains = [gain for gain, kind in zip(self.max_force_gain, forces, strict=False) for _ in kind]
-        flat = [force for kind in forces for force in kind]
-        each = jnp.split(gates, len(flat), axis=-1)
-        return sum(gain * gate * force for gain, gate, force in zip(gains, each, flat, strict=True))
 
     def segment(self, params: Any, image: jax.Array) -> jax.Array:
         """Predicts class probabilities `[B, *S, K]` of images `[B, *S, C]` in [0, 1], with the parameters of the model.

@@ -96,4 +96,4 @@ def segment(segmenter: Segmenter | None, params: Any, image: jax.Array) -> jax.A
     """
     if segmenter is None:
         raise ValueError("segment: the model has no segmenter; set its option segmenter")
-    return nn.softmax(segmenter.apply({"params": params["segmenter"]}, image))
+    return nn.softmax(jnp.asarray(segmenter.apply({"params": params["segmenter"]}, image)))

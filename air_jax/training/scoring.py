@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from air_jax.data import Images
-from air_jax.data.pairs import Pair, all_pairs, gather, random_pairs, same_label_pairs, unit_pair
+from air_jax.data.pairs import Pair, all_pairs, gather, random_pairs, same_class_pairs, unit_pair
 from air_jax.training.recipe import EvaluationPlan
 from air_jax.training.tasks import STAGES, Refine, Task
 
@@ -123,7 +123,7 @@ def pair_lists(images: Images, plan: EvaluationPlan) -> PairLists:
         lists = {"random_pairs": random_pairs(plan.pairs_seed, len(images), plan.num_pairs)}
     classes = None if plan.artificial else images.classes  # an artificial fixed image has no class of its own
     if classes is not None and np.unique(classes, return_counts=True)[1].max() > 1:
-        lists["same_label_pairs"] = same_label_pairs(plan.pairs_seed, classes, plan.num_pairs)
+        lists["same_label_pairs"] = same_class_pairs(plan.pairs_seed, classes, plan.num_pairs)
     return lists
 
 

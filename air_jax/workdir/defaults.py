@@ -11,8 +11,8 @@ from ml_collections import ConfigDict, config_dict
 from air_jax.models import MODELS, SEGMENTERS
 
 SEGMENTER = "segmenter"  # key of a model's section: workdir of a finished segmenter's run, "" for none
-# Types of options whose default is None.
-_OPTIONAL = {"head_size": int, "relative_radius": int, "downsampling": tuple}
+# Types of options whose default is None, or that have none.
+_OPTIONAL = {"head_size": int, "relative_radius": int, "downsampling": tuple, "num_classes": int}
 
 
 def default_config(model: str = "air") -> ConfigDict:
@@ -106,7 +106,7 @@ def _model_section(name: str) -> ConfigDict:
             section.dtype = "float32"  # or "bfloat16"
         elif field.name in _OPTIONAL:
             section[field.name] = config_dict.placeholder(_OPTIONAL[field.name])
-            section[field.name] = field.default
+            section[field.name] = None if field.default is dataclasses.MISSING else field.default
         else:
             section[field.name] = field.default
     return section

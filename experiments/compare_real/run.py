@@ -210,8 +210,12 @@ def methods_of(name: str, arguments: argparse.Namespace) -> dict[str, tuple[Call
 def description(workdir: Path) -> tuple[str, int]:
     """What a run's model is, in the words of the table, and the steps by which its config refines."""
     config = json.loads((workdir / "config.json").read_text())
-    segmenter = "segmenter and " if config["model"].get("segmenter") else ""
-    return segmenter + TITLES[config["model"]["name"]], config["refine"]["num_steps"]
+    title = TITLES[config["model"]["name"]]
+    if config.get("segmenter"):
+        title = f"segmenter and {title}"
+    elif not config["num_train_steps"]:
+        title = f"{title}, nothing trained"
+    return title, config["refine"]["num_steps"]
 
 
 def figure_of(name: str, pairs: Pairs, fields: dict[str, np.ndarray], results: dict[str, dict]) -> Figure:

@@ -4,11 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
-
-from air_jax import warp
-from air_jax.losses import dice_loss
-from air_jax.models import PyramidAiR
 from air_jax.models.layers.forces import (
     CONTRAST_FLOOR,
     DENSEST,
@@ -22,6 +17,11 @@ from air_jax.models.layers.forces import (
     overlap_forces,
     volume_forces,
 )
+from scipy.ndimage import gaussian_filter
+
+from air_jax import warp
+from air_jax.losses import dice_loss
+from air_jax.models import PyramidAiR
 from air_jax.transforms import compose, jacobian_determinant
 
 RNG = np.random.default_rng(0)

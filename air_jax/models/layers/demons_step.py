@@ -58,7 +58,7 @@ def force_channels(image: jax.Array, probabilities: jax.Array | None, *, edges: 
     Args:
       image: `[B, *S, C]` in [0, 1].
       probabilities: `[B, *S, K]` of classes, the background first; None without a segmenter.
-      edges: whether the image's edges are a channel.
+      edges: whether the image's edges exert forces.
     """
     edge_channels = with_edges(image)[..., image.shape[-1] :] if edges else None
     return Channels(image, edge_channels, None if probabilities is None else probabilities[..., 1:])
@@ -77,6 +77,28 @@ def demons_forces(state: LevelState, options: DemonsOptions) -> list[list[jax.Ar
         undamped = class_forces(state.fixed.classes, state.warped.classes, options.force_sigma)
         forces.append([damping * force for force in undamped])
     return forces
+
+
+def total_force(forces: list[list[jax.Array]], gain: Sequence[float], gates: jax.Array | None = None) -> jax.Array:
+    """Sums the forces, each multiplied by the gain of its kind and by its gate.
+
+    Args:
+      forces: `[B, *S, N]` in voxels, see `demons_forces`.
+      gain: one factor for each kind of force; factors of missing kinds are ignored.
+      gates: `[B, *S, G]`, one channel for each force. None: no gates.
+
+    Returns:
+      `[B, *S, N]` in voxels.
+    """
+    factors = [factor for factor, kind in zip(gain, forces, strict=False) for _ in kind]
+    if gates is not None:
+        each = jnp.split(gates, len(factors), axis=-1)
+        factors = [factor * gate for factor, gate in zip(factors, each, strict=True)]
+    flat = [force for kind in forces for force in kind]
+    total = jnp.zeros_like(flat[0])
+    for factor, force in zip(factors, flat, strict=True):
+        total = total + factor * force
+    return total
 
 
 def apply_step(state: LevelState, step: jax.Array, options: DemonsOptions) -> jax.Array:

@@ -51,8 +51,11 @@ def expansion_displacement(displacement: jax.Array, min_jacobian: float) -> jax.
 
 def gradients(image: jax.Array) -> list[jax.Array]:
     """Derivatives of `[B, *S, F]` along each spatial axis, by central differences; 0 along an axis of one voxel."""
-    axes = range(1, image.ndim - 1)
-    return [jnp.gradient(image, axis=axis) if image.shape[axis] > 1 else jnp.zeros_like(image) for axis in axes]
+
+    def along(axis: int) -> jax.Array:
+        return jnp.asarray(jnp.gradient(image, axis=axis)) if image.shape[axis] > 1 else jnp.zeros_like(image)
+
+    return [along(axis) for axis in range(1, image.ndim - 1)]
 
 
 def _padded_determinant(displacement: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """The state that a step of a coarse-to-fine model reads: two images and the displacement on the grid of one level."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -30,14 +31,11 @@ class Channels(NamedTuple):
 
     def map(self, function: Callable[[jax.Array], jax.Array]) -> "Channels":
         """Applies a function of `[B, *S, F]` to all channels in one call, because one warp costs less than three."""
-        parts = [part for part in self if part is not None]
+        parts, structure = jax.tree.flatten(self)
         if len(parts) == 1:
-            return Channels(function(self.image))
-        ends, end = [], 0
-        for part in parts[:-1]:
-            ends.append(end := end + part.shape[-1])
-        mapped = iter(jnp.split(function(jnp.concatenate(parts, axis=-1)), ends, axis=-1))
-        return Channels(*(None if part is None else next(mapped) for part in self))
+            return structure.unflatten([function(self.image)])
+        ends = itertools.accumulate(part.shape[-1] for part in parts[:-1])
+        return structure.unflatten(jnp.split(function(jnp.concatenate(parts, axis=-1)), list(ends), axis=-1))
 
 
 class LevelState(NamedTuple):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import jax.numpy as jnp
@@ -22,15 +22,21 @@ def require_positive_integers(**options: Any) -> None:
     """Requires a positive integer, or a non-empty sequence of positive integers."""
     for option, value in options.items():
         numbers = _numbers(value)
-        integers = all(isinstance(number, Integral) and not isinstance(number, bool) for number in numbers)
-        require(integers and len(numbers) > 0 and min(numbers) > 0, option, value, "must be positive integers")
+        what = "must be positive integers" if numbers is value else "must be a positive integer"
+        require(len(numbers) > 0 and all(_is_integer(number) and number > 0 for number in numbers), option, value, what)
+
+
+def require_integration_steps(integration_steps: int) -> None:
+    """Requires an integer of at least 0."""
+    valid = _is_integer(integration_steps) and integration_steps >= 0
+    require(valid, "integration_steps", integration_steps, "must be an integer and not be negative")
 
 
 def require_not_negative(**options: Any) -> None:
     """Requires a finite number of at least 0, or a sequence of such numbers."""
     for option, value in options.items():
-        valid = all(isinstance(number, Real) and 0 <= number < math.inf for number in _numbers(value))
-        require(valid, option, value, "must be finite and not negative")
+        valid = all(isinstance(number, (int, float)) and 0 <= number < math.inf for number in _numbers(value))
+        require(valid, option, value, "must not be negative, and must be finite")
 
 
 def require_same_length(reference: str, length: int, **options: Sequence[Any]) -> None:
@@ -53,6 +59,10 @@ def require_dtype(dtype: Any) -> None:
     except TypeError:
         valid = False
     require(valid, "dtype", dtype, f"must be {' or '.join(DTYPES)}")
+
+
+def _is_integer(number: Any) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool)
 
 
 def _numbers(value: Any) -> Sequence[Any]:
