@@ -62,6 +62,7 @@ def test_items_exclude_compilation_and_nested_traces_count_once():
     )
     assert imports == 1.0
     assert pause >= 0.2
+    assert re.search(r"\(\d+ of [1-9]\d* programs from the cache\)$", start.line())
 
 
 TRAIN = """
