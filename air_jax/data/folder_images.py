@@ -1,5 +1,6 @@
 """A folder of image files, NIfTI or others that `air_jax.io` reads, resampled onto one grid."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -10,8 +11,9 @@ from air_jax.data.source import Source
 from air_jax.errors import UserError
 from air_jax.io.image import SUFFIXES
 from air_jax.io.space import reversed_affine
-from air_jax.io.subject import Side, read_side
+from air_jax.io.subject import Subject, read_subject
 from air_jax.io.volume import Volume
+from air_jax.transforms.intensity import normalize
 from air_jax.transforms.spaces import sample_moving, voxel_matrix
 
 # Images whose voxels lie this close to those of the grid, in voxels, are not resampled.
@@ -50,21 +52,38 @@ def load(
     first = grid or next(iter(paths))
     if first not in paths:
         raise UserError(f"{folder}: has no image named {first!r}")
-    target = read_side(paths[first], segmentation_paths.get(first), None, normalization)
+    target = _read(paths[first], segmentation_paths.get(first), normalization)
     images, labelled = [], []
     for name, path in paths.items():
-        side = target if name == first else read_side(path, segmentation_paths.get(name), None, normalization)
-        _check_same_space(path, side.volume, paths[first], target.volume)
-        image = np.clip(_on_grid(side.grey, side, target, order=1), 0, 1)  # weights may sum to a little more than 1
+        subject = target if name == first else _read(path, segmentation_paths.get(name), normalization)
+        _check_same_space(path, subject.volume, paths[first], target.volume)
+        image = np.clip(_on_grid(subject.grey, subject, target, order=1), 0, 1)  # weights may sum to more than 1
         if image.min() == image.max():
             raise UserError(
                 f"{path}: its affine places it outside of {paths[first]}; correct the files, or align first"
             )
         images.append(image)
-        if side.labels is not None:
-            labelled.append(_on_grid(side.labels, side, target, order=0))
+        if subject.segmentation is not None:
+            labelled.append(_on_grid(subject.segmentation, subject, target, order=0))
     stacked = Images(np.stack(images)[..., None], segmentations=np.stack(labelled) if labelled else None)
     return Source(stacked, names=np.array(list(paths)))
+
+
+def _read(path: Path, segmentation: Path | None, normalization: str) -> Subject:
+    """Reads an image in [0, 1] and its segmentation as int32."""
+    subject = read_subject(path, segmentation=segmentation)
+    try:
+        grey = normalize(subject.grey, normalization)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+    if grey.min() == grey.max():
+        raise UserError(f"{path}: is constant in the window {normalization!r}; there is nothing to register")
+    label_ids = subject.segmentation
+    if label_ids is not None:
+        if int(label_ids.max()) >= 2**31 or int(label_ids.min()) < -(2**31):
+            raise UserError(f"{segmentation}: has label ids that do not fit int32; give the labels smaller ids")
+        label_ids = label_ids.astype(np.int32)
+    return replace(subject, grey=grey, segmentation=label_ids)
 
 
 def is_folder(name: str) -> bool:
@@ -96,9 +115,9 @@ def _has_no_place(volume: Volume) -> bool:
     return np.array_equal(volume.affine, reversed_affine(np.ones(volume.num_axes)))
 
 
-def _on_grid(array: np.ndarray, side: Side, target: Side, *, order: int) -> np.ndarray:
-    """Resamples an image or a segmentation `[*V]` of `side` onto the grid `[*S]` of `target`."""
-    matrix = voxel_matrix(target.volume.affine, side.volume.affine)
+def _on_grid(array: np.ndarray, subject: Subject, target: Subject, *, order: int) -> np.ndarray:
+    """Resamples an image or a segmentation `[*V]` of `subject` onto the grid `[*S]` of `target`."""
+    matrix = voxel_matrix(target.volume.affine, subject.volume.affine)
     largest_shift = np.max(np.abs(matrix - np.eye(*matrix.shape)) @ np.append(target.volume.shape, 1))
     if array.shape == target.volume.shape and largest_shift < _TOLERANCE:
         return array

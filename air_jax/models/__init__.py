@@ -1,10 +1,35 @@
-"""Registration models: Flax modules with `__call__(fixed, moving, *, deterministic=True) -> (displacement, out)`."""
+"""Models: Flax modules that predict the displacement of a pair of images, or the segmentation of one image.
+
+Those of `MODELS` have `__call__(fixed, moving, *, deterministic=True) -> (displacement, out)`. Those of `SEGMENTERS`
+have `__call__(image) -> logits`.
+"""
 
 from air_jax.models.air import AiR
+from air_jax.models.demons import UnrolledDemons
 from air_jax.models.dlir import DLIR
+from air_jax.models.gated_demons import GatedDemons
 from air_jax.models.pyramid import PyramidAiR
+from air_jax.models.segmenter import Segmenter
 from air_jax.models.unet import UNet
 
-MODELS = {"air": AiR, "pyramid_air": PyramidAiR, "dlir": DLIR, "unet": UNet}
+MODELS = {
+    "air": AiR,
+    "pyramid_air": PyramidAiR,
+    "dlir": DLIR,
+    "unet": UNet,
+    "unrolled_demons": UnrolledDemons,
+    "gated_demons": GatedDemons,
+}
+SEGMENTERS = {"segmenter": Segmenter}
 
-__all__ = ["DLIR", "MODELS", "AiR", "PyramidAiR", "UNet"]
+__all__ = [
+    "DLIR",
+    "MODELS",
+    "SEGMENTERS",
+    "AiR",
+    "GatedDemons",
+    "PyramidAiR",
+    "Segmenter",
+    "UNet",
+    "UnrolledDemons",
+]

@@ -10,6 +10,13 @@ import jax.numpy as jnp
 from air_jax.models.layers.attention import KERNEL_INIT
 from air_jax.models.layers.heads import HEADS
 from air_jax.models.layers.inputs import check_pair, crop, pad_to_multiple
+from air_jax.models.layers.options import (
+    require,
+    require_dropout,
+    require_dtype,
+    require_integration_steps,
+    require_positive_integers,
+)
 from air_jax.models.layers.patches import patchify
 from air_jax.models.layers.positions import position_table
 from air_jax.models.layers.transformer import Stack
@@ -19,29 +26,32 @@ from air_jax.transforms import exponential
 class AiR(nn.Module):
     """Predicts the displacement that warps `moving` onto `fixed`, from attention between their patches.
 
-    The fixed image's patches go through the encoder; its output is the memory that the decoder, which reads the moving
-    image's patches, attends to (Fig. 1). One projection and one position table serve both images. A linear head gives
-    the deformation features, which become a displacement field (Fig. 2). Works in 2-D and 3-D and for any size: what
-    the patch size does not divide is padded and cropped back; at another size than the one it was initialised with,
-    the position table is interpolated.
+    The encoder reads the fixed image's patches. The decoder reads the moving image's patches and attends to the
+    encoder's output, the memory (Fig. 1). Both images share one projection and one position table. A linear head
+    predicts deformation features, which become a displacement (Fig. 2). Works in 2-D and 3-D and for any size: images
+    are padded to whole patches, and the displacement is cropped. For another size than that of the initialisation, the
+    position table is interpolated.
 
     Attributes:
-      patch_size: patch size in voxels, one number or one for each spatial axis. The paper's `i = 4` read as 4 x 4
-        patches is 7 for 28 x 28 images; read as patches of 4 x 4 pixels it is 4.
+      patch_size: patch size in voxels, one number or one for each spatial axis. The paper's `i = 4` means 7 for 28 x 28
+        images if it counts patches along an axis, and 4 if it counts pixels.
       width: token width ("projection dimension").
       num_heads: heads of each attention layer.
       head_size: size of each head; `width // num_heads` when None.
       encoder_depth, decoder_depth: number of blocks (the paper's N).
-      recursive: one set of weights applied N times ("N recursive blocks"), instead of N sets.
+      recursive: whether all blocks share one set of weights (the paper's "N recursive blocks").
       feed_forward: hidden width of the feed-forward networks.
-      dropout: dropout rate.
+      dropout: dropout rate in [0, 1).
       head: `dense`, `control_grid` or `bspline`, see `air_jax.models.layers.heads`.
-      integration_steps: 0 reads the head as a displacement, as the paper does; more, as a stationary velocity, which is
-        integrated by scaling and squaring, so that the displacement hardly folds.
-      flash_attention: memory that grows with the number of tokens, not with its square, see `MultiHeadAttention`;
-        `out` has no attention weights then.
+      integration_steps: 0: the head predicts a displacement, as in the paper. Values above 0: it predicts a stationary
+        velocity, which is integrated by this many steps of scaling and squaring, so that there is little folding.
+      flash_attention: memory grows linearly with the number of tokens, see `MultiHeadAttention`. `out` then has no
+        attention weights.
       remat: less memory for more time, see `Stack`.
-      dtype: dtype of the Transformer's computation. Parameters and displacement are float32.
+      dtype: dtype of the Transformer, float32 or bfloat16. Parameters and displacement are float32.
+
+    Raises:
+      OptionError: an option has a value that it cannot take, or options do not fit together.
     """
 
     patch_size: int | Sequence[int] = 7
@@ -59,6 +69,21 @@ class AiR(nn.Module):
     remat: bool = False
     dtype: Any = jnp.float32
 
+    def __post_init__(self):
+        depths = dict(encoder_depth=self.encoder_depth, decoder_depth=self.decoder_depth)
+        sizes = dict(patch_size=self.patch_size, width=self.width, num_heads=self.num_heads)
+        require_positive_integers(**sizes, **depths, feed_forward=self.feed_forward)
+        if self.head_size is None:
+            whole = self.width % self.num_heads == 0
+            require(whole, "width", self.width, f"must be a multiple of num_heads ({self.num_heads}), or set head_size")
+        else:
+            require_positive_integers(head_size=self.head_size)
+        require_dropout(self.dropout)
+        require(self.head in HEADS, "head", self.head, f"must be one of {', '.join(HEADS)}")
+        require_integration_steps(self.integration_steps)
+        require_dtype(self.dtype)
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self, fixed: jax.Array, moving: jax.Array, *, deterministic: bool = True
@@ -71,15 +96,18 @@ class AiR(nn.Module):
           deterministic: False applies dropout and needs a `dropout` random stream.
 
         Returns:
-          The pull-back displacement `[B, *S, N]`, float32, in voxels; and `out`, the intermediate results: `memory`
-          and `tokens` `[B, T, width]` (encoder's and decoder's output), `encoder` and `decoder` (attention weights
-          `[B, heads, T, T]` by block and kind), `token_grid` (tokens along each spatial axis) and `patch_size`; with
-          `integration_steps`, the `velocity` `[B, *S, N]` as well.
+          The pull-back displacement `[B, *S, N]`, float32, in voxels.
+          `out` with `memory` and `tokens` `[B, T, width]` (output of the encoder and of the decoder), `encoder` and
+          `decoder` (attention weights `[B, heads, T, T]` by block and kind), `token_grid` (tokens along each spatial
+          axis), `patch_size` and, with `integration_steps`, the `velocity` `[B, *S, N]`.
 
         Raises:
-          ValueError: the images' shapes differ or do not suit the model.
+          ValueError: the images' shapes differ, are not 2-D or 3-D, or do not fit the number of patch sizes.
         """
-        patch_size = self._check(fixed, moving)
+        num_axes = check_pair("AiR", fixed, moving)
+        patch_size = (self.patch_size,) * num_axes if isinstance(self.patch_size, int) else tuple(self.patch_size)
+        if len(patch_size) != num_axes:
+            raise ValueError(f"AiR: patch_size {patch_size} does not fit images with {num_axes} spatial axes")
         embed = nn.Dense(self.width, dtype=self.dtype, kernel_init=KERNEL_INIT, name="patch_embedding")
         patches = [patchify(pad_to_multiple(image, patch_size), patch_size) for image in (fixed, moving)]
         batch, *token_grid, _ = patches[0].shape
@@ -108,19 +136,7 @@ class AiR(nn.Module):
         out = dict(memory=memory, tokens=tokens, encoder=encoder_out, decoder=decoder_out)
         out |= dict(token_grid=tuple(token_grid), patch_size=patch_size)
         if self.integration_steps:
-            return exponential(displacement, self.integration_steps), out | dict(velocity=displacement)
-        return displacement, out
-
-    def _check(self, fixed: jax.Array, moving: jax.Array) -> tuple[int, ...]:
-        """Raises `ValueError` for what the model cannot take; returns the patch size along each axis."""
-        num_axes = check_pair("AiR", fixed, moving)
-        patch_size = (self.patch_size,) * num_axes if isinstance(self.patch_size, int) else tuple(self.patch_size)
-        if len(patch_size) != num_axes:
-            raise ValueError(f"AiR: patch_size {patch_size} does not fit images with {num_axes} spatial axes")
-        if self.head not in HEADS:
-            raise ValueError(f"AiR: head is {self.head!r}; it must be one of {', '.join(HEADS)}")
-        if self.head_size is None and self.width % self.num_heads:
-            raise ValueError(
-                f"AiR: width {self.width} is not a multiple of num_heads {self.num_heads}; change one or set head_size"
+            return exponential(displacement, integration_steps=self.integration_steps), out | dict(
+                velocity=displacement
             )
-        return patch_size
+        return displacement, out

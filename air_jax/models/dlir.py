@@ -7,26 +7,35 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.models.layers.inputs import check_pair, pad_to_multiple
+from air_jax.models.layers.options import require_dtype, require_positive_integers
 from air_jax.transforms import bspline
 
 
 class DLIR(nn.Module):
     """Predicts the control points of a cubic B-spline from both images, with convolutions. A baseline for AiR.
 
-    Convolutions and average pooling bring the pair of images down to the control grid; two more convolutions and a
-    layer on each control point's features predict its vector (de Vos et al. 2019, section 3.1 and Fig. 2, which has
-    ELU activations, as here; its batch normalisation is left out, as pairs are independent here).
+    Convolutions and average pooling reduce the pair of images to the control grid. Two more convolutions and two layers
+    on each control point's features predict its vector (de Vos et al. 2019, section 3.1 and Fig. 2, with ELU
+    activations). Batch normalisation is left out, so that pairs are independent.
 
     Attributes:
-      num_poolings: poolings; control points are `2 ** num_poolings` voxels apart.
+      num_poolings: number of poolings. Control points are `2 ** num_poolings` voxels apart.
       width: features of each convolution.
-      dtype: dtype of the convolutions. Parameters and displacement are float32.
+      dtype: dtype of the convolutions, float32 or bfloat16. Parameters and displacement are float32.
+
+    Raises:
+      OptionError: an option has a value that it cannot take.
     """
 
     num_poolings: int = 2
     width: int = 32
     dtype: Any = jnp.float32
     has_convolutions: ClassVar[bool] = True
+
+    def __post_init__(self):
+        require_positive_integers(num_poolings=self.num_poolings, width=self.width)
+        require_dtype(self.dtype)
+        super().__post_init__()
 
     @nn.compact
     def __call__(
@@ -37,10 +46,11 @@ class DLIR(nn.Module):
         Args:
           fixed: `[B, *S, C]` in [0, 1], 2-D or 3-D, any size.
           moving: the same shape.
-          deterministic: for the interface's sake; nothing here is random.
+          deterministic: has no effect; every model takes it.
 
         Returns:
-          The pull-back displacement `[B, *S, N]`, float32, in voxels; and `out`, with `control` `[B, *K, N]`.
+          The pull-back displacement `[B, *S, N]`, float32, in voxels.
+          `out` with `control`, the control vectors `[B, *K, N]` in voxels.
 
         Raises:
           ValueError: the images' shapes differ or are not 2-D or 3-D.

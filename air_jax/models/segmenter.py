@@ -1,4 +1,4 @@
-"""A reader of one image alone: which class of the anatomy each of its voxels is of."""
+"""Segmenter: a convolutional network that predicts the class of each voxel of one image."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,39 +8,48 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.models.layers.inputs import crop, pad_to_multiple
+from air_jax.models.layers.options import require, require_dtype, require_positive_integers
 from air_jax.models.layers.patches import patchify, unpatchify
 
-NAME = "segmenter"  # of its parameters among those of a model that has one
-PATCH_SIZE = 2  # voxels along each axis: patches that hold all of them are fewer and wider than voxels
+PATCH_SIZE = 2  # voxels along each axis; convolutions of patches are fewer and wider than those of voxels
 
 
 class Segmenter(nn.Module):
-    """Classifies the voxels of an image: a U-Net (Ronneberger et al. 2015) whose voxels are patches of voxels.
+    """Predicts the class of each voxel with a U-Net (Ronneberger et al. 2015) that works on patches of 2 voxels.
 
-    Every voxel is read, as one of its patch's first channels, and classified, as one of its last. Convolutions run
-    along one axis after the other, each a matrix product with three neighbours: a third of the arithmetic of whole ones
-    in 3-D, and quick on every device.
+    A patch's voxels are its first channels; the class logits of its voxels are its last channels. Convolutions run
+    along one axis after the other, each as a matrix product with three neighbours. In 3-D this needs a third of the
+    arithmetic of full convolutions.
 
     Attributes:
-      num_classes: K, the background among them.
-      features: of each level, fine to coarse; the resolution halves between them.
-      dtype: dtype of the features. Parameters and logits are float32.
+      num_classes: number of classes K, at least 2. The background is the first class.
+      features: features of each level, fine to coarse. The resolution halves from level to level.
+      dtype: dtype of the features, float32 or bfloat16. Parameters and logits are float32.
+
+    Raises:
+      OptionError: an option has a value that it cannot take.
     """
 
     num_classes: int
     features: Sequence[int] = (24, 64, 128, 128)
     dtype: Any = jnp.float32
 
+    def __post_init__(self):
+        require_positive_integers(num_classes=self.num_classes, features=self.features)
+        require(self.num_classes > 1, "num_classes", self.num_classes, "must be at least 2, the background included")
+        require_dtype(self.dtype)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
-        """Returns logits `[B, *S, K]`, float32, of images `[B, *S, C]` in [0, 1], 2-D or 3-D, any size."""
+        """Predicts class logits `[B, *S, K]`, float32, of images `[B, *S, C]` in [0, 1], 2-D or 3-D, of any size."""
         num_axes = image.ndim - 2
         patch_size, two = (PATCH_SIZE,) * num_axes, (2,) * num_axes
 
         def convolve(x, features):
             for axis in range(1, num_axes + 1):
                 x = nn.Dense(features, use_bias=False, dtype=self.dtype)(_neighbours(x, axis))
-            # Over the image's own patches, feature by feature: batches of volumes are small.
+            # Statistics of each image and feature: batches of volumes are too small for batch normalisation.
             return nn.leaky_relu(nn.GroupNorm(num_groups=None, group_size=1, dtype=self.dtype)(x), 0.1)
 
         x = patchify(pad_to_multiple(image, [size * 2 ** (len(self.features) - 1) for size in patch_size]), patch_size)
@@ -59,7 +68,32 @@ class Segmenter(nn.Module):
 
 
 def _neighbours(x: jax.Array, axis: int) -> jax.Array:
-    """The features of each place, between those of the one before and the one after it along an axis; 0 outside."""
+    """Concatenates each place's features with those of its two neighbours along an axis; 0 beyond the border."""
     size = x.shape[axis]
     padded = jnp.pad(x, [(int(other == axis),) * 2 for other in range(x.ndim)])
     return jnp.concatenate([jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(3)], axis=-1)
+
+
+def segment_pair(
+    segmenter: Segmenter | None, fixed: jax.Array, moving: jax.Array
+) -> tuple[jax.Array, jax.Array] | tuple[None, None]:
+    """Predicts the class probabilities `[B, *S, K]` of two images `[B, *S, C]`; None without a segmenter.
+
+    Gradients stop here: trained by the loss of the displacement, classes would no longer be those of the anatomy.
+    """
+    if segmenter is None:
+        return None, None
+    logits = segmenter(jnp.concatenate([fixed, moving]))
+    fixed_probabilities, moving_probabilities = jnp.split(jax.lax.stop_gradient(nn.softmax(logits)), 2)
+    return fixed_probabilities, moving_probabilities
+
+
+def segment(segmenter: Segmenter | None, params: Any, image: jax.Array) -> jax.Array:
+    """Predicts class probabilities `[B, *S, K]` of images `[B, *S, C]`, with `params["segmenter"]`.
+
+    Raises:
+      ValueError: there is no segmenter.
+    """
+    if segmenter is None:
+        raise ValueError("segment: the model has no segmenter; set its option segmenter")
+    return nn.softmax(jnp.asarray(segmenter.apply({"params": params["segmenter"]}, image)))

@@ -8,6 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.models.layers.inputs import check_pair, crop, pad_to_multiple
+from air_jax.models.layers.options import (
+    require_dtype,
+    require_integration_steps,
+    require_positive_integers,
+    require_same_length,
+)
 from air_jax.transforms import exponential
 
 
@@ -15,12 +21,15 @@ class UNet(nn.Module):
     """Predicts the displacement that warps `moving` onto `fixed` with a convolutional U-Net. A baseline for AiR.
 
     Attributes:
-      encoder: features of each level going down; after each, the resolution halves.
-      decoder: features of each level going up, as many as `encoder`; before each, the resolution doubles.
-      final: features of the convolutions at full resolution that come last.
-      integration_steps: 0 reads the last layer as a displacement; more, as a stationary velocity, which is integrated by
-        scaling and squaring.
-      dtype: dtype of the convolutions. Parameters and displacement are float32.
+      encoder: features of each level, fine to coarse. The resolution halves after each level.
+      decoder: features of each level, coarse to fine, as many as `encoder`. The resolution doubles after each level.
+      final: features of the last convolutions, at full resolution.
+      integration_steps: 0: the last layer predicts a displacement. Values above 0: it predicts a stationary velocity,
+        which is integrated by this many steps of scaling and squaring.
+      dtype: dtype of the convolutions, float32 or bfloat16. Parameters and displacement are float32.
+
+    Raises:
+      OptionError: an option has a value that it cannot take, or options do not fit together.
     """
 
     encoder: Sequence[int] = (16, 32, 32, 32)
@@ -29,6 +38,13 @@ class UNet(nn.Module):
     integration_steps: int = 0
     dtype: Any = jnp.float32
     has_convolutions: ClassVar[bool] = True
+
+    def __post_init__(self):
+        require_positive_integers(encoder=self.encoder, decoder=self.decoder, final=self.final)
+        require_same_length("encoder", len(self.encoder), decoder=self.decoder)
+        require_integration_steps(self.integration_steps)
+        require_dtype(self.dtype)
+        super().__post_init__()
 
     @nn.compact
     def __call__(
@@ -39,19 +55,17 @@ class UNet(nn.Module):
         Args:
           fixed: `[B, *S, C]` in [0, 1], 2-D or 3-D, any size.
           moving: the same shape.
-          deterministic: for the interface's sake; nothing here is random.
+          deterministic: has no effect; every model takes it.
 
         Returns:
-          The pull-back displacement `[B, *S, N]`, float32, in voxels; and `out`, with `velocity` of the same shape when
-          the network predicts one.
+          The pull-back displacement `[B, *S, N]`, float32, in voxels.
+          `out` with, if `integration_steps` is above 0, the `velocity` of the same shape.
 
         Raises:
           ValueError: the images' shapes differ or are not 2-D or 3-D.
         """
         del deterministic
         num_axes = check_pair("UNet", fixed, moving)
-        if len(self.encoder) != len(self.decoder):
-            raise ValueError(f"UNet: encoder {self.encoder} and decoder {self.decoder} must have as many levels")
 
         def convolve(x, features):
             return nn.leaky_relu(nn.Conv(features, (3,) * num_axes, dtype=self.dtype)(x), 0.2)
@@ -75,5 +89,5 @@ class UNet(nn.Module):
         field = nn.Conv(num_axes, (3,) * num_axes, dtype=jnp.float32, kernel_init=init, name="head")(x)
         field = crop(field, fixed.shape[1:-1])
         if self.integration_steps:
-            return exponential(field, self.integration_steps), {"velocity": field}
+            return exponential(field, integration_steps=self.integration_steps), {"velocity": field}
         return field, {}

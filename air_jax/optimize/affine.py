@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from air_jax.errors import OptionError
+from air_jax.optimize.geometry import Geometry
 from air_jax.optimize.levels import level_matrix, level_shape
 from air_jax.transforms import apply_affine, compose_affine, identity_grid, invert_affine, sample
 from air_jax.transforms.filters import shrink
@@ -15,6 +17,7 @@ from air_jax.transforms.filters import shrink
 # How many times larger a level's voxels are, and Adam's learning rate there. A parameter of 1 moves the image's rim by
 # half the image.
 LEVELS = ((8, 0.02), (4, 0.01), (2, 0.005))
+NUM_STEPS = 60  # of Adam, on each level
 
 Similarity = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -55,53 +58,47 @@ def register_affine(
     moving: jax.Array,
     *,
     kind: str = "affine",
-    matrix: jax.Array | None = None,
-    voxel_size: Sequence[float] | None = None,
-    moving_voxel_size: Sequence[float] | None = None,
+    geometry: Geometry = Geometry(),
     angles: Sequence[float] = (0.0,),
-    num_steps: int = 60,
 ) -> jax.Array:
     """Registers by an affine map, from coarse to fine.
 
-    At the coarsest level several starts are tried at once: the given matrix as it is, with the images' centres brought
-    together, and with their centres of mass; the best goes on. Rotations and stretches are about the fixed image's
-    centre.
+    The coarsest level optimises several starts together and keeps the best for each pair: `geometry.matrix` itself,
+    with the images' centres aligned, and with their centres of mass aligned. Rotations and stretches are about the
+    centre of the fixed image.
 
     Args:
-      similarity: `(fixed, warped)`, `[B, *S, C]`, to `[B]`; lower is better.
+      similarity: function of `fixed` and `warped` `[B, *S, C]` that returns `[B]`; lower is better.
       fixed: `[B, *S, C]` in [0, 1].
       moving: `[B, *V, C]` in [0, 1].
-      kind: a key of `AFFINES`.
-      matrix: `[B, N, N + 1]`, from fixed to moving voxels, where to start: what the files' headers say. Default: the
-        identity in lengths.
-      voxel_size: `[N]`, the fixed image's, in any unit. Default: all the same.
-      moving_voxel_size: the same of the moving image. Default: the fixed image's.
-      angles: of rotations, in radians, that are tried as starts, in 2-D only.
-      num_steps: of Adam, at each level.
+      kind: the free parameters, a key of `AFFINES`: "translation", "rigid", "similarity" or "affine".
+      geometry: the start, `matrix` from fixed to moving voxels, and the voxel sizes. Default of the matrix: the
+        identity in lengths, `diag(voxel_size / moving_voxel_size)`.
+      angles: rotations in radians that are tried as starts, in 2-D only.
 
     Returns:
       `[B, N, N + 1]`, from fixed to moving voxels: `warped(p) = moving(matrix(p))`.
 
     Raises:
-      ValueError: an unknown kind.
+      OptionError: an unknown kind, or voxel sizes that do not fit.
+      ValueError: a matrix that does not fit the images.
     """
     if kind not in AFFINES:
-        raise ValueError(f"register_affine: kind is {kind!r}; it must be one of {', '.join(AFFINES)}")
-    num_axes = fixed.ndim - 2
-    voxel_size = tuple(map(float, voxel_size)) if voxel_size is not None else (1.0,) * num_axes
-    moving_voxel_size = tuple(map(float, moving_voxel_size)) if moving_voxel_size is not None else voxel_size
+        raise OptionError("kind", kind, f"must be one of {', '.join(AFFINES)}")
+    num_axes, matrix = fixed.ndim - 2, geometry.matrix
+    voxel_size, moving_voxel_size = geometry.sizes(num_axes)
+    shape = (len(fixed), num_axes, num_axes + 1)
     if matrix is None:
         scale = jnp.asarray(voxel_size, jnp.float32) / jnp.asarray(moving_voxel_size, jnp.float32)
-        matrix = jnp.concatenate([jnp.diag(scale), jnp.zeros((num_axes, 1))], axis=1)
-        matrix = jnp.broadcast_to(matrix, (len(fixed), num_axes, num_axes + 1))
+        matrix = jnp.broadcast_to(jnp.concatenate([jnp.diag(scale), jnp.zeros((num_axes, 1))], axis=1), shape)
+    if matrix.shape != shape:
+        raise ValueError(f"register_affine: geometry.matrix has shape {matrix.shape}; it must be {shape}")
     angles = tuple(map(float, angles)) if num_axes == 2 else (0.0,)
-    return _register(
-        similarity, fixed, moving, matrix, AFFINES[kind], (voxel_size, moving_voxel_size), angles, num_steps
-    )
+    return _register(similarity, fixed, moving, matrix, AFFINES[kind], (voxel_size, moving_voxel_size), angles)
 
 
-@partial(jax.jit, static_argnames=("similarity", "freedom", "sizes", "angles", "num_steps"))
-def _register(similarity, fixed, moving, matrix, freedom, sizes, angles, num_steps):
+@partial(jax.jit, static_argnames=("similarity", "freedom", "sizes", "angles"))
+def _register(similarity, fixed, moving, matrix, freedom, sizes, angles):
     shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
     voxel_size, moving_voxel_size = sizes
     starts = _starts(fixed, moving, matrix, voxel_size, angles)
@@ -127,7 +124,7 @@ def _register(similarity, fixed, moving, matrix, freedom, sizes, angles, num_ste
             )
             return similarity(images[0], sample(images[1], points, mode="nearest"))
 
-        parameters, lowest = _descend(loss, parameters, freedom, learning_rate, num_steps)
+        parameters, lowest = _descend(loss, parameters, freedom, learning_rate)
         if level == 0:
             best = jnp.argmin(lowest.reshape(-1, num_starts), axis=1) + jnp.arange(len(fixed)) * num_starts
             parameters = jax.tree.map(lambda array, best=best: array[best], parameters)
@@ -139,10 +136,9 @@ def _descend(
     parameters: _Parameters,
     freedom: Freedom,
     learning_rate: float,
-    num_steps: int,
 ) -> tuple[_Parameters, jax.Array]:
     """Adam with a rate that falls to zero; each item's best parameters and their loss `[B]`."""
-    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, NUM_STEPS))
 
     def value(parameters):
         values = loss(parameters)
@@ -160,7 +156,7 @@ def _descend(
 
     lowest = jnp.full(len(parameters.translation), jnp.inf)
     carry = parameters, optimizer.init(parameters), parameters, lowest
-    (_, _, best, lowest), _ = jax.lax.scan(step, carry, length=num_steps)
+    (_, _, best, lowest), _ = jax.lax.scan(step, carry, length=NUM_STEPS)
     return best, lowest
 
 

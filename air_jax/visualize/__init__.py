@@ -2,5 +2,6 @@
 
 from air_jax.visualize.report import report_figure
 from air_jax.visualize.runs import attention_figure, curves_figure, registration_figure
+from air_jax.visualize.segmentations import segmentation_figure
 
-__all__ = ["attention_figure", "curves_figure", "registration_figure", "report_figure"]
+__all__ = ["attention_figure", "curves_figure", "registration_figure", "report_figure", "segmentation_figure"]

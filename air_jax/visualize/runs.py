@@ -15,6 +15,13 @@ from air_jax.transforms import corner_jacobian_determinant, identity_grid, jacob
 from air_jax.visualize.panels import PLAIN_TEXT, draw_lines, printable
 
 MAX_LINES = 40  # of a deformed grid along each axis; more would hide the image
+# Label of the axis, and of the curve, of each entry of the log that is drawn.
+CURVES = {
+    "loss": ("training loss", None),
+    "validation_dice": ("validation Dice", None),
+    "validation_folding_percent": ("validation folding (%)", "central differences"),
+    "validation_any_corner_folding_percent": ("validation folding (%)", "any corner"),
+}
 # No fold, fold by one-sided differences, fold by central differences.
 FOLD_COLORS = ListedColormap([(0, 0, 0, 0), "#ffb000", "#d62728"])
 
@@ -89,29 +96,28 @@ def curves_figure(lines: Sequence[dict[str, float]]) -> Figure:
     """Draws the training loss and the validation scores against the step.
 
     Args:
-      lines: lines of a run's `metrics.jsonl`; each has a `step`.
+      lines: lines of a run's `metrics.jsonl`; each has a `step`. A quantity that no line has, such as the folding of a
+        segmenter, is left out.
 
     Returns:
-      The figure.
+      The figure, with one panel for each quantity.
     """
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    loss_axis, dice_axis, folding_axis = figure.subplots(1, 3)
-    _curve(loss_axis, lines, "loss", "training loss")
-    _curve(dice_axis, lines, "validation_dice", "validation Dice")
-    _curve(folding_axis, lines, "validation_folding_percent", "validation folding (%)", label="central differences")
-    _curve(folding_axis, lines, "validation_any_corner_folding_percent", "validation folding (%)", label="any corner")
-    folding_axis.legend(fontsize=8, frameon=False)
-    for axis in (loss_axis, dice_axis, folding_axis):
+    points = {key: [(line["step"], line[key]) for line in lines if key in line] for key in CURVES}
+    labels = list(dict.fromkeys(ylabel for key, (ylabel, _) in CURVES.items() if points[key]))
+    figure = Figure(figsize=(3.7 * max(len(labels), 1), 3.2), layout="constrained")
+    panels = dict(zip(labels, figure.subplots(1, max(len(labels), 1), squeeze=False)[0], strict=False))
+    for key, (ylabel, label) in CURVES.items():
+        if not points[key]:
+            continue
+        panels[ylabel].plot(*zip(*points[key], strict=True), label=label, marker="." if len(points[key]) < 40 else None)
+        panels[ylabel].set(xlabel="step", ylabel=ylabel)
+        if label:
+            panels[ylabel].legend(fontsize=8, frameon=False)
+    for axis in panels.values():
         axis.grid(alpha=0.3)
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def _curve(axis: Axes, lines: Sequence[dict], key: str, ylabel: str, label: str | None = None) -> None:
-    points = [(line["step"], line[key]) for line in lines if key in line]
-    axis.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 40 else None)
-    axis.set(xlabel="step", ylabel=ylabel)
 
 
 def attention_figure(

@@ -10,7 +10,7 @@ from helpers import oblique_affine
 import air_jax
 from air_jax import io
 from air_jax.data import folder_images, load_dataset
-from air_jax.registration import Refinement
+from air_jax.optimize import DenseField
 from air_jax.training.run import train
 from air_jax.transforms.intensity import normalize
 
@@ -115,7 +115,9 @@ def test_a_run_on_a_folder(folder, tmp_path):
     expected = sum(weight * line[name] for name, weight in weights.items())
     np.testing.assert_allclose(line["loss"], expected, rtol=1e-5)
     assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} == {"curves.png", "registration.png"}
-    assert air_jax.load(tmp_path / "run").refinement == Refinement("dense", 3.0, edges=True, overlap=2.0)
+    registration = air_jax.load(tmp_path / "run")
+    assert registration.field == DenseField(update_sigma=3.0)
+    assert (registration.edges, registration.overlap_weight) == (True, 2.0)
 
 
 def test_mistakes_are_reported_in_one_line(folder):

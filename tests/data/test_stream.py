@@ -118,5 +118,5 @@ def test_the_devices_of_a_cpu_share_its_memory(num_devices, expected, monkeypatc
     assert feed.fits(Images(IMAGES), jax.devices()[:num_devices]) == expected
 
 
-def test_the_readme_names_the_key():
-    assert "--config.streaming=True" in (REPOSITORY / "README.md").read_text()
+def test_the_documentation_names_the_key():
+    assert "--config.streaming=True" in (REPOSITORY / "docs" / "devices.md").read_text()

@@ -9,7 +9,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from air_jax.losses import CONSISTENCIES, gradient_inverse_consistency
-from experiments.consistency import gradient_inverse_consistency_differences
+from experiments.consistency.derivatives import gradient_inverse_consistency_differences
 
 SHAPES = [(6, 7), (4, 5, 6)]
 
@@ -244,7 +244,7 @@ def test_checkerboards_cost_something_off_the_centres_alone():
 
 
 def test_forward_differences_come_close():
-    """The opponent in experiments/consistency.py computes the same thing, as well as float32 lets it."""
+    """The opponent in experiments/consistency/derivatives.py computes the same thing, as well as float32 lets it."""
     pair = fields((6, 7))
     found = jax.jit(partial(gradient_inverse_consistency_differences, step=1e-2))(*pair)
     np.testing.assert_allclose(found, value_of("gradient_inverse_consistency", *pair), rtol=2e-2)

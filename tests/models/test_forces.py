@@ -4,11 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
-
-from air_jax import warp
-from air_jax.losses import soft_dice
-from air_jax.models import PyramidAiR
 from air_jax.models.layers.forces import (
     CONTRAST_FLOOR,
     DENSEST,
@@ -22,6 +17,11 @@ from air_jax.models.layers.forces import (
     overlap_forces,
     volume_forces,
 )
+from scipy.ndimage import gaussian_filter
+
+from air_jax import warp
+from air_jax.losses import dice_loss
+from air_jax.models import PyramidAiR
 from air_jax.transforms import compose, jacobian_determinant
 
 RNG = np.random.default_rng(0)
@@ -86,7 +86,7 @@ def test_overlap_forces_raise_the_overlap(shape, channels, sigma):
     f, w = np.float64(fixed[0]), np.float64(warped[0])
     # The slope of the loss, for each class, in units in which a voxel that is certainly of the class has 1 minus half
     # of the Dice.
-    slope = -jax.grad(lambda w: jnp.sum(soft_dice(fixed, w)))(warped)[0]
+    slope = -jax.grad(lambda w: jnp.sum(dice_loss(fixed, w)))(warped)[0]
     wanted = np.float64(slope) * channels * (f + w).sum(tuple(range(len(shape)))) / 2
     for found, expected in zip(overlap_forces(fixed, warped, sigma), pulled(wanted, f, w, sigma), strict=True):
         np.testing.assert_allclose(found[0], expected, atol=1e-3)

@@ -311,7 +311,7 @@ def test_velocities_are_exponentiated(model):
     head = variables["params"]["head"]["kernel"]
     variables["params"]["head"]["kernel"] = 0.5 * jax.random.normal(jax.random.key(1), head.shape)
     displacement, out = model.apply(variables, fixed, moving)
-    np.testing.assert_allclose(displacement, exponential(out["velocity"], 5), atol=1e-5)
+    np.testing.assert_allclose(displacement, exponential(out["velocity"], integration_steps=5), atol=1e-5)
     assert np.abs(displacement - out["velocity"]).max() > 1e-3
 
 

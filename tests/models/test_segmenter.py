@@ -8,7 +8,7 @@ import pytest
 from scipy.ndimage import correlate1d
 
 from air_jax import warp
-from air_jax.losses import segmentation
+from air_jax.losses import segmentation_loss
 from air_jax.models import PyramidAiR
 from air_jax.models.segmenter import Segmenter, _neighbours
 from air_jax.registration import Refinement, Registration
@@ -55,7 +55,7 @@ def test_it_learns_classes_of_single_voxels():
     image = jnp.asarray(RNG.random((4, 16, 16, 1)), jnp.float32)
     labels = (image[..., 0] > 0.5).astype(jnp.int32)
     params = jax.jit(segmenter.init)(jax.random.key(0), image)
-    params = adam(lambda params: jnp.mean(segmentation(segmenter.apply(params, image), labels, (1,))), params, 150)
+    params = adam(lambda params: jnp.mean(segmentation_loss(segmenter.apply(params, image), labels, (1,))), params, 150)
     assert jnp.mean(jnp.argmax(segmenter.apply(params, image), axis=-1) == labels) > 0.9
 
 
@@ -89,7 +89,7 @@ def params(squares):
 
     def loss(params):
         logits = model.apply({"params": params}, *squares)[1]["logits"]
-        return sum(jnp.mean(segmentation(*both, (1,))) for both in zip(logits, labels, strict=True))
+        return sum(jnp.mean(segmentation_loss(*both, (1,))) for both in zip(logits, labels, strict=True))
 
     return adam(loss, jax.jit(model.init)(jax.random.key(0), *squares)["params"], 60)
 

@@ -10,7 +10,7 @@ import scipy.linalg
 import scipy.ndimage
 from scipy.spatial.transform import Rotation
 
-from air_jax.losses import mse, ncc
+from air_jax.losses import mse_loss, ncc_loss
 from air_jax.optimize import AFFINES, register_affine
 from air_jax.optimize import affine as module
 from air_jax.transforms import (
@@ -168,7 +168,7 @@ ANGLES = tuple(np.deg2rad([0, -45, 45]))  # the same everywhere, so that less is
 def register(pair, **options):
     fixed, moving, header, _, size, moving_size = pair
     matrix = register_affine(
-        ncc,
+        ncc_loss,
         fixed,
         moving,
         angles=ANGLES,
@@ -217,7 +217,7 @@ def test_each_kind_keeps_its_freedom(num_axes, kind):
 
     def value(matrix):
         points = apply_affine(jnp.asarray(matrix, jnp.float32)[None], identity_grid(fixed.shape[1:-1])[None])
-        return float(mse(fixed, sample(moving, points, mode="nearest"))[0])
+        return float(mse_loss(fixed, sample(moving, points, mode="nearest"))[0])
 
     assert value(matrix) < 0.8 * value(header)
 
@@ -242,7 +242,7 @@ def test_pairs_do_not_see_each_other():
     noise = np.random.default_rng(0).random((2, *fixed.shape[1:]), dtype=np.float32)
     other = np.random.default_rng(1).random((2, *moving.shape[1:]), dtype=np.float32)
     together = register_affine(
-        ncc,
+        ncc_loss,
         np.concatenate([noise, fixed]),
         np.concatenate([other, moving]),
         kind="rigid",
@@ -257,7 +257,7 @@ def test_pairs_do_not_see_each_other():
 def test_an_unknown_kind_is_refused():
     image = np.zeros((1, 8, 8, 1), np.float32)
     with pytest.raises(ValueError, match="kind is 'bent'; it must be one of translation, rigid, similarity, affine"):
-        register_affine(mse, image, image, kind="bent")
+        register_affine(mse_loss, image, image, kind="bent")
 
 
 @pytest.mark.parametrize("num_axes", [2, 3])
@@ -292,7 +292,7 @@ def test_the_gradient_is_that_of_finite_differences_in_64_bits(num_axes):
         matrix = module._to_matrix(parameters, shape, size)
         total = compose_affine(jnp.asarray(header, jnp.float32)[None], matrix)
         points = apply_affine(total, identity_grid(shape)[None])
-        return mse(fixed, sample(moving, points, mode="nearest"))[0]
+        return mse_loss(fixed, sample(moving, points, mode="nearest"))[0]
 
     value, gradient = jax.value_and_grad(loss)(jnp.asarray(vector, jnp.float32))
     np.testing.assert_allclose(value, reference(vector), rtol=1e-4)

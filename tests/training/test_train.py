@@ -16,11 +16,17 @@ import scipy.ndimage
 from helpers import REPOSITORY
 
 import air_jax
+from air_jax.training import tasks
 from air_jax.training.run import evaluate, train
 from air_jax.workdir import config as configs
 from air_jax.workdir.checkpoint import restore_best_params
 
 SCORES = {"mse", "dice", "folding_percent", "any_corner_folding_percent", "ndv_percent", "sd_log_jacobian"}
+
+
+def unlocked(workdir):
+    """The config of a run, to be changed."""
+    return configs.read(workdir).config.unlock()
 
 
 def lines_of(workdir):
@@ -65,7 +71,7 @@ def test_scores_before_registration_are_those_of_the_images(finished):
     from air_jax.data import load_dataset
     from air_jax.data.pairs import random_pairs
 
-    test = load_dataset("digits", train_fraction=0.8, num_validation=200).test
+    test = load_dataset("digits", 0.8, 200).test
     pairs = random_pairs(0, len(test), 12)
     fixed, moving = (test.images[pairs[:, side]].astype(np.float64) / 255 for side in (0, 1))
     before = json.loads((finished / "eval.json").read_text())["random_pairs"]["before"]
@@ -89,10 +95,10 @@ def test_evaluate_again_gives_the_same_scores(finished, tmp_path):
 
 def test_scores_after_registration_agree_with_scipy(finished):
     from air_jax.data import load_dataset
-    from air_jax.data.pairs import same_class_pairs
+    from air_jax.data.pairs import same_label_pairs
 
-    test = load_dataset("digits", train_fraction=0.8, num_validation=200).test
-    pairs = same_class_pairs(0, test.classes, 12)
+    test = load_dataset("digits", 0.8, 200).test
+    pairs = same_label_pairs(0, test.classes, 12)
     fixed, moving = (test.images[pairs[:, side], ..., 0] for side in (0, 1))
     displacement = np.asarray(air_jax.load(finished).register(fixed, moving).displacement, np.float64)
     coordinates = np.stack(np.meshgrid(np.arange(28), np.arange(28), indexing="ij"), axis=-1) + displacement
@@ -133,7 +139,7 @@ def test_load_needs_the_workdir_alone(finished, tmp_path, monkeypatch):
 
 def test_a_workdir_of_another_config_is_refused_and_left_alone(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "copy")
-    config, _ = configs.read(finished)
+    config = unlocked(finished)
     config.model.head = "dense"
     config.seed = 7
     with pytest.raises(
@@ -147,7 +153,7 @@ def test_a_workdir_of_another_config_is_refused_and_left_alone(finished, tmp_pat
 def test_raising_the_number_of_steps_continues_and_lowering_it_is_refused(finished, tmp_path, capsys):
     workdir = tmp_path / "copy"
     shutil.copytree(finished, workdir)
-    config, _ = configs.read(workdir)
+    config = unlocked(workdir)
     config.num_train_steps = 8
     train(config, workdir)
     assert "resuming from step 5 of 8" in capsys.readouterr().out
@@ -163,7 +169,7 @@ def test_a_damaged_newest_checkpoint_is_trained_again(finished, tmp_path, capsys
     workdir = tmp_path / "copy"
     shutil.copytree(finished, workdir)
     shutil.rmtree(workdir / "checkpoints" / "5" / "params")
-    config, _ = configs.read(workdir)
+    config = unlocked(workdir)
     train(config, workdir)
     printed = capsys.readouterr().out
     assert "step 5 is damaged" in printed
@@ -179,17 +185,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     train(digits_config, workdir)
     digits_config.num_train_steps = 12
 
-    def spoilt_objective(*_, **__):
-        def objective(fixed, warped, displacement):
-            del fixed, displacement
-            if spoilt == "loss":
-                return warped.mean(axis=(1, 2, 3)) * np.nan, {}
-            # The root of zero is finite, its derivative is not: it spoils the parameters without showing in this loss.
-            return jax.numpy.sqrt(0 * warped).mean(axis=(1, 2, 3)), {}
+    def spoilt_loss(apply, pair, **_):
+        warped = apply(pair.fixed, pair.moving, deterministic=False)[0] + pair.moving
+        if spoilt == "loss":
+            return warped.mean(axis=(1, 2, 3)) * np.nan, {}
+        # The root of zero is finite, its derivative is not: it spoils the parameters without showing in this loss.
+        return jax.numpy.sqrt(0 * warped).mean(axis=(1, 2, 3)), {}
 
-        return objective
-
-    monkeypatch.setattr(configs, "objective", spoilt_objective)
+    monkeypatch.setattr(tasks, "pair_loss", spoilt_loss)
     with pytest.raises(air_jax.UserError, match=r"not finite at step 5, .*checkpoint of step 4") as error:
         train(digits_config, workdir)
     assert "\n" not in str(error.value)

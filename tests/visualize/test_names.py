@@ -4,7 +4,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from air_jax.visualize import registration_figure, report_figure
+from air_jax.visualize import registration_figure, report_figure, segmentation_figure
 
 NAMES = [
     ("a$b.nii", "a$b.nii"),
@@ -22,15 +22,17 @@ def figures(name):
     images, displacement = rng.random((3, 6, 7, 1), np.float32), rng.random((6, 7, 2), np.float32)
     yield report_figure(*images[..., 0], displacement, spacing=(1, 1), title=name, scores={"before": {name: 0.5}})
     yield registration_figure(*images[:, None], displacement[None], name)
+    yield segmentation_figure(images, *rng.integers(0, 3, (2, 3, 6, 7)), name)
 
 
 @pytest.mark.parametrize(("name", "shown"), NAMES)
 def test_a_name_is_drawn_as_it_is(name, shown):
-    report, run = figures(name)
+    report, run, segmentations = figures(name)
     assert report.get_suptitle() == shown
     assert shown in report.texts[-1].get_text()
     assert run.get_suptitle().startswith(f"{shown}\n")
-    for figure in (report, run):
+    assert segmentations.get_suptitle() == shown
+    for figure in (report, run, segmentations):
         figure.draw_without_rendering()
         assert not any(text.get_parse_math() for text in figure.texts)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from air_jax.visualize import attention_figure, curves_figure, registration_figure
+from air_jax.visualize import attention_figure, curves_figure, registration_figure, segmentation_figure
 
 
 def drawn(axis, index=0):
@@ -40,6 +40,12 @@ def test_curves_are_drawn_against_their_own_steps():
     assert curves == [[[[1, 3.0], [2, 2.0]]], [[[2, 0.5]]], [[[2, 1.0]], [[2, 2.0]]]]
 
 
+def test_curves_without_points_are_left_out():
+    figure = curves_figure([{"step": 1, "loss": 3.0}, {"step": 2, "validation_dice": 0.5}])
+    assert [axis.get_ylabel() for axis in figure.axes] == ["training loss", "validation Dice"]
+    assert len(curves_figure([]).axes) == 1
+
+
 def test_attention_is_that_of_the_brightest_patch():
     rng = np.random.default_rng(0)
     fixed, moving = 0.1 * rng.random((2, 10, 8, 1), np.float32)
@@ -54,3 +60,18 @@ def test_attention_is_that_of_the_brightest_patch():
         np.testing.assert_array_equal(drawn(axis), fixed[..., 0])
         np.testing.assert_array_equal(drawn(axis, 1), weight[2].reshape(3, 2))
         assert axis.images[1].get_extent() == [-0.5, 7.5, 11.5, -0.5]
+
+
+def test_segmentations_are_drawn_over_their_images():
+    rng = np.random.default_rng(0)
+    images, (known, found) = rng.random((2, 6, 7, 1), np.float32), rng.choice([0, 4, 300], (2, 2, 6, 7))
+    figure = segmentation_figure(images, known, found, "a title")
+    axes = np.array(figure.axes).reshape(2, 4)
+    for row in range(2):
+        for axis in axes[row]:
+            np.testing.assert_array_equal(drawn(axis), images[row, ..., 0])
+        for axis, segmentation in zip(axes[row, 1:3], (known[row], found[row]), strict=True):
+            shown = axis.images[1].get_array()
+            np.testing.assert_array_equal(np.ma.getmaskarray(shown), segmentation == 0)
+            np.testing.assert_array_equal(shown.filled(0), np.select([segmentation == 4, segmentation == 300], [1, 2]))
+        np.testing.assert_array_equal(axes[row, 3].images[1].get_array().filled(0), known[row] != found[row])

@@ -1,4 +1,4 @@
-"""Attention between patches: several heads ([15] of the paper), relative positions, flash attention on GPUs."""
+"""Multi-head attention between patches ([15] of the paper), relative position bias, flash attention on GPUs."""
 
 from collections.abc import Sequence
 
@@ -11,26 +11,26 @@ from jax.typing import DTypeLike
 
 from air_jax.models.layers.small_attention import small_attention, suits_small_attention
 
-# The paper does not name its initialisation. At AiR's small width, kernels of a tenth of LeCun's variance train faster
-# than Flax's default and than PyTorch's (a third), see experiments/README.md.
+# The paper does not name its initialisation. At AiR's small width, a tenth of LeCun's variance trains faster than the
+# whole of it (Flax's default) or a third of it (PyTorch's default).
 KERNEL_INIT = nn.initializers.variance_scaling(0.1, "fan_in", "uniform")
-# Layers that read a normalised input and do not write to the residual stream can start at full size.
+# For layers that read a normalised input and do not write to the residual stream.
 PRE_NORM_KERNEL_INIT = nn.initializers.lecun_normal()
 
-# Queries that `chunked_attention` takes at once.
+# Queries in each chunk of `chunked_attention`.
 CHUNK_SIZE = 512
 
 
 class RelativePositionBias(nn.Module):
     """A learned bias for each head and each offset between two tokens of a grid (Liu et al. 2021, Swin, section 3.2).
 
-    It starts as `-slope * min(squared distance, 8)`. The slope is 0 for the last head, which sees everything alike;
-    from the first to the last but one it rises from 0.1 to 2, where a token sees hardly more than its own place. So a
-    token that looks for its counterpart in the other image starts looking around where it is.
+    The initial bias is `-slope * min(squared distance, 8)`. The slope rises from 0.1 in the first head to 2 in the last
+    but one, where a token attends to little but its own position; it is 0 in the last head. So tokens first attend to
+    their surroundings in the other image.
 
     Attributes:
       num_heads: number of heads.
-      radius: offsets beyond it, along an axis, share the bias of the offset at the radius.
+      radius: largest offset along an axis, in tokens, with its own bias. Larger offsets share the bias of the largest.
     """
 
     num_heads: int
@@ -38,7 +38,7 @@ class RelativePositionBias(nn.Module):
 
     @nn.compact
     def __call__(self, token_grid: Sequence[int]) -> jax.Array:
-        """The bias `[heads, T, T]`, queries first, of the tokens of a grid `G`, `T = prod(G)`."""
+        """Returns the bias `[heads, T, T]`, queries first, of the tokens of a grid `G`, with `T = prod(G)`."""
         num_axes, size = len(token_grid), 2 * self.radius + 1
         places = np.stack(np.meshgrid(*map(np.arange, token_grid), indexing="ij"), axis=-1).reshape(-1, num_axes)
         offsets = np.clip(places[None] - places[:, None], -self.radius, self.radius) + self.radius
@@ -48,21 +48,21 @@ class RelativePositionBias(nn.Module):
     def _init(self, _: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
         slopes = np.geomspace(0.1, 2.0, self.num_heads - 1) if self.num_heads > 1 else np.zeros(0)
         axes = [np.arange(-self.radius, self.radius + 1) ** 2] * (len(shape) - 1)
-        # Capped: at a bias of -16 the softmax is 0 already, and further down nothing would bring an offset back.
+        # Capped: the softmax is almost 0 at a bias of -16; further down its gradient would vanish for good.
         squared = np.minimum(sum(np.meshgrid(*axes, indexing="ij")), 8)
         return jnp.asarray(-np.multiply.outer(np.append(0.0, slopes), squared), dtype)
 
 
 class MultiHeadAttention(nn.Module):
-    """Scaled dot-product attention in several heads ([15], section 3.2).
+    """Scaled dot-product attention with several heads ([15], section 3.2).
 
     Attributes:
       num_heads: number of heads.
       head_size: size of each head's queries, keys and values.
       kernel_init: initialises the projections to queries, keys and values.
-      flash_attention: never holds all weights in memory, and returns none. cuDNN computes the attention so where it
-        can, see `can_use_cudnn`; elsewhere `chunked_attention` does. A bias is still held whole.
-      dtype: dtype of the computation; parameters are float32.
+      flash_attention: never holds all attention weights in memory, and returns none. Uses cuDNN where `can_use_cudnn`
+        allows it, and `chunked_attention` elsewhere. A bias is still held whole.
+      dtype: dtype of the computation. Parameters are float32.
     """
 
     num_heads: int
@@ -75,10 +75,15 @@ class MultiHeadAttention(nn.Module):
     def __call__(
         self, queries: jax.Array, memory: jax.Array, bias: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array | None]:
-        """`[B, Tq, F]` attends to `[B, Tk, F]`, with a bias `[heads, Tq, Tk]` on the logits.
+        """Attends to a memory.
+
+        Args:
+          queries: `[B, Tq, F]`.
+          memory: `[B, Tk, F]`.
+          bias: `[heads, Tq, Tk]`, added to the logits.
 
         Returns:
-          `[B, Tq, F]` and the weights `[B, heads, Tq, Tk]`, or None where flash attention computed it.
+          `[B, Tq, F]` and the attention weights `[B, heads, Tq, Tk]`, or None with flash attention.
         """
 
         def project(name, inputs):
@@ -104,9 +109,9 @@ class MultiHeadAttention(nn.Module):
 
 
 def chunked_attention(query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None = None) -> jax.Array:
-    """Attention of some queries after the others, in memory that grows with the number of tokens, not with its square.
+    """Computes attention chunk by chunk of the queries, in memory that grows linearly with the number of tokens.
 
-    The backward pass computes the weights anew (Rabe & Staats 2021, without their chunks of keys).
+    The backward pass computes the weights again (Rabe & Staats 2021, without their chunks of keys).
 
     Args:
       query: `[B, Tq, H, D]`.
@@ -121,7 +126,7 @@ def chunked_attention(query: jax.Array, key: jax.Array, value: jax.Array, bias: 
     padding = -num_queries % size
 
     def chunks(array, axis):
-        """Pads an axis, and moves its chunks to the front."""
+        """Pads an axis to whole chunks, and moves the axis of chunks to the front."""
         widths = [(0, padding if index == axis else 0) for index in range(array.ndim)]
         array = jnp.pad(array, widths)
         shape = (*array.shape[:axis], -1, size, *array.shape[axis + 1 :])
@@ -139,10 +144,10 @@ def chunked_attention(query: jax.Array, key: jax.Array, value: jax.Array, bias: 
 
 
 def can_use_cudnn(query: jax.Array, key: jax.Array, has_bias: bool, platform: str) -> bool:
-    """Whether cuDNN's flash attention takes queries `[B, Tq, H, D]` and keys `[B, Tk, H, D]` on this platform.
+    """Whether cuDNN's flash attention supports queries `[B, Tq, H, D]` and keys `[B, Tk, H, D]` on this platform.
 
-    It wants an NVIDIA GPU, half precision, heads of a multiple of 8 up to 128, and, to train with a bias, even numbers
-    of tokens.
+    It needs an NVIDIA GPU, half precision, and a head size that is a multiple of 8 and at most 128. Gradients with a
+    bias also need even numbers of tokens.
     """
     num_queries, _, head_size = query.shape[1:]
     suits = query.dtype in (jnp.bfloat16, jnp.float16) and head_size % 8 == 0 and head_size <= 128

@@ -1,12 +1,12 @@
-"""Deformation features to a displacement field: the STN stage before its sampler (paper section 2.1, Fig. 2 step (b)).
+"""Heads: from deformation features to a displacement, before the sampler (paper section 2.1, Fig. 2 step (b)).
 
-The paper leaves open how one feature vector a patch becomes one displacement a voxel. Two readings:
+The paper does not say how one feature vector per patch becomes one displacement per voxel. Two heads follow it:
 
-- `dense`: each token predicts the displacement of every voxel of its own patch;
-- `control_grid`: each token predicts one vector, a control point at the patch's centre, and the grid of control points
-  is upsampled smoothly to the image, as in DLIR (de Vos et al. 2019) and, bicubically as here, in the authors' code.
+- `dense`: each token predicts the displacement of every voxel of its patch;
+- `control_grid`: each token predicts one control vector at the centre of its patch, and the grid of control vectors is
+  upsampled to the image: smoothly as in DLIR (de Vos et al. 2019), bicubically as in the authors' code.
 
-And one beyond the paper: `bspline`, control points that a cubic B-spline smooths.
+A third one is not in the paper: `bspline`, the control vectors of a cubic B-spline.
 """
 
 import math
@@ -23,20 +23,33 @@ Head = Callable[[jax.Array, Sequence[int]], jax.Array]
 
 
 def _linear(tokens: jax.Array, features: int) -> jax.Array:
-    """The linear layer of the paper; it starts at zero, so that training starts from the identity."""
+    """Applies the paper's linear layer. It starts at zero, so that training starts from the identity."""
     # Float32 whatever the tokens' dtype: coordinates in bfloat16 would round pixel 257.5 to 258.
     return nn.Dense(features, dtype=jnp.float32, kernel_init=nn.initializers.zeros_init(), name="head")(tokens)
 
 
 def dense(tokens: jax.Array, patch_size: Sequence[int]) -> jax.Array:
-    """Tokens `[B, *G, F]` to a displacement `[B, *(G * patch_size), N]` in voxels: a linear layer per patch."""
+    """Predicts the displacement of each patch from its token.
+
+    Args:
+      tokens: `[B, *G, F]`.
+      patch_size: patch size in voxels along each spatial axis.
+
+    Returns:
+      The displacement `[B, *(G * patch_size), N]` in voxels.
+    """
     return unpatchify(_linear(tokens, math.prod(patch_size) * len(patch_size)), patch_size)
 
 
 def control_grid(tokens: jax.Array, patch_size: Sequence[int]) -> jax.Array:
-    """Tokens `[B, *G, F]` to a displacement `[B, *(G * patch_size), N]`: one vector a token, upsampled bicubically.
+    """Predicts one control vector for each token and upsamples their grid bicubically.
 
-    The vectors are in image voxels from the start, so upsampling does not scale them.
+    Args:
+      tokens: `[B, *G, F]`.
+      patch_size: patch size in voxels along each spatial axis.
+
+    Returns:
+      The displacement `[B, *(G * patch_size), N]` in voxels. Vectors are in voxels, so upsampling does not scale them.
     """
     num_axes = len(patch_size)
     vectors = _linear(tokens, num_axes)
@@ -45,7 +58,15 @@ def control_grid(tokens: jax.Array, patch_size: Sequence[int]) -> jax.Array:
 
 
 def bspline_grid(tokens: jax.Array, patch_size: Sequence[int]) -> jax.Array:
-    """Tokens `[B, *G, F]` to a displacement `[B, *(G * patch_size), N]`: one control point of a cubic B-spline each."""
+    """Predicts one control vector of a cubic B-spline for each token.
+
+    Args:
+      tokens: `[B, *G, F]`.
+      patch_size: patch size in voxels along each spatial axis.
+
+    Returns:
+      The displacement `[B, *(G * patch_size), N]` in voxels.
+    """
     shape = [g * p for g, p in zip(tokens.shape[1:-1], patch_size, strict=True)]
     return bspline(_linear(tokens, len(patch_size)), patch_size, shape)
 

@@ -1,4 +1,4 @@
-"""What every model asks of its two images."""
+"""Checks and padding of the images that models read."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,14 @@ import jax.numpy as jnp
 
 
 def check_pair(name: str, fixed: jax.Array, moving: jax.Array) -> int:
-    """Returns the number of spatial axes of `fixed` and `moving`, `[B, *S, C]`.
+    """Checks a pair of images, and returns their number of spatial axes, 2 or 3.
+
+    Args:
+      name: name of the model, for messages.
+      fixed, moving: `[B, *S, C]`.
 
     Raises:
-      ValueError: their shapes differ, or are not those of 2-D or 3-D images; `name` is the model's, for the message.
+      ValueError: the shapes differ, or are not those of 2-D or 3-D images.
     """
     if fixed.shape != moving.shape:
         raise ValueError(f"{name}: fixed has shape {fixed.shape} and moving {moving.shape}; they must be the same")
@@ -21,11 +25,11 @@ def check_pair(name: str, fixed: jax.Array, moving: jax.Array) -> int:
 
 
 def pad_to_multiple(image: jax.Array, multiple: Sequence[int]) -> jax.Array:
-    """Repeats the last voxels of `[B, *S, C]` along each axis until its size is a multiple of `multiple`."""
+    """Pads `[B, *S, C]` at the end of each spatial axis to a multiple of `multiple`, by repeating the last voxel."""
     widths = [(0, -size % step) for size, step in zip(image.shape[1:-1], multiple, strict=True)]
     return jnp.pad(image, [(0, 0), *widths, (0, 0)], mode="edge")
 
 
 def crop(field: jax.Array, shape: Sequence[int]) -> jax.Array:
-    """The first `shape` voxels of `[B, *S, F]` along each spatial axis: takes `pad_to_multiple` back."""
+    """Returns the first `shape` voxels of `[B, *S, F]` along each spatial axis, which undoes `pad_to_multiple`."""
     return field[(slice(None), *(slice(size) for size in shape))]

@@ -10,7 +10,7 @@ from air_jax.runtime.xla_layout import in_order
 
 
 def patchify(image: jax.Array, patch_size: Sequence[int]) -> jax.Array:
-    """Cuts an image into non-overlapping patches, by reshapes alone.
+    """Cuts an image into non-overlapping patches, only by reshapes and a transposition.
 
     Args:
       image: `[B, *S, C]`, each spatial size a multiple of its patch size.
@@ -21,7 +21,7 @@ def patchify(image: jax.Array, patch_size: Sequence[int]) -> jax.Array:
     """
     batch, *shape, channels = image.shape
     grid = [size // patch for size, patch in zip(shape, patch_size, strict=True)]
-    # As few axes as can be: the batch goes with the first one of the grid, channels go with the last one of the patch.
+    # Few axes transpose fast: the batch joins the first axis of the grid, the channels join the last one of the patch.
     split = [n for pair in zip(grid, patch_size, strict=True) for n in pair]
     blocks = image.reshape(batch * split[0], *split[1:-1], split[-1] * channels)
     blocks = in_order(blocks.transpose(*range(0, 2 * len(shape), 2), *range(1, 2 * len(shape), 2)))
@@ -29,7 +29,7 @@ def patchify(image: jax.Array, patch_size: Sequence[int]) -> jax.Array:
 
 
 def unpatchify(patches: jax.Array, patch_size: Sequence[int]) -> jax.Array:
-    """Inverse of `patchify`: `[B, *G, prod(patch_size) * C]` to `[B, *(G * patch_size), C]`."""
+    """Inverts `patchify`: `[B, *G, prod(patch_size) * C]` to `[B, *(G * patch_size), C]`."""
     batch, *grid, _ = patches.shape
     num_axes = len(grid)
     blocks = patches.reshape(batch * grid[0], *grid[1:], *patch_size[:-1], -1)
@@ -38,15 +38,15 @@ def unpatchify(patches: jax.Array, patch_size: Sequence[int]) -> jax.Array:
 
 
 def overlapping_patches(image: jax.Array, stride: Sequence[int], size: Sequence[int]) -> jax.Array:
-    """Cuts an image into patches that overlap: each is larger than the grid's cell that it is centred on.
+    """Cuts an image into overlapping patches, each centred on a cell of the grid.
 
     Args:
-      image: `[B, *S, C]`, each spatial size a multiple of its stride; the last voxels are repeated beyond the border.
-      stride: voxels from patch to patch along each spatial axis.
+      image: `[B, *S, C]`, each spatial size a multiple of its stride. Beyond the border the last voxel is repeated.
+      stride: voxels between patches along each spatial axis.
       size: patch size along each spatial axis, an odd multiple of the stride.
 
     Returns:
-      `[B, *G, P]` with `G = S / stride` and `P = prod(size) * C`. With `size == stride`, the same as `patchify`.
+      `[B, *G, P]` with `G = S / stride` and `P = prod(size) * C`. If `size == stride`, it equals `patchify`.
 
     Raises:
       ValueError: a size is not an odd multiple of its stride.

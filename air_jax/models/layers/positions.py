@@ -8,15 +8,15 @@ import jax.numpy as jnp
 
 
 def position_table(module: nn.Module, token_grid: Sequence[int], width: int) -> jax.Array:
-    """The position embedding of a module, its parameter `position`, for a grid of tokens.
+    """Returns the position embedding of a module, its parameter `position`, for a grid of tokens.
 
     Args:
-      module: the module that it belongs to, inside its `compact` method.
+      module: the module that owns the parameter; call this inside its `compact` method.
       token_grid: tokens along each spatial axis.
       width: token width.
 
     Returns:
-      `[1, *token_grid, width]`; interpolated linearly when the module was initialised with another grid.
+      `[1, *token_grid, width]`, interpolated linearly if the module was initialised with another grid.
 
     Raises:
       ValueError: the module was initialised with another number of spatial axes.

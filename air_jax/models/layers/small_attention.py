@@ -1,16 +1,16 @@
-"""Attention among few tokens in small heads, such as the paper's 16 tokens in heads of 4, fast on a CPU.
+"""Fast attention on a CPU for few tokens and small heads, such as the paper's 16 tokens and heads of size 4.
 
-XLA's CPU compiler works through such attention as thousands of matrix products of 16 x 4, one after another. Here the
-batch is the last axis, so that one vector instruction does the same to 16 pairs, and the sums over tokens and features,
-written out term by term, are fused loops. With queries `q` and keys `k` `[H, D, T, B]` and weights `p` `[H, Tq, Tk, B]`
-(heads, features, tokens, batch), three bilinear maps take part:
+XLA's CPU compiler computes such attention as thousands of small matrix products (16 x 4), one after another. Here the
+batch is the last axis, so that one vector instruction serves 16 pairs, and the sums over tokens and features are
+written term by term, so that they become fused loops. For queries `q` and keys `k` `[H, D, T, B]` and weights `p`
+`[H, Tq, Tk, B]` (heads, features, tokens, batch), there are three bilinear maps:
 
     scores:   S(q, k)[h, i, j] = sum_d q[h, d, i] k[h, d, j]
     gather:   O(p, v)[h, d, i] = sum_j p[h, i, j] v[h, d, j]
     scatter:  R(p, g)[h, d, j] = sum_i p[h, i, j] g[h, d, i]
 
-The derivative of each in each argument is one of them again, so as primitives they are differentiable forward, in
-reverse and to any order, without JAX taking the sums apart.
+The derivative of each map by each argument is again one of the maps. So, as primitives, they have forward and reverse
+derivatives of any order, and JAX does not differentiate the sums term by term.
 """
 
 from functools import reduce
@@ -27,17 +27,17 @@ MAX_TOKENS, MAX_HEAD_SIZE, MIN_BATCH = 32, 8, 16
 
 
 def suits_small_attention(queries: jax.Array, keys: jax.Array, platform: str) -> bool:
-    """Whether `small_attention` is the faster way for queries `[B, Tq, H, D]` and keys `[B, Tk, H, D]`."""
+    """Whether `small_attention` is faster for queries `[B, Tq, H, D]` and keys `[B, Tk, H, D]`."""
     batch, num_queries, _, head_size = queries.shape
     few = max(num_queries, keys.shape[1]) <= MAX_TOKENS and head_size <= MAX_HEAD_SIZE and batch >= MIN_BATCH
-    # Before 0.11 the compiler fuses the sums with the transposes around them, and takes five times as long.
+    # Before jax 0.11 the compiler fuses the sums with the transposes around them, which takes five times as long.
     return few and platform == "cpu" and queries.dtype == jnp.float32 and jax.__version_info__ >= (0, 11)
 
 
 def small_attention(
     queries: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Scaled dot-product attention ([15] of the paper, equation 1).
+    """Computes scaled dot-product attention ([15] of the paper, equation 1).
 
     Args:
       queries: `[B, Tq, H, D]`.
@@ -53,7 +53,7 @@ def small_attention(
     if bias is not None:
         logits = logits + bias[..., None]
     exponentials = jnp.exp(logits - _largest(jax.lax.stop_gradient(logits))[:, :, None])
-    # A further feature that is 1 makes the sum of the weights come out beside the weighted sums.
+    # An additional feature of ones gives the sum of the weights.
     sums = _gather(exponentials, jnp.concatenate([v, jnp.ones_like(v[:, :1])], axis=1))
     attended, total = sums[:, :-1], sums[:, -1:]
     weights = exponentials / total[:, 0, :, None]
@@ -61,7 +61,7 @@ def small_attention(
 
 
 def _largest(logits: jax.Array) -> jax.Array:
-    """The maximum over the keys of `[H, Tq, Tk, B]`, which keeps `exp` from overflowing."""
+    """The maximum over the keys of `[H, Tq, Tk, B]`, which prevents an overflow of `exp`."""
     return apart(reduce(jnp.maximum, (logits[:, :, j] for j in range(logits.shape[2]))))
 
 
@@ -81,7 +81,7 @@ def _scatter_impl(p, g):
 
 
 def _on_its_own(implementation):
-    """Nothing that comes before is computed anew for each term of the sum."""
+    """Keeps the compiler from computing the arguments again for each term of the sum."""
 
     def function(*arguments):
         return apart(implementation(*map(in_order, arguments)))
@@ -90,7 +90,7 @@ def _on_its_own(implementation):
 
 
 def _bilinear(name, implementation, left_rule, right_rule):
-    """A primitive of two arguments, linear in each; the rules give the cotangents of the left and of the right one."""
+    """Makes a primitive that is linear in each of two arguments; the rules return their cotangents."""
 
     def abstract(left, right):
         return left.update(shape=jax.eval_shape(implementation, left, right).shape)

@@ -1,4 +1,4 @@
-"""Transformer blocks as in the paper's reference [15] (Vaswani et al. 2017), post-norm, and the pre-norm variant."""
+"""Transformer blocks of the paper's reference [15] (Vaswani et al. 2017), post-norm, and the pre-norm variant."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from air_jax.models.layers.attention import KERNEL_INIT, PRE_NORM_KERNEL_INIT, M
 
 
 class FeedForward(nn.Module):
-    """Position-wise feed-forward network ([15], section 3.3)."""
+    """Position-wise feed-forward network ([15], section 3.3): two linear layers and a ReLU between them."""
 
     width: int
     dropout: float = 0.0
@@ -21,21 +21,21 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
-        tokens = x.reshape(-1, x.shape[-1])  # gradients of matrix products are faster for matrices, on a CPU
+        tokens = x.reshape(-1, x.shape[-1])  # on a CPU, gradients of matrix products are faster for matrices
         hidden = nn.relu(nn.Dense(self.width, dtype=self.dtype, kernel_init=self.kernel_init)(tokens))
         hidden = nn.Dropout(self.dropout)(hidden, deterministic=deterministic)
         return nn.Dense(x.shape[-1], dtype=self.dtype, kernel_init=KERNEL_INIT)(hidden).reshape(x.shape)
 
 
 class Block(nn.Module):
-    """One encoder block, or, when it is given a memory, one decoder block ([15], Fig. 1).
+    """One encoder block or, with a memory, one decoder block ([15], Fig. 1).
 
     Attributes:
       num_heads, head_size: see `MultiHeadAttention`.
       feed_forward: hidden width of the feed-forward network.
-      dropout: dropout rate on each sub-layer's output and inside the feed-forward network.
-      self_attention: False leaves the self-attention out.
-      pre_norm: normalises what a sub-layer reads (Xiong et al. 2020) instead of the sum of its input and output.
+      dropout: dropout rate of each sub-layer's output and inside the feed-forward network.
+      self_attention: whether the block has self-attention.
+      pre_norm: normalises the input of each sub-layer (Xiong et al. 2020) instead of the sum of its input and output.
       relative_radius: radius of the relative position bias, see `RelativePositionBias`; None for no bias.
       flash_attention: see `MultiHeadAttention`.
       dtype: dtype of the computation.
@@ -59,9 +59,16 @@ class Block(nn.Module):
         token_grid: Sequence[int] | None = None,
         deterministic: bool = True,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """`[B, T, F]` (and memory `[B, Tm, F]`) to `[B, T, F]` and the attention weights by name.
+        """Applies the block.
 
-        `token_grid` is the grid that the tokens, and those of the memory, lie on; the relative position bias needs it.
+        Args:
+          x: tokens `[B, T, F]`.
+          memory: tokens `[B, Tm, F]` that the decoder attends to.
+          token_grid: tokens along each spatial axis, of `x` and of the memory; the relative position bias needs it.
+          deterministic: False applies dropout.
+
+        Returns:
+          `[B, T, F]` and the attention weights `[B, heads, T, Tm]` by name.
         """
         out = {}
         kernel_init = PRE_NORM_KERNEL_INIT if self.pre_norm else KERNEL_INIT
@@ -69,6 +76,8 @@ class Block(nn.Module):
         def attend(x, memory, name):
             bias = None
             if self.relative_radius is not None:
+                if token_grid is None:
+                    raise ValueError("Block: the relative position bias needs token_grid")
                 bias = RelativePositionBias(self.num_heads, self.relative_radius, name=f"{name}_bias")(token_grid)
             attention = MultiHeadAttention(
                 self.num_heads, self.head_size, kernel_init, self.flash_attention, self.dtype, name=name
@@ -93,13 +102,13 @@ class Block(nn.Module):
 
 
 class Stack(nn.Module):
-    """`depth` blocks one after another, each with its own weights, or one set applied `depth` times.
+    """A sequence of blocks.
 
     Attributes:
       depth: number of blocks.
-      recursive: one set of weights for all.
+      recursive: whether all blocks share one set of weights.
       block: attributes of each `Block`.
-      remat: the backward pass computes what is inside a block anew, instead of keeping it: less memory, more time.
+      remat: the backward pass computes the inside of each block again instead of keeping it: less memory, more time.
     """
 
     depth: int
@@ -116,7 +125,7 @@ class Stack(nn.Module):
         token_grid: Sequence[int] | None = None,
         deterministic: bool = True,
     ) -> tuple[jax.Array, dict[str, dict[str, jax.Array]]]:
-        """`[B, T, F]` to `[B, T, F]` and `{"block_0": attention weights, ...}`; arguments as those of `Block`."""
+        """Applies the blocks: `[B, T, F]` to `[B, T, F]` and `{"block_0": attention weights, ...}`; see `Block`."""
         kind = nn.remat(Block, static_argnums=(3, 4)) if self.remat else Block
         shared = kind(**self.block, name="block") if self.recursive else None
         token_grid = None if token_grid is None else tuple(token_grid)
