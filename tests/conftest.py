@@ -1,4 +1,4 @@
-"""Environment of every test: four virtual CPU devices, a fast compiler, and a compile cache that all processes share."""
+"""Environment of every test: four virtual CPU devices, a fast compiler, a compile cache for all processes."""
 
 import atexit
 import fcntl
