@@ -17,7 +17,7 @@ from air_jax.file_registration.inputs import Inputs, make_folder, prepare, read_
 from air_jax.file_registration.options import NO_AFFINE, Options, check_options, choose_registration
 from air_jax.file_registration.outputs import draw_report, write_outputs
 from air_jax.file_registration.scores import Scores, compile_displacement_scores, pair_scores
-from air_jax.losses import SIMILARITIES
+from air_jax.losses import SIMILARITIES, Objective
 from air_jax.optimize import Field, Geometry, compile_refine, refine, register_affine, shares
 from air_jax.registration import Registration
 from air_jax.registration.from_zero import AFFINE_SIMILARITY
@@ -140,7 +140,6 @@ def _compile_deformation(registration: Registration, inputs: Inputs) -> None:
     for field, num_steps in _levels(registration):
         compile_refine(
             *arguments,
-            jnp.zeros((*inputs.fixed_image.shape[:-1], inputs.fixed.volume.num_axes)),
             num_steps=num_steps,
             field=field,
             geometry=_geometry(inputs, inputs.voxel_to_voxel),
@@ -154,10 +153,10 @@ def _compile_scores_and_import_report(inputs: Inputs) -> None:
     importlib.import_module("air_jax.visualize")  # imports matplotlib, which takes half a second
 
 
-def _compared(registration: Registration, inputs: Inputs):
+def _compared(registration: Registration, inputs: Inputs) -> tuple[Objective, jax.Array, jax.Array]:
     """Returns the objective of refinement and the two images that it compares."""
-    images = (registration.compared(image) for image in (inputs.fixed_image, inputs.moving_image))
-    return registration.comparing(registration.objective), *images
+    fixed, moving = (registration.compared(image) for image in (inputs.fixed_image, inputs.moving_image))
+    return registration.comparing(registration.objective), fixed, moving
 
 
 def _levels(registration: Registration) -> Iterator[tuple[Field, int]]:

@@ -83,7 +83,8 @@ def _label_scores(inputs: Inputs, fixed: np.ndarray, moving: np.ndarray, displac
         return {}
     unit = "pixels" if inputs.are_pictures else "mm"
     dice = np.asarray(metrics.label_dice(fixed_ranks[None], warped_ranks[None], ranks))[0]
-    distance = np.asarray(metrics.label_hd95(fixed_ranks, warped_ranks, ranks, inputs.fixed.volume.spacing))
+    spacing = inputs.fixed.volume.spacing.tolist()
+    distance = np.asarray(metrics.label_hd95(fixed_ranks, warped_ranks, ranks, spacing))
     scores = {"dice": float(metrics.label_mean(dice)), f"hd95_{unit}": float(metrics.label_mean(distance))}
     scores |= {f"dice_{label}": float(value) for label, value in zip(ids[1:], dice, strict=True)}
     return scores | {f"hd95_{unit}_{label}": float(value) for label, value in zip(ids[1:], distance, strict=True)}

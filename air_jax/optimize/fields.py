@@ -28,6 +28,7 @@ class Field(Protocol):
       factors: for each level, the factor by which its voxels are larger than the image's.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # a field is a dataclass
     steps_per_round: ClassVar[int]
 
     @property

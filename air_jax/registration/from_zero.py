@@ -119,7 +119,7 @@ def register_images(
         num_axes = len(spacing)
     num_axes = guess_num_axes(np.shape(fixed)) if num_axes is None else num_axes
     channels = np.shape(fixed)[-1] if np.ndim(fixed) == num_axes + 2 else 1
-    registration = without_model(num_axes, channels, similarity=similarity, field=field)
+    registration = without_model(num_axes, channels, similarity=similarity, field=field, normalization=normalization)
     images = pair_batches(fixed, moving, registration.image_shape, normalization)
     geometry = Geometry(voxel_size=spacing)
     if affine is not None:

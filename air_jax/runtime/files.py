@@ -66,11 +66,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
       The open file.
     """
     partial = path.with_name(f".{secrets.token_hex(16)}.partial")
-    try:
-        with open(partial, "xb") as file:
+    with open(partial, "xb") as file:
+        try:
             yield file
-        partial.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
+            file.close()
+            partial.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise

@@ -1,4 +1,4 @@
-"""Figures of runs and of registered files."""
+"""Figures of training runs and of registered pairs."""
 
 from air_jax.visualize.report import report_figure
 from air_jax.visualize.runs import attention_figure, curves_figure, registration_figure

@@ -19,6 +19,7 @@ from air_jax.errors import UserError
 
 BEST_SCORE = "dice"
 _COMMIT_FILE = "commit_success.txt"
+_EMPTY = "no_arrays"  # key of the placeholder of a tree without arrays
 _policies = ocp.checkpoint_managers
 
 
@@ -67,7 +68,9 @@ class Checkpoints:
         params, opt_state = jax.tree.map(np.array, (params, opt_state))
         self._manager.save(
             step,
-            args=ocp.args.Composite(params=ocp.args.StandardSave(params), opt_state=ocp.args.StandardSave(opt_state)),
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(_not_empty(params)), opt_state=ocp.args.StandardSave(_not_empty(opt_state))
+            ),
             metrics={name: float(score) for name, score in scores.items()},
             force=True,
         )
@@ -171,7 +174,15 @@ def _read_scores(folder: Path) -> dict[str, float]:
 
 def _read_item(folder: Path, name: str, target: Any = None) -> Any:
     with ocp.StandardCheckpointer(multiprocessing_options=_this_process_alone()) as checkpointer:
-        return checkpointer.restore(folder / name, None if target is None else jax.tree.map(np.asarray, target))
+        like = None if target is None else jax.tree.map(np.asarray, _not_empty(target))
+        tree = checkpointer.restore(folder / name, like)
+    is_empty = isinstance(tree, dict) and tree.keys() == {_EMPTY}
+    return {} if is_empty else tree
+
+
+def _not_empty(tree: Any) -> Any:
+    """The tree, or a placeholder for one without arrays, which Orbax refuses: models without parameters have it."""
+    return tree if jax.tree.leaves(tree) else {_EMPTY: np.zeros(1, np.int8)}
 
 
 def _this_process_alone() -> ocp.options.MultiprocessingOptions:

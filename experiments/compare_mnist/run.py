@@ -122,7 +122,7 @@ def of_run(workdir: Path, refine_steps: int = 0, num_steps: tuple[int, ...] | No
             displacement = registration.refine(fixed, moving, displacement, num_steps=refine_steps).displacement
         return np.asarray(displacement)
 
-    config, _ = configs.read(workdir)
+    config = configs.read(workdir).config
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     seconds, previous = 0.0, 0
     for line in lines:

@@ -153,7 +153,7 @@ def trained(workdir: Path, refine_steps: int, batch_size: int, *images: np.ndarr
     images = [np.stack([normalize(image, registration.normalization) for image in side]) for side in images]
 
     def register(fixed, moving):
-        return registration.register(fixed, moving, refine_steps=refine_steps).displacement
+        return registration.register(fixed, moving, normalized=True, refine_steps=refine_steps).displacement
 
     return in_batches(register, batch_size, *images)
 

@@ -1,10 +1,10 @@
-"""What gradient inverse consistency does to folds in training, by the exact derivative and by forward differences.
+"""Trains with gradient inverse consistency by the exact derivative and by forward differences, and counts folds.
 
   python -m experiments.consistency.training --output_dir=experiments/consistency
 
-AiR as in the paper with its dense head, which folds in a third of the pixels when nothing regularizes it, on digits
-(`configs/digits.py`), once without, and with either form at each weight; all from the same seed, on the same pairs. The
-models are left in a temporary folder.
+AiR as in the paper with its dense head, which folds in a third of the pixels without a regularizer, on digits
+(`configs/digits.py`): once without the term, and with each form at each weight. All runs have the same seed and pairs.
+Their folders are temporary.
 """
 
 import argparse
@@ -18,26 +18,26 @@ import jax
 import numpy as np
 
 from air_jax.losses import CONSISTENCIES
+from air_jax.training.run import train
+from configs import digits
 from experiments.consistency.derivatives import gradient_inverse_consistency_differences
 
-EXACT = "gradient_inverse_consistency"
-# Steps in pixels: small, and 0.001 of the ICON package's unit on 128 pixels.
-DIFFERENCES = {"short_differences": 0.001, "long_differences": 0.128}
-for name, step in DIFFERENCES.items():  # before the config's module is imported, which knows the keys of this dict
-    CONSISTENCIES[name] = partial(gradient_inverse_consistency_differences, step=step)
+KEY = "gradient_inverse_consistency"  # of the config's section `loss`
+# Steps of the differences in pixels: small, and 0.001 of the ICON package's unit on 128 pixels.
+TERMS = {
+    "exact": CONSISTENCIES[KEY],
+    "short_differences": partial(gradient_inverse_consistency_differences, step=0.001),
+    "long_differences": partial(gradient_inverse_consistency_differences, step=0.128),
+}
 
 
 def run(workdir: Path, name: str | None, weight: float, num_steps: int) -> dict:
-    """Trains with one consistency term, or none; its scores and speed."""
-    from air_jax.training.run import train
-    from configs import digits
-
+    """Trains with one of `TERMS`, or none; returns its scores and speed."""
     config = digits.get_config()
     config.model.head = "dense"
     config.num_train_steps = num_steps
-    if name is not None:
-        with config.unlocked():
-            config.loss[name] = weight
+    config.loss[KEY] = weight
+    CONSISTENCIES[KEY] = TERMS[name or "exact"]
     scores = train(config, workdir)["random_pairs"]["after"]
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     speeds = [line["pairs_per_second"] for line in lines if "loss" in line and "seconds_to_compile_and_run" not in line]
@@ -55,7 +55,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for weight in (0.0, *arguments.weights):
-            for name in (EXACT, *DIFFERENCES) if weight else (None,):
+            for name in TERMS if weight else (None,):
                 workdir = Path(folder) / str(len(rows))
                 rows.append({"term": name, "weight": weight} | run(workdir, name, weight, arguments.num_steps))
     report = {

@@ -36,7 +36,7 @@ def run(options: dict, num_train_steps: int, folder: Path, dataset: Dataset) -> 
     base = mnist.get_config().model
     changed = {key: value for key, value in options.items() if value != base[key]}
     workdir = folder / ("_".join(f"{key}={value}" for key, value in changed.items()) or "paper")
-    done = (workdir / "eval.json").exists() and configs.read(workdir)[0].num_train_steps == num_train_steps
+    done = (workdir / "eval.json").exists() and configs.read(workdir).config.num_train_steps == num_train_steps
     if not done:
         print(f"---- {workdir.name}", flush=True)
         train(config, workdir, dataset=dataset)

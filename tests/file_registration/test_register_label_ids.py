@@ -23,7 +23,7 @@ ALLEN_IDS = (0, 997, 182305693, 312782550, 614454276, 614454277)
         (np.uint64, (0, 997, 2**32, 2**40, 2**40 + 1, 2**64 - 1), np.uint64),
     ],
 )
-def test_an_image_registered_to_itself_has_dice_1_for_every_id(tmp_path, stored, ids, expected):
+def test_an_image_registered_to_itself_has_dice_1_for_every_id(tmp_path, without_report, stored, ids, expected):
     shape = (12, 10, 8)
     image = np.random.default_rng(0).random(shape, np.float32)
     labels = np.array(ids, stored)[(np.indices(shape)[0] // 2) % len(ids)]

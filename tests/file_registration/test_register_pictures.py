@@ -58,7 +58,7 @@ def test_colour_pictures_of_different_sizes_are_registered_in_pixels(tmp_path):
     assert scores["after"]["tre_inverse_mean_pixels"] < 0.5
 
 
-def test_a_tiff_of_floats_keeps_its_values(tmp_path):
+def test_a_tiff_of_floats_keeps_its_values(tmp_path, without_report):
     """A TIFF of 32 bits may have values outside of the range of 8 and 16 bits."""
     values = picture((30, 40), (0, 0))[..., 0].astype(np.float32) * 4 - 100
     PIL.Image.fromarray(values).save(tmp_path / "image.tif")

@@ -1,4 +1,4 @@
-"""The report of a registration shows what it is given, where it belongs."""
+"""The report of a registration: every panel shows its arrays in their place."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +21,7 @@ def random_displacement(shape, scale=0.3):
 
 
 def report(shape, images=None, displacement=None, **options):
-    """The panels `[rows, columns]`, the figure, and the arrays that it was drawn from."""
+    """Returns the panels `[rows, columns]`, the figure, and its arrays."""
     images = random_images(shape) if images is None else images
     displacement = random_displacement(shape) if displacement is None else displacement
     options = {"spacing": (1,) * len(shape), "title": "a title"} | options
@@ -35,11 +35,11 @@ def drawn(axis):
 
 
 def marked(axis):
-    """The voxels (x, y) marked as folded."""
+    """Returns the voxels (x, y) marked as folded."""
     return {tuple(point) for point in axis.collections[0].get_offsets().tolist()}
 
 
-def test_picture_shows_rows_down_and_what_each_panel_says():
+def test_a_picture_has_rows_down_and_each_panel_its_image():
     axes, figure, (fixed, moving, warped), _ = report((9, 12), is_picture=True)
     assert axes.shape == (1, NUM_COLUMNS)
     expected = {
@@ -64,14 +64,14 @@ def test_picture_shows_rows_down_and_what_each_panel_says():
     assert before == after == (-before[1], before[1])
 
 
-def test_two_dimensional_volume_shows_its_first_axis_to_the_right():
+def test_a_two_dimensional_volume_has_its_first_axis_to_the_right():
     axes, _, (fixed, *_), _ = report((9, 12), is_picture=False)
     np.testing.assert_array_equal(drawn(axes[0, FIXED]), fixed.T)
     assert axes[0, FIXED].images[0].origin == "lower"
     assert axes[0, FIXED].get_ylim() == (-0.5, 11.5)
 
 
-def test_volume_is_cut_through_the_middle_of_the_foreground():
+def test_a_volume_is_cut_through_the_middle_of_the_foreground():
     shape = (10, 12, 14)
     images = 0.01 * random_images(shape)
     images[0, 2:5, 6:9, 9:12] += 0.8
@@ -99,7 +99,7 @@ def test_grid_lines_end_where_the_moving_image_is_read(is_picture):
     assert tuple(np.round(position[::-1] if is_picture else position, 4)) in ends
 
 
-def test_grid_lines_of_a_volume_move_in_the_plane_and_are_equally_far_apart_in_mm():
+def test_grid_lines_of_a_volume_move_in_the_plane_at_equal_distances_in_mm():
     shape = (64, 62, 31)
     displacement = np.zeros((*shape, 3), np.float32) + np.array([1, 2, 3], np.float32)
     axes, _, _, _ = report(shape, displacement=displacement, spacing=(1, 1, 2))
@@ -111,10 +111,10 @@ def test_grid_lines_of_a_volume_move_in_the_plane_and_are_equally_far_apart_in_m
 
 
 @pytest.mark.parametrize("is_picture", [True, False])
-def test_folds_are_marked_where_they_are(is_picture):
+def test_folds_are_marked_at_their_voxels(is_picture):
     shape = (9, 12)
     displacement = np.zeros((*shape, 2), np.float32)
-    displacement[3, 6] = 0, 1.5  # passes its neighbour on the right
+    displacement[3, 6] = 0, 1.5  # beyond its neighbour on the right
     axes, _, _, _ = report(shape, displacement=displacement, is_picture=is_picture)
     folded = {(3, 6), (3, 7)}
     assert marked(axes[0, JACOBIAN]) == ({(x, y) for y, x in folded} if is_picture else folded)
@@ -123,9 +123,9 @@ def test_folds_are_marked_where_they_are(is_picture):
     assert tuple(axes[0, JACOBIAN].images[0].get_extent()) == extent
 
 
-def test_jacobian_of_a_plane_is_that_of_the_volume():
+def test_the_jacobian_determinant_of_a_plane_is_that_of_the_volume():
     shape = (8, 9, 10)
-    images = np.ones((3, *shape), np.float32)  # nothing stands out: the plane is in the middle
+    images = np.ones((3, *shape), np.float32)  # without foreground the plane is in the middle
     axes, _, _, displacement = report(shape, images)
     folded = np.asarray(corner_jacobian_determinant(displacement[None]))[0] <= 0
     determinant = np.asarray(jacobian_determinant(displacement[None]))[0]
@@ -140,20 +140,20 @@ def test_jacobian_of_a_plane_is_that_of_the_volume():
         np.testing.assert_allclose(shown, np.clip(determinant[take].T, low, high), rtol=1e-5)
 
 
-def test_colours_stay_and_their_difference_is_grey():
+def test_colours_are_kept_and_their_difference_is_grey():
     axes, _, (fixed, moving, warped), _ = report((9, 12), random_images((9, 12, 3)), is_picture=True)
     np.testing.assert_array_equal(drawn(axes[0, WARPED]), warped)
     np.testing.assert_allclose(drawn(axes[0, DIFFERENCE_BEFORE]), fixed.mean(-1) - moving.mean(-1), atol=1e-6)
     assert drawn(axes[0, SQUARES]).shape == (9, 12, 3)
 
 
-def test_squares_alternate_and_are_square_in_mm():
+def test_squares_alternate_and_have_equal_sides_in_mm():
     board = panels.checkerboard(np.ones((16, 16)), np.zeros((16, 16)), np.array([1.0, 2.0]))
     np.testing.assert_array_equal(board[:8, 0], [1, 1, 1, 1, 0, 0, 0, 0])
     np.testing.assert_array_equal(board[0, :4], [1, 1, 0, 0])
 
 
-def test_large_planes_are_reduced_and_keep_their_place_and_their_folds():
+def test_large_planes_are_reduced_and_keep_their_position_and_folds():
     plane = np.zeros((1030, 600))
     plane[1029, 599] = 1
     small, steps = panels.shrink(plane, np.any)
@@ -171,13 +171,13 @@ def test_large_planes_are_reduced_and_keep_their_place_and_their_folds():
 
 @pytest.mark.parametrize("shape", [(3, 3), (3, 20), (3, 3, 3), (20, 3, 9)])
 @pytest.mark.parametrize("value", [0, 1])
-def test_constant_and_tiny_images_can_be_drawn(shape, value, tmp_path):
+def test_constant_and_tiny_images_can_be_drawn(shape, value):
     images = jnp.full((3, *shape), value, jnp.float32)
     _, figure, _, _ = report(shape, images, jnp.zeros((*shape, len(shape))))
-    figure.savefig(tmp_path / "report.png", dpi=20)
+    figure.draw_without_rendering()
 
 
-def test_scores_are_a_table_and_long_ones_are_cut():
+def test_scores_are_a_table_of_limited_length():
     scores = {"before": {"dice": 0.5}, "after": {"dice": 0.75} | {f"score_{index}": index for index in range(12)}}
     _, figure, _, _ = report((5, 5), scores=scores)
     lines = [line.split() for line in figure.texts[-1].get_text().split("\n")]
