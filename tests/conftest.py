@@ -41,6 +41,12 @@ def pytest_runtest_setup(item):
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(fast))
 
 
+@pytest.fixture(scope="session")
+def fast_compiler():
+    """Whether tests without the marker compile without most optimisations."""
+    return FAST_COMPILER
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs():
     """Each compiled program holds memory maps, of which Linux allows a process 65,530: beyond them it crashes."""

@@ -6,7 +6,6 @@ import sys
 
 import jax
 import pytest
-from conftest import FAST_COMPILER
 
 NAME = "jax_disable_most_optimizations"
 
@@ -16,10 +15,9 @@ def flag_of_a_subprocess():
     return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_tests_compile_without_most_optimisations():
-    assert jax.config.read(NAME) == FAST_COMPILER
-    assert os.environ[NAME.upper()] == str(int(FAST_COMPILER))
-    assert flag_of_a_subprocess() == str(int(FAST_COMPILER))
+def test_tests_compile_without_most_optimisations(fast_compiler):
+    assert jax.config.read(NAME) == fast_compiler
+    assert os.environ[NAME.upper()] == flag_of_a_subprocess() == str(int(fast_compiler))
 
 
 @pytest.mark.real_compiler
