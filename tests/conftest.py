@@ -5,7 +5,6 @@ import fcntl
 import os
 import shutil
 import tempfile
-from pathlib import Path
 
 # All of this must be set before JAX starts. Subprocesses inherit it.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -73,7 +72,7 @@ def digits_config():
 def finished_run(tmp_path_factory):
     """The workdir of a finished run on digits, 5 steps with a checkpoint after 4, made once for all workers.
 
-    Tests only read it. A test that changes it copies it first: see `copied_run`.
+    Tests only read it. A test that changes it copies it first.
     """
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -85,12 +84,6 @@ def finished_run(tmp_path_factory):
             _train(folder / "finished_run_in_progress")
             (folder / "finished_run_in_progress").rename(workdir)
     return workdir
-
-
-@pytest.fixture
-def copied_run(finished_run, tmp_path):
-    """A copy of the finished run, which a test may change."""
-    return Path(shutil.copytree(finished_run, tmp_path / "copied_run"))
 
 
 def _train(workdir):
