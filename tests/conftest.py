@@ -1,11 +1,10 @@
-"""Environment of every test: four virtual CPU devices, a fast compiler, and a compile cache that all processes share."""
+"""Environment of every test: four virtual CPU devices, a fast compiler, a compile cache for all processes."""
 
 import atexit
 import fcntl
 import os
 import shutil
 import tempfile
-from pathlib import Path
 
 # All of this must be set before JAX starts. Subprocesses inherit it.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -41,6 +40,12 @@ def pytest_runtest_setup(item):
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(fast))
 
 
+@pytest.fixture(scope="session")
+def fast_compiler():
+    """Whether tests without the marker compile without most optimisations."""
+    return FAST_COMPILER
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs():
     """Each compiled program holds memory maps, of which Linux allows a process 65,530: beyond them it crashes."""
@@ -67,7 +72,7 @@ def digits_config():
 def finished_run(tmp_path_factory):
     """The workdir of a finished run on digits, 5 steps with a checkpoint after 4, made once for all workers.
 
-    Tests only read it. A test that changes it copies it first: see `copied_run`.
+    Tests only read it. A test that changes it copies it first.
     """
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -79,12 +84,6 @@ def finished_run(tmp_path_factory):
             _train(folder / "finished_run_in_progress")
             (folder / "finished_run_in_progress").rename(workdir)
     return workdir
-
-
-@pytest.fixture
-def copied_run(finished_run, tmp_path):
-    """A copy of the finished run, which a test may change."""
-    return Path(shutil.copytree(finished_run, tmp_path / "copied_run"))
 
 
 def _train(workdir):

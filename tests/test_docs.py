@@ -51,10 +51,15 @@ def test_relative_links_lead_somewhere(path):
 
 
 def test_the_repository_has_one_address():
-    """Replacing it in setup.cfg and everywhere it fails here is all that a move needs."""
-    (address,) = re.findall(r"^url = https://(\S+)$", (REPOSITORY / "setup.cfg").read_text(), re.MULTILINE)
-    for path in [*PAGES, REPOSITORY / "CITATION.cff"]:
-        assert set(re.findall(r"github\.com/[\w-]+/air_jax", path.read_text())) <= {address}, path.name
+    """To move the repository, change setup.cfg, then every place where this test fails."""
+    (address,) = re.findall(r"^url = https://github\.com/(\S+)$", (REPOSITORY / "setup.cfg").read_text(), re.MULTILINE)
+    notebook = REPOSITORY / "experiments" / "notebooks" / "air_mnist.ipynb"
+    found = {
+        name_of(path): re.findall(r"(?:github(?:\.com)?/|REPOSITORY = \W+)([\w-]+/air_jax)\b", path.read_text())
+        for path in [*PAGES, REPOSITORY / "CITATION.cff", notebook]
+    }
+    assert {"README.md", "CITATION.cff", name_of(notebook)} <= {name for name in found if found[name]}
+    assert {name: set(mentions) for name, mentions in found.items() if set(mentions) - {address}} == {}
 
 
 def test_the_readme_is_short():

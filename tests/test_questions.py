@@ -26,7 +26,7 @@ def functions(code):
 
 
 def test_exclusions_of_jax_stand():
-    """The versions of JAX that compute wrong values must stay excluded, and the one in use must not be among them."""
+    """Versions of JAX that compute wrong values stay excluded. The installed version is not one of them."""
     requirements = (REPOSITORY / "setup.cfg").read_text()
     assert 'jax>=0.10.1,!=0.10.2; python_version < "3.12"' in requirements
     assert 'jax>=0.11.2; python_version >= "3.12"' in requirements
