@@ -1,4 +1,4 @@
-"""One displacement for the deformation, the affine map and the headers; and its inverse: on two rotated grids."""
+"""The whole displacement of a deformation and an affine map between two rotated grids, and its inverse."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +36,7 @@ def square(matrix):
 
 
 class Case:
-    """A deformation `u` of the fixed grid, and a motion in mm that follows it."""
+    """A deformation `u` of the fixed grid, followed by a motion in mm."""
 
     def __init__(self, num_axes):
         (self.shape, *fixed), (self.moving_shape, *moving) = GRIDS[num_axes]
@@ -52,7 +52,7 @@ class Case:
         self.displacement = np.stack([smooth(self.shape, 1 + axis, sigma=4.5) for axis in range(num_axes)], axis=-1) * 2
         self.moving = smooth(self.moving_shape, 0) * 3 + 4
         self.whole = whole_displacement(jnp.asarray(self.displacement), self.matrix, self.voxel_to_voxel)
-        # Where every fixed voxel is looked for in the moving image, in 64 bits.
+        # The moving coordinates of every fixed voxel, in float64.
         points = np.stack(np.indices(self.shape), axis=-1) + self.displacement.astype(np.float64)
         self.coordinates = points @ self.matrix[:, :-1].T + self.matrix[:, -1]
         last = np.array(self.moving_shape) - 1
@@ -65,7 +65,7 @@ def case(request):
     return Case(request.param)
 
 
-def test_the_headers_matrix_keeps_the_physical_place(case):
+def test_voxel_to_voxel_keeps_the_physical_place(case):
     points = np.random.default_rng(0).uniform(-20, 60, (50, len(case.shape)))
     there = points @ case.voxel_to_voxel[:, :-1].T + case.voxel_to_voxel[:, -1]
     expected = to_voxels(to_physical(points, case.fixed_affine), case.moving_affine)
@@ -76,7 +76,7 @@ def test_the_whole_displacement_is_the_deformation_then_the_matrix(case):
     points = np.stack(np.indices(case.shape), axis=-1) + np.asarray(case.whole, np.float64)
     there = points @ case.voxel_to_voxel[:, :-1].T + case.voxel_to_voxel[:, -1]
     np.testing.assert_allclose(there, case.coordinates, atol=5e-5)
-    # Where the headers say all, the deformation is returned to the last bit.
+    # With the same matrices, the deformation is returned to the last bit.
     np.testing.assert_array_equal(
         whole_displacement(jnp.asarray(case.displacement), case.voxel_to_voxel, case.voxel_to_voxel), case.displacement
     )
@@ -87,7 +87,7 @@ def test_the_moving_image_is_interpolated_once(case):
         case.moving.astype(np.float64), np.moveaxis(case.coordinates, -1, 0), order=1, mode="grid-constant"
     )
     np.testing.assert_allclose(sample_moving(case.moving, case.whole, case.voxel_to_voxel), expected, atol=2e-4)
-    # Colours: every channel as it would be alone.
+    # Colours: every channel like a single one.
     colours = np.stack([case.moving, 8 - case.moving], axis=-1)
     warped = np.asarray(sample_moving(colours, case.whole, case.voxel_to_voxel))
     np.testing.assert_allclose(warped[..., 0], expected, atol=2e-4)
@@ -95,12 +95,12 @@ def test_the_moving_image_is_interpolated_once(case):
 
 
 def test_labels_keep_their_integers(case):
-    labels = np.random.default_rng(0).integers(0, 2**24 + 9, case.moving_shape, dtype=np.int32)
-    warped = np.asarray(sample_moving(labels, case.whole, case.voxel_to_voxel, order=0))
+    segmentation = np.random.default_rng(0).integers(2**24, 2**24 + 9, case.moving_shape, dtype=np.int32)
+    warped = np.asarray(sample_moving(segmentation, case.whole, case.voxel_to_voxel, order=0))
     assert warped.dtype == np.int32
-    away = (np.abs(case.coordinates % 1 - 0.5) > 1e-3).all(axis=-1) & case.inside  # not in the middle between two
+    away = (np.abs(case.coordinates % 1 - 0.5) > 1e-3).all(axis=-1) & case.inside  # not halfway between two voxels
     nearest = np.rint(case.coordinates).astype(int)
-    np.testing.assert_array_equal(warped[away], labels[tuple(nearest[away].T)])
+    np.testing.assert_array_equal(warped[away], segmentation[tuple(nearest[away].T)])
 
 
 def test_simpleitk_resamples_by_the_same_map(case):
@@ -111,7 +111,7 @@ def test_simpleitk_resamples_by_the_same_map(case):
     motion = SimpleITK.AffineTransform(num_axes)
     motion.SetMatrix(case.motion[:-1, :-1].ravel())
     motion.SetTranslation(case.motion[:-1, -1])
-    # The last of them is applied to a point first.
+    # The last one is applied to a point first.
     both = SimpleITK.CompositeTransform([motion, SimpleITK.DisplacementFieldTransform(field)])
     expected = SimpleITK.Resample(moving, reference, both, SimpleITK.sitkLinear, 0.0, SimpleITK.sitkFloat32)
     expected = SimpleITK.GetArrayFromImage(expected).T
@@ -133,13 +133,13 @@ def itk_image(array, affine):
 
 
 def test_the_inverse_leads_back(case):
-    """`phi(phi^-1(y)) = y` for the moving voxels whose way stays inside, and the other way round."""
+    """`phi(phi^-1(y)) = y` for the moving voxels that stay inside, and the other way round."""
     inverse = np.asarray(
         whole_inverse(jnp.asarray(case.displacement), case.matrix, case.voxel_to_voxel, case.moving_shape), np.float64
     )
     assert inverse.shape == (*case.moving_shape, len(case.shape))
     y = np.stack(np.indices(case.moving_shape), axis=-1)
-    # Of the moving grid's voxels; the point's place in fixed voxels is what the headers say of it.
+    # Points of the moving grid, and their physical places in fixed voxels.
     back = np.linalg.inv(square(case.voxel_to_voxel))[:-1]
     p = (y + inverse) @ back[:, :-1].T + back[:, -1]
     margin = 3
@@ -169,7 +169,7 @@ def at(field, points):
     return np.stack(components, axis=-1)
 
 
-def test_without_a_deformation_the_inverse_is_the_matrix_undone(case):
+def test_without_a_deformation_the_inverse_is_that_of_the_matrix(case):
     zero = jnp.zeros_like(jnp.asarray(case.displacement))
     inverse = np.asarray(whole_inverse(zero, case.matrix, case.voxel_to_voxel, case.moving_shape), np.float64)
     y = np.stack(np.indices(case.moving_shape), axis=-1)
@@ -180,7 +180,7 @@ def test_without_a_deformation_the_inverse_is_the_matrix_undone(case):
 
 
 @pytest.mark.parametrize("num_axes", [2, 3])
-def test_the_jacobian_map_is_simpleitks(num_axes):
+def test_the_jacobian_map_agrees_with_simpleitk(num_axes):
     shape = (31, 24, 17)[:num_axes]
     displacement = np.stack([smooth(shape, axis) for axis in range(num_axes)], axis=-1) * 3
     field = itk_image(displacement.astype(np.float64), np.eye(num_axes + 1))
