@@ -1,11 +1,11 @@
-from functools import partial
+"""Regularizers against loops in NumPy, and displacements computed by hand."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from air_jax.losses import REGULARIZERS, lncc, make_objective
+from air_jax.losses import REGULARIZERS
 from air_jax.transforms import jacobian_determinant
 
 
@@ -81,7 +81,7 @@ def test_regularizers_agree_with_their_references(name, shape):
 def test_diffusion_of_a_shear_by_hand():
     displacement = np.zeros((1, 4, 4, 2), np.float32)
     displacement[0, ..., 1] = 0.5 * np.arange(4)[:, None]  # columns move by half the row's index
-    # Rows: one of two components changes by 0.5, so the mean square is 0.125; columns: nothing; mean over the two axes.
+    # Along the rows one of two components changes by 0.5: mean square 0.125. Along the columns nothing changes.
     np.testing.assert_allclose(REGULARIZERS["diffusion"](jnp.asarray(displacement)), 0.0625)
 
 
@@ -104,13 +104,20 @@ def test_bending_of_an_affine_field_is_zero():
 
 def test_folding_sees_a_fold_of_one_voxel_that_central_differences_miss():
     displacement = np.zeros((1, 9, 9, 2), np.float32)
-    displacement[0, 4, 4, 0] = 1.2  # beyond its neighbour
+    displacement[0, 4, 4, 0] = 1.2  # passes its neighbour
     assert float(jacobian_determinant(jnp.asarray(displacement)).min()) > 0
     assert float(REGULARIZERS["folding"](jnp.asarray(displacement))[0]) > 0
     assert float(REGULARIZERS["folding"](jnp.asarray(0.5 * displacement))[0]) == 0
 
 
-def test_folding_penalty_has_a_gradient_that_unfolds():
+def test_gradient_of_the_folding_loss_unfolds():
     displacement = jnp.zeros((1, 9, 9, 2)).at[0, 4, 4, 0].set(1.2)
     gradient = jax.grad(lambda field: REGULARIZERS["folding"](field).sum())(displacement)
     assert float(gradient[0, 4, 4, 0]) > 0
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+@pytest.mark.parametrize("shape", [(5, 6, 2), (1, 5, 6, 3), (1, 5, 6, 7)])
+def test_other_shapes_are_refused(name, shape):
+    with pytest.raises(ValueError, match="displacement has shape"):
+        REGULARIZERS[name](jnp.zeros(shape))

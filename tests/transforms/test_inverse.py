@@ -1,5 +1,7 @@
 """The inverse of a displacement, against roots in NumPy, SciPy, SimpleITK and analytic maps, with folds and without."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -72,7 +74,7 @@ def preimages(positions, target):
     last = len(positions) - 1
     found = [target - positions[0]] if target < positions[0] else []
     found += [last + target - positions[last]] if target > positions[last] else []
-    for start, (low, high) in enumerate(zip(positions[:-1], positions[1:], strict=True)):
+    for start, (low, high) in enumerate(itertools.pairwise(positions)):
         if min(low, high) <= target < max(low, high):
             found.append(start + (target - low) / (high - low))
     if target == positions[last]:
