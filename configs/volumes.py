@@ -1,4 +1,4 @@
-"""Attention-gated demons on one's own images: a folder of NIfTI files (or other formats), 2-D or 3-D, or a stack (.npz).
+"""Attention-gated demons on one's own images: a folder of NIfTI files (or others), 2-D or 3-D, or a stack (.npz).
 
   python -m air_jax.main --config=configs/volumes.py --config.dataset.name=images/ [--config.dataset.labels=labels/]
 

@@ -1,4 +1,4 @@
-"""Affine registration: what should come before a deformation, from files whose headers say little."""
+"""Affine registration, the step before a deformation."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,8 +14,8 @@ from air_jax.optimize.levels import level_matrix, level_shape
 from air_jax.transforms import apply_affine, compose_affine, identity_grid, invert_affine, sample
 from air_jax.transforms.filters import shrink
 
-# How many times larger a level's voxels are, and Adam's learning rate there. A parameter of 1 moves the image's rim by
-# half the image.
+# For each level, the factor by which its voxels are larger, and the learning rate of Adam. A parameter of 1 moves the
+# edge of the image by half the image.
 LEVELS = ((8, 0.02), (4, 0.01), (2, 0.005))
 NUM_STEPS = 60  # of Adam, on each level
 
@@ -23,7 +23,7 @@ Similarity = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Freedom(NamedTuple):
-    """Which parameters of an affine map are free."""
+    """The parameters of an affine that are free, besides the translation."""
 
     rotation: bool
     scale: bool
@@ -39,12 +39,12 @@ AFFINES = {
 
 
 class _Parameters(NamedTuple):
-    """`[B, ...]` each; all zero is the identity.
+    """Parameters of affines, `[B, ...]` each. The identity has zeros.
 
     Attributes:
       translation: `[B, N]`, in half the image's length.
       rotation: `[B, N (N - 1) / 2]`, in radians.
-      stretch: `[B, N, N]`; its symmetric part is what the stretch adds to the identity.
+      stretch: `[B, N, N]`; its symmetric part plus the identity is the stretch.
     """
 
     translation: jax.Array
@@ -114,10 +114,10 @@ def _register(similarity, fixed, moving, matrix, freedom, sizes, angles):
             jnp.repeat(shrink(image, size), copies, axis=0)
             for image, size in ((fixed, coarse), (moving, coarse_moving))
         ]
-        header = jnp.repeat(matrix, copies, axis=0)
+        start = jnp.repeat(matrix, copies, axis=0)
 
-        def loss(parameters, images=images, header=header, coarse=coarse, coarse_moving=coarse_moving):
-            total = compose_affine(header, _to_matrix(parameters, shape, voxel_size))
+        def loss(parameters, images=images, start=start, coarse=coarse, coarse_moving=coarse_moving):
+            total = compose_affine(start, _to_matrix(parameters, shape, voxel_size))
             total = level_matrix(total, shape, moving_shape, coarse, coarse_moving)
             points = apply_affine(
                 total, jnp.broadcast_to(identity_grid(coarse)[None], (len(total), *coarse, len(coarse)))
@@ -137,7 +137,7 @@ def _descend(
     freedom: Freedom,
     learning_rate: float,
 ) -> tuple[_Parameters, jax.Array]:
-    """Adam with a rate that falls to zero; each item's best parameters and their loss `[B]`."""
+    """Optimises by Adam with a learning rate that falls to zero; returns the best parameters and their loss `[B]`."""
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, NUM_STEPS))
 
     def value(parameters):
@@ -161,7 +161,7 @@ def _descend(
 
 
 def _free(gradient: _Parameters, freedom: Freedom) -> _Parameters:
-    """The gradient of the free parameters alone."""
+    """Sets the gradient of the parameters that are not free to zero."""
     translation, rotation, stretch = gradient
     if not freedom.rotation:
         rotation = jnp.zeros_like(rotation)
@@ -172,29 +172,29 @@ def _free(gradient: _Parameters, freedom: Freedom) -> _Parameters:
 
 
 def _frame(shape: Sequence[int], voxel_size: Sequence[float]) -> tuple[jax.Array, jax.Array, float]:
-    """The fixed image's centre in voxels, the voxels' sizes, and half of its longest side in their unit."""
+    """Centre of the fixed image in voxels, its voxel size, and half of its longest side in the same unit."""
     size = jnp.asarray(voxel_size, jnp.float32)
     half = max(0.5 * number * length for number, length in zip(shape, voxel_size, strict=True))
     return (jnp.asarray(shape, jnp.float32) - 1) / 2, size, half
 
 
 def _to_matrix(parameters: _Parameters, shape: Sequence[int], voxel_size: Sequence[float]) -> jax.Array:
-    """`[B, N, N + 1]`, from fixed voxels to fixed voxels: `centre + linear (p - centre) + translation`."""
+    """Affine `[B, N, N + 1]` from fixed to fixed voxels: `centre + linear (p - centre) + translation`."""
     centre, size, half = _frame(shape, voxel_size)
     translation, rotation, stretch = parameters
     symmetric = 0.5 * (stretch + jnp.swapaxes(stretch, 1, 2))
     linear = jnp.matmul(_rotation(rotation, len(shape)), jnp.eye(len(shape))[None] + symmetric)
-    linear = linear * size[None, None] / size[None, :, None]  # of lengths, then of voxels
+    linear = linear * size[None, None] / size[None, :, None]  # from lengths to voxels
     offset = centre[None] + half * translation / size[None] - jnp.sum(linear * centre[None, None], axis=-1)
     return jnp.concatenate([linear, offset[..., None]], axis=-1)
 
 
 def _rotation(rotation: jax.Array, num_axes: int) -> jax.Array:
-    """`[B, N (N - 1) / 2]` radians to rotations `[B, N, N]`, by Rodrigues' formula."""
+    """Converts angles `[B, N (N - 1) / 2]` in radians to rotations `[B, N, N]` by Rodrigues' formula."""
     rows, columns = jnp.triu_indices(num_axes, 1)
     upper = jnp.zeros((len(rotation), num_axes, num_axes)).at[:, rows, columns].set(rotation)
     skew = upper - jnp.swapaxes(upper, 1, 2)
-    # The small number keeps the square root differentiable at no rotation.
+    # The small number keeps the square root differentiable at zero.
     angle = jnp.sqrt(jnp.sum(jnp.square(rotation), axis=-1) + 1e-12)[:, None, None]
     first, second = jnp.sinc(angle / jnp.pi), 0.5 * jnp.square(jnp.sinc(0.5 * angle / jnp.pi))
     return jnp.eye(num_axes)[None] + first * skew + second * jnp.matmul(skew, skew)
@@ -203,14 +203,14 @@ def _rotation(rotation: jax.Array, num_axes: int) -> jax.Array:
 def _starts(
     fixed: jax.Array, moving: jax.Array, matrix: jax.Array, voxel_size: Sequence[float], angles: Sequence[float]
 ) -> _Parameters:
-    """Parameters to start from, those of one pair next to each other: `[B * starts, ...]`."""
+    """Parameters of all starts, `[B * starts, ...]`; the starts of one pair are consecutive."""
     shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
     num_axes, batch = len(shape), len(fixed)
     centre, size, half = _frame(shape, voxel_size)
     back = invert_affine(matrix)
 
     def onto(here, there):
-        """The translation that takes the fixed image's point `here` `[B, N]` to the moving image's `there`."""
+        """Translation that maps the fixed image's point `here` `[B, N]` to the moving image's point `there`."""
         return (apply_affine(back, there) - here) * size[None] / half
 
     middle = jnp.broadcast_to((jnp.asarray(moving_shape, jnp.float32) - 1) / 2, (batch, num_axes))
@@ -229,7 +229,9 @@ def _starts(
 
 
 def _centre_of_mass(image: jax.Array) -> jax.Array:
-    """`[B, *S, C]` to `[B, N]`, in voxels, by how far intensities are from the border's: it may be black or white."""
+    """Centre of mass `[B, N]` in voxels of images `[B, *S, C]`. The mass is the distance of the intensity from the mean
+    of the border, so that the background may be black or white.
+    """
     axes = tuple(range(1, image.ndim - 1))
     border = [jnp.mean(jnp.take(image, jnp.asarray([0, -1]), axis=axis), axis=axes, keepdims=True) for axis in axes]
     mass = jnp.sum(jnp.abs(image - sum(border) / len(border)), axis=-1, keepdims=True)

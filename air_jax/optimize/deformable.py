@@ -73,7 +73,7 @@ def refine(
       The displacement, loss, number of steps and convergence of each pair.
 
     Raises:
-      OptionError: `num_steps`, `field`, `tolerance` or voxel sizes that cannot be.
+      OptionError: a wrong `num_steps`, `field`, `tolerance` or voxel size.
       ValueError: shapes that do not fit.
 
     Reference:
@@ -98,8 +98,9 @@ def compile_refine(
     It may run in another thread while this one is busy: XLA compiles on one core.
 
     Args:
-      objective, fixed, moving, displacement, num_steps, field, geometry, tolerance: those of `refine`. Only the shapes
-        of the arrays matter.
+      objective, num_steps, field, geometry, tolerance: those of `refine`.
+      fixed, moving, displacement: `[B, *S, C]`, `[B, *V, C]` and `[B, *S, N]` as in `refine`. Only shapes and dtypes
+        matter: `jax.ShapeDtypeStruct` will do.
 
     Raises:
       OptionError, ValueError: as `refine`.

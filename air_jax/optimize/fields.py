@@ -23,8 +23,8 @@ class Field(Protocol):
     """The interface of a field. Fields are hashable: `refine` compiles once for equal fields.
 
     Attributes:
-      levels: one entry a level, from coarse to fine.
       steps_per_round: number of optimiser steps before the result is composed and the parameters restart at zero.
+      levels: one entry for each level, from coarse to fine.
       factors: for each level, the factor by which its voxels are larger than the image's.
     """
 
@@ -38,21 +38,50 @@ class Field(Protocol):
     def factors(self) -> tuple[int, ...]: ...
 
     def shape(self, shape: Shape, level: int) -> Shape:
-        """Returns the spatial shape of the parameters on a grid of spatial shape `shape`."""
+        """Returns the spatial shape of the parameters.
+
+        Args:
+          shape: `S` of the level's grid.
+          level: index of the level.
+        """
         ...
 
     def optimizer(self, voxel_size: Sequence[float]) -> optax.GradientTransformation:
-        """Returns the optimiser for a grid with voxels of these lengths `[N]`."""
+        """Returns the optimiser of the parameters.
+
+        Args:
+          voxel_size: `[N]`, lengths of the level's voxels.
+        """
         ...
 
     def trial(self, displacement: jax.Array, parameters: jax.Array, level: int) -> jax.Array:
-        """Returns the displacement `[B, *S, N]` that is differentiated with respect to the parameters."""
+        """Returns the displacement that is differentiated with respect to the parameters.
+
+        Args:
+          displacement: `[B, *S, N]` in voxels of the level, the start of the round.
+          parameters: `[B, *shape, N]`, see `shape`; 0 at the start of the round.
+          level: index of the level.
+
+        Returns:
+          `[B, *S, N]`.
+        """
         ...
 
     def accept(
         self, displacement: jax.Array, parameters: jax.Array, level: int, voxel_size: Sequence[float], length: jax.Array
     ) -> jax.Array:
-        """Returns the displacement `[B, *S, N]` after a round; `length` `[B, 1, ...]` in (0, 1] scales its steps."""
+        """Returns the displacement after a round.
+
+        Args:
+          displacement: `[B, *S, N]` in voxels of the level, the start of the round.
+          parameters: `[B, *shape, N]` at the end of the round.
+          level: index of the level.
+          voxel_size: `[N]`, lengths of the level's voxels.
+          length: `[B, 1, ...]` in [0, 1], factor of the optimiser's updates in this round; 0 for converged pairs.
+
+        Returns:
+          `[B, *S, N]`.
+        """
         ...
 
 
@@ -112,7 +141,7 @@ class DenseField:
 
 @dataclass(frozen=True)
 class _ControlPointField:
-    """What the fields of control points share; `_increment` makes a displacement of control values."""
+    """The common part of the fields of control points. `_increment` turns a spline into a displacement."""
 
     levels: tuple[tuple[int, int], ...]
     learning_rate: float = 0.1
@@ -171,7 +200,7 @@ class BSplineField(_ControlPointField):
       learning_rate: of Adam, in voxels of the level.
 
     Raises:
-      OptionError: levels or a learning rate that cannot be.
+      OptionError: wrong levels, or a learning rate that is not finite and above 0.
     """
 
     levels: tuple[tuple[int, int], ...] = ((1, 4), (1, 2), (1, 1))
@@ -192,7 +221,7 @@ class VelocityField(_ControlPointField):
       integration_steps: number of squarings, see `air_jax.transforms.exponential`.
 
     Raises:
-      OptionError: levels, a learning rate or a number of steps that cannot be.
+      OptionError: as `BSplineField`, or a negative number of steps.
     """
 
     levels: tuple[tuple[int, int], ...] = ((4, 4), (2, 4), (1, 4), (1, 2))
@@ -230,13 +259,13 @@ def smoothed_descent(
     size = jnp.asarray(voxel_size, jnp.float32) / min(voxel_size)
     sigma = tuple(update_sigma * min(voxel_size) / length for length in voxel_size)
 
-    def update(gradient, state, params=None):
+    def update(updates, state, params=None):
         del params
-        sizes = size.reshape((1,) * (gradient.ndim - 1) + (-1,))
+        sizes = size.reshape((1,) * (updates.ndim - 1) + (-1,))
         # A gradient by voxels, twice divided by their size, is a step in voxels along the gradient by lengths.
-        step = smooth(gradient, sigma) / jnp.square(sizes)
+        step = smooth(updates, sigma) / jnp.square(sizes)
         length = jnp.sqrt(jnp.sum(jnp.square(step * sizes), axis=-1, keepdims=True))
-        length = jnp.max(length, axis=tuple(range(1, gradient.ndim)), keepdims=True)
+        length = jnp.max(length, axis=tuple(range(1, updates.ndim)), keepdims=True)
         return -longest * step / jnp.maximum(length, 1e-12), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -43,10 +43,13 @@ class Geometry:
                 object.__setattr__(self, name, sizes)  # a tuple, so that it can be hashed
 
     def sizes(self, num_axes: int) -> tuple[Sizes, Sizes]:
-        """Returns the voxel sizes of the fixed and of the moving image, with their defaults.
+        """Returns both voxel sizes, with their defaults.
 
         Args:
           num_axes: N, 2 or 3.
+
+        Returns:
+          `[N]` of the fixed image, and `[N]` of the moving image.
 
         Raises:
           OptionError: the number of voxel sizes is not N.

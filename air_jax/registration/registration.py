@@ -207,6 +207,9 @@ class Registration:
 
         Args:
           objective: terms of the images without their classes, and of the displacement.
+
+        Returns:
+          `objective` itself without `overlap_weight`.
         """
         if not self.overlap_weight:
             return objective

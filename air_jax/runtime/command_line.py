@@ -1,7 +1,7 @@
 """The command line: flags, help, and one line with an exit status for a user's mistake.
 
-A command is a module of the package's root with a docstring for `--help`, `define_flags()`, `main()` and `run()`. Nothing
-is defined when it is imported, so all of them can be imported in one process.
+A command is a module of the package's root with a docstring for `--help`, `define_flags()`, `main()` and `run()`. Its
+import defines no flag, so that all commands can be imported in one process.
 """
 
 import importlib

@@ -165,8 +165,8 @@ def processes(
         return
     try:
         yield
-    except BaseException:
-        _give_up()
+    except BaseException as error:
+        _give_up(2 if isinstance(error, UserError) else 1)
         raise
     jax.distributed.shutdown()
 
@@ -213,8 +213,8 @@ def _check(coordinator_address: str, num_processes: int, process_id: int) -> Non
         raise UserError(f"--process_id={process_id}: must lie between 0 and {num_processes - 1}, one for each process")
 
 
-def _give_up() -> None:
-    """Leaves the run after a failure: in good order where all processes failed, otherwise without the others."""
+def _give_up(status: int) -> None:
+    """Leaves the run after a failure: in good order where all processes failed, otherwise with the exit status."""
     leaving = threading.Thread(target=jax.distributed.shutdown, daemon=True)
     leaving.start()
     leaving.join(_GRACE_SECONDS)
@@ -223,7 +223,7 @@ def _give_up() -> None:
         # JAX's own handler would wait for processes that may be waiting for this one.
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(1)
+        os._exit(status)
 
     if leaving.is_alive():
         atexit.register(end)

@@ -85,9 +85,8 @@ def train(
     configs.check_same_run(config, workdir)
     saved, frozen = _with_segmenter(config, recipe, workdir)
     inference = inference_recipe(saved)
-    say(
-        f"devices: {len(devices)} x {devices[0].device_kind}, {recipe.steps.batch_size // len(devices)} pairs a step each"
-    )
+    pairs_each = recipe.steps.batch_size // len(devices)
+    say(f"devices: {len(devices)} x {devices[0].device_kind}, {pairs_each} pairs a step each")
     with start.item("data"):
         dataset = dataset or load_dataset(**recipe.dataset)
     saved = dataclasses.replace(saved, image_shape=dataset.image_shape)

@@ -29,8 +29,9 @@ class Task(NamedTuple):
     Attributes:
       num_images: images that the model takes in one call.
       loss: loss of a training step, see `air_jax.training.steps.Loss`.
-      evaluate: `evaluate(params, pair, keys)` scores a batch of pairs `[B]`. It returns, for each of `STAGES` that there
-        is, scores `[B]` by name (`air_jax.metrics`). `keys` `[B]` are those of artificial deformations.
+      evaluate: `evaluate(params, pair, keys)` scores a batch of pairs. It returns scores `[B]` by name
+        (`air_jax.metrics`) for each of the `STAGES` that the task has. `keys` `[B]` are those of artificial
+        deformations.
       predict: `predict(params, fixed, moving)` is the model's work that is timed.
     """
 

@@ -1,8 +1,8 @@
 """Checkpoints of a run; the only file that knows their storage format.
 
-A checkpoint is a folder named by its step. It holds the parameters, the optimizer's state and the validation scores. The
-arrays are host arrays, so that any number of devices can restore them. The commit file is written last: a folder without
-it was left by a killed run, or by a copy that was cut short.
+A checkpoint is a folder named by its step. It holds the parameters, the optimizer's state and the validation scores.
+The arrays are host arrays, so that any number of devices can restore them. The commit file is written last: a folder
+without it was left by a killed run, or by a copy that was cut short.
 """
 
 import json

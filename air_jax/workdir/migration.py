@@ -35,7 +35,8 @@ def migrate(config: dict[str, Any], name: str) -> dict[str, Any]:
     version = config.pop("format_version", 0)
     if not isinstance(version, int) or not 0 <= version <= FORMAT_VERSION:
         raise UserError(
-            f"{name}: format_version is {version!r}; this air_jax reads versions up to {FORMAT_VERSION}; install a newer one"
+            f"{name}: format_version is {version!r}; this air_jax reads versions up to {FORMAT_VERSION}; "
+            "install a newer one"
         )
     for step in range(version, FORMAT_VERSION):
         config = MIGRATIONS[step](config, name)

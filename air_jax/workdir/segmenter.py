@@ -1,4 +1,4 @@
-"""The segmenter inside a registration model: taken from its own run at the start, then part of the registration's run."""
+"""The segmenter inside a registration model: read from its own run at the start, then part of the registration's."""
 
 from pathlib import Path
 from typing import Any

@@ -125,7 +125,7 @@ def test_a_registration_without_parameters_of_its_own_is_scored_and_loads(stack,
 
 
 def test_mistakes_with_segmenters_are_told_in_one_line(stack, segmenter, tmp_path):
-    with pytest.raises(UserError, match="not found; is .* the workdir of a run"):
+    with pytest.raises(UserError, match=r"not found; is .* the workdir of a run"):
         train(gated_config(stack, tmp_path / "nowhere"), tmp_path / "run")
     config = gated_config(stack, segmenter)
     config.dataset.normalization = "percentile"
