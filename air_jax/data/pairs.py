@@ -3,7 +3,7 @@
 Every draw is a function of its seed, and for training of (seed, step).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,14 +25,24 @@ class Pair(NamedTuple):
       fixed_segmentation, moving_segmentation: `[B, *S]` integers, or None.
     """
 
-    fixed: Array
-    moving: Array
-    fixed_segmentation: Array | None = None
-    moving_segmentation: Array | None = None
+    fixed: jax.Array
+    moving: jax.Array
+    fixed_segmentation: jax.Array | None = None
+    moving_segmentation: jax.Array | None = None
 
     def swapped(self) -> "Pair":
         """Returns the pair with the fixed and the moving side exchanged."""
         return Pair(self.moving, self.fixed, self.moving_segmentation, self.fixed_segmentation)
+
+    def segmentations(self) -> tuple[jax.Array, jax.Array]:
+        """Returns the segmentations of the fixed and of the moving images.
+
+        Raises:
+          ValueError: the pair has none.
+        """
+        if self.fixed_segmentation is None or self.moving_segmentation is None:
+            raise ValueError("the pair has no segmentations")
+        return self.fixed_segmentation, self.moving_segmentation
 
 
 def unit_pair(
@@ -104,13 +114,12 @@ def gather(images: Images, fixed: Array, moving: Array) -> Pair:
       fixed, moving: indices of the fixed and of the moving images, of any one shape `[*I]`.
 
     Returns:
-      Arrays `[*I, *S, C]`, segmentations `[*I, *S]`.
+      Arrays `[*I, *S, C]`, segmentations `[*I, *S]`; NumPy arrays where `images` holds these.
     """
-    pair = Pair(images.images[fixed], images.images[moving])
-    segmentations = images.segmentations
-    if segmentations is None:
-        return pair
-    return pair._replace(fixed_segmentation=segmentations[fixed], moving_segmentation=segmentations[moving])
+    arrays: list[Any] = [images.images[fixed], images.images[moving]]
+    if images.segmentations is not None:
+        arrays += [images.segmentations[fixed], images.segmentations[moving]]
+    return Pair(*arrays)
 
 
 def all_pairs(num_images: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from air_jax.data import Images
 from air_jax.data.stream import stream
-from air_jax.runtime.parallel import data_parallel, local_indices, replicate, shard
+from air_jax.runtime.parallel import Device, data_parallel, local_indices, replicate, shard
 
 # Bytes of images on each device in one streamed transfer; three transfers are on their way at once.
 STREAMED_BYTES = 2**26
@@ -18,7 +18,7 @@ STREAMED_BYTES = 2**26
 Run = Callable[[Any, int], tuple[Any, dict[str, Any]]]
 
 
-def fits(images: Images, devices: Sequence[jax.Device]) -> bool:
+def fits(images: Images, devices: Sequence[Device]) -> bool:
     """Returns whether a copy of the images on each device leaves half of the memory free."""
     size = num_bytes(images)
     local = [device for device in devices if device.process_index == jax.process_index()]
@@ -33,7 +33,7 @@ def num_bytes(images: Images) -> int:
     return sum(array.nbytes for array in jax.tree.leaves(images))
 
 
-def steps_per_dispatch(model: nn.Module, devices: Sequence[jax.Device]) -> int | None:
+def steps_per_dispatch(model: nn.Module, devices: Sequence[Device]) -> int | None:
     """Returns the largest number of steps in one dispatch: 1 for convolutions on a CPU, otherwise None for any number.
 
     Gradients of convolutions are 50 to 100 times slower inside XLA's loop on a CPU.
@@ -41,9 +41,7 @@ def steps_per_dispatch(model: nn.Module, devices: Sequence[jax.Device]) -> int |
     return 1 if devices[0].platform == "cpu" and getattr(model, "has_convolutions", False) else None
 
 
-def resident(
-    train_steps: Callable, images: Images, devices: Sequence[jax.Device], *, at_most: int | None = None
-) -> Run:
+def resident(train_steps: Callable, images: Images, devices: Sequence[Device], *, at_most: int | None = None) -> Run:
     """Builds `run(state, num_steps)` on images that stay on the devices.
 
     Args:
@@ -64,7 +62,7 @@ def resident(
 def streamed(
     train_steps: Callable,
     images: Images,
-    devices: Sequence[jax.Device],
+    devices: Sequence[Device],
     dispatches: Sequence[tuple[int, int]],
     *,
     seed: int,

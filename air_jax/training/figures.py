@@ -47,12 +47,12 @@ def draw_segmentations(
     figures = _curves(workdir)
     if test.images.shape[-1] in (1, 3):
         pair, count = _drawn_pair(test, pairs, recipe)
-        found, _ = jax.device_get(task.predict(params, pair.fixed, pair.moving))
-        arrays = [np.asarray(array) for array in (pair.fixed, pair.fixed_segmentation, found)]
+        found, _ = task.predict(params, pair.fixed, pair.moving)
+        images, known, found = (np.asarray(array) for array in (pair.fixed, pair.segmentations()[0], found))
         if found.ndim == 4:
-            arrays = [_middle(array) for array in arrays]
+            images, known, found = _middle(images), _middle(known), _middle(found)
         title = f"{Path(recipe.dataset['name']).name}: {count} test images"
-        figures["segmentation"] = visualize.segmentation_figure(*arrays, title)
+        figures["segmentation"] = visualize.segmentation_figure(images, known, found, title)
     _save(figures, workdir)
 
 
@@ -82,11 +82,11 @@ def _pair_figures(registration: Registration, pair: Pair, title: str) -> dict[st
     """`registration`, and `attention` where a 2-D model has and keeps attention weights."""
     fixed, moving = np.asarray(pair.fixed), np.asarray(pair.moving)
     result = jax.device_get(registration.register(fixed, moving, normalized=True))
-    images, displacement = (fixed, moving, result.warped), result.displacement
-    is_volume = displacement.shape[-1] == 3
+    drawn = fixed, moving, result.warped, result.displacement
+    is_volume = result.displacement.shape[-1] == 3
     if is_volume:
-        images, displacement = tuple(map(_middle, images)), _middle(displacement)[..., 1:]
-    figures = {"registration": visualize.registration_figure(*images, displacement, title)}
+        drawn = _middle(fixed), _middle(moving), _middle(result.warped), _middle(result.displacement)[..., 1:]
+    figures = {"registration": visualize.registration_figure(*drawn, title)}
     blocks = result.out.get("decoder", {})
     weights = blocks.get(f"block_{len(blocks) - 1}", {}).get("cross_attention")
     if weights is not None and not is_volume:  # models without attention have none, and flash attention keeps none

@@ -43,14 +43,12 @@ def pair_loss(
     """
 
     def one_way(pair: Pair, displacement: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        images = pair.fixed, pair.moving
-        fixed, moving = map(with_edges, images) if terms.edges else images
+        fixed, moving = pair.fixed, pair.moving
+        if terms.edges:
+            fixed, moving = with_edges(fixed), with_edges(moving)
         loss, parts = objective(fixed, warp(moving, displacement), displacement)
         if terms.soft_dice:
-            fixed, moving = (
-                one_hot(segmentation, terms.label_ids)
-                for segmentation in (pair.fixed_segmentation, pair.moving_segmentation)
-            )
+            fixed, moving = (one_hot(segmentation, terms.label_ids) for segmentation in pair.segmentations())
             parts = parts | {"soft_dice": dice_loss(fixed, warp(moving, displacement))}
             loss = loss + terms.soft_dice * parts["soft_dice"]
         return loss, parts
@@ -80,6 +78,7 @@ def segmenter_loss(
     Returns:
       The mean loss `[B]` of the two images, and the same as the term "segmentation".
     """
-    both = (pair.fixed, pair.fixed_segmentation), (pair.moving, pair.moving_segmentation)
-    loss = sum(segmentation_loss(apply(image), known, label_ids) for image, known in both) / 2
+    both = zip((pair.fixed, pair.moving), pair.segmentations(), strict=True)
+    of_fixed, of_moving = (segmentation_loss(apply(image), known, label_ids) for image, known in both)
+    loss = 0.5 * (of_fixed + of_moving)
     return loss, {"segmentation": loss}

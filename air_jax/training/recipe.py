@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from air_jax.data import Images, label_ids_of
 from air_jax.data.augmentation import Augmentation
 from air_jax.data.deformation import Deformation
@@ -12,6 +10,7 @@ from air_jax.errors import UserError
 from air_jax.losses import CONSISTENCIES, Objective
 from air_jax.training.optimizer import SCHEDULES
 from air_jax.training.pair_loss import TrainingTerms
+from air_jax.workdir.defaults import Config
 from air_jax.workdir.recipe import (
     is_segmenter,
     naming_key,
@@ -103,7 +102,7 @@ class TrainingRecipe:
         return self.objective is not None
 
 
-def training_recipe(config: ConfigDict) -> TrainingRecipe:
+def training_recipe(config: Config) -> TrainingRecipe:
     """Parses a run's config.
 
     Args:
@@ -168,12 +167,12 @@ def classes_of(train: Images, num_classes: int) -> tuple[int, ...]:
     return label_ids
 
 
-def _seed(config: ConfigDict, key: str) -> int:
+def _seed(config: Config, key: str) -> int:
     require_number(config, key)
     return config[key] if key == "seed" else config.eval.pairs_seed
 
 
-def _steps(config: ConfigDict) -> StepPlan:
+def _steps(config: Config) -> StepPlan:
     require_number(config, "num_train_steps")
     for key in ("batch_size", "log_every", "eval_every"):
         require_number(config, key, positive=True)
@@ -182,7 +181,7 @@ def _steps(config: ConfigDict) -> StepPlan:
     return StepPlan(config.num_train_steps, config.batch_size, config.log_every, config.eval_every)
 
 
-def _optimizer(config: ConfigDict) -> OptimizerRecipe:
+def _optimizer(config: Config) -> OptimizerRecipe:
     require_number(config, "learning_rate", positive=True)
     require_number(config, "warmup_steps")
     require_number(config, "clip_norm")
@@ -193,14 +192,14 @@ def _optimizer(config: ConfigDict) -> OptimizerRecipe:
     return OptimizerRecipe(config.learning_rate, config.schedule, config.warmup_steps, total, config.clip_norm)
 
 
-def _evaluation(config: ConfigDict, refine_steps: int, artificial: bool) -> EvaluationPlan:
+def _evaluation(config: Config, refine_steps: int, artificial: bool) -> EvaluationPlan:
     for key in ("eval.num_pairs", "eval.batch_size"):
         require_number(config, key, positive=True)
     seed = _seed(config, "eval.pairs_seed")
     return EvaluationPlan(config.eval.num_pairs, seed, config.eval.batch_size, refine_steps, artificial)
 
 
-def _check_dataset(config: ConfigDict) -> None:
+def _check_dataset(config: Config) -> None:
     section = config.dataset
     require(config, "dataset.name", section.name != "", "give the path of your images, a folder or a stack (.npz)")
     require(config, "dataset.pairs", section.pairs != "", "must be all, atlas, frames or the path of a list")
@@ -210,14 +209,14 @@ def _check_dataset(config: ConfigDict) -> None:
     require(config, "dataset.num_validation", enough, "must be at least 2: a pair chooses the checkpoint")
 
 
-def _terms(config: ConfigDict, deformation: Deformation | None) -> TrainingTerms:
+def _terms(config: Config, deformation: Deformation | None) -> TrainingTerms:
     no_labels = deformation is None or not config.loss.soft_dice
     require(config, "loss.soft_dice", no_labels, "artificially deformed images have no segmentations")
     consistencies = tuple((name, weight) for name in CONSISTENCIES if (weight := config.loss[name]))
     return TrainingTerms(soft_dice=config.loss.soft_dice, consistencies=consistencies, edges=bool(config.loss.edges))
 
 
-def _augmentation(config: ConfigDict) -> Augmentation | None:
+def _augmentation(config: Config) -> Augmentation | None:
     section = config.augmentation
     for key in ("rotation", "scale", "translation", "elastic"):
         require_number(config, f"augmentation.{key}")
@@ -230,7 +229,7 @@ def _augmentation(config: ConfigDict) -> Augmentation | None:
     return augmentation if augmentation.moves() else None
 
 
-def _deformation(config: ConfigDict) -> Deformation | None:
+def _deformation(config: Config) -> Deformation | None:
     require_number(config, "deformation.amplitude")
     require_number(config, "deformation.spacing", positive=True)
     return Deformation(**config.deformation) if config.deformation.amplitude else None

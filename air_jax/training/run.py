@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from air_jax.data import Dataset, Images, label_ids_of, load_dataset
 from air_jax.errors import UserError
@@ -46,13 +45,13 @@ from air_jax.workdir import config as configs
 from air_jax.workdir import log
 from air_jax.workdir.checkpoint import Checkpoints, restore_best_params
 from air_jax.workdir.config import SavedConfig
-from air_jax.workdir.defaults import SEGMENTER
+from air_jax.workdir.defaults import SEGMENTER, Config
 from air_jax.workdir.recipe import InferenceRecipe, inference_recipe
 from air_jax.workdir.segmenter import own_segmenter, read_segmenter
 
 
 def train(
-    config: ConfigDict, workdir: str | Path, *, dataset: Dataset | None = None, start: StartUp | None = None
+    config: Config, workdir: str | Path, *, dataset: Dataset | None = None, start: StartUp | None = None
 ) -> dict[str, Any]:
     """Trains, validates, scores and draws, as the config says; resumes when `workdir` holds a run of the same config.
 
@@ -234,7 +233,7 @@ def _refinement(registration: Registration, num_steps: int) -> Refine:
     return refine
 
 
-def _with_segmenter(config: ConfigDict, recipe: TrainingRecipe, workdir: Path) -> tuple[SavedConfig, dict[str, Any]]:
+def _with_segmenter(config: Config, recipe: TrainingRecipe, workdir: Path) -> tuple[SavedConfig, dict[str, Any]]:
     """What `config.json` will hold but the image shape, and the frozen parameters of the segmenter by its name.
 
     A run that has a checkpoint takes the segmenter from its own `config.json` and checkpoint.
@@ -260,8 +259,9 @@ def _make_workdir(workdir: Path) -> None:
         raise UserError(f"--workdir={workdir}: cannot be made ({error.strerror}); choose another") from error
 
 
-def _resume(state: TrainState, checkpoints: Checkpoints, num_train_steps: int, workdir: Path) -> TrainState:
+def _resume(state: TrainState, checkpoints: Checkpoints | None, num_train_steps: int, workdir: Path) -> TrainState:
     """The state to go on from: the newest readable checkpoint's, or the initial one; drops later lines from the log."""
+    assert checkpoints is not None  # the first process has them
     restored = checkpoints.restore_newest(state.params, state.opt_state)
     if restored is not None:
         step, params, opt_state = restored

@@ -126,7 +126,7 @@ def make_train_steps(
                 batch = gather(images, *(local(index, device) for index in indices))
             return train_step(state, batch, device)
 
-        batches = images if streaming else None
+        batches: Any = images if streaming else None
         if num_steps == 1:  # without the loop, in which XLA's CPU compiler makes convolutions slow
             state, step_metrics = one(state, jax.tree.map(lambda array: array[0], batches))
             return state, jax.tree.map(lambda value: value[None], step_metrics)

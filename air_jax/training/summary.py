@@ -27,7 +27,8 @@ def count_flops(function: Callable, *arguments: Any) -> float | None:
         return None
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments)  # of no device
     with jax.default_device(host):
-        return jax.jit(function).lower(*shapes).cost_analysis()["flops"]
+        analysis = jax.jit(function).lower(*shapes).cost_analysis()
+    return None if analysis is None else analysis["flops"]
 
 
 def table(model: nn.Module, params: Any, image_shape: tuple[int, ...], num_images: int = 2) -> str:

@@ -86,8 +86,8 @@ def _registration_scores(
     scores = metrics.image_scores(pair.fixed, warp(pair.moving, displacement))
     scores |= metrics.displacement_scores(displacement)
     if label_ids:
-        warped = warp(pair.moving_segmentation, displacement, order=0)
-        scores |= _dice_scores(pair.fixed_segmentation, warped, label_ids)
+        fixed, moving = pair.segmentations()
+        scores |= _dice_scores(fixed, warp(moving, displacement, order=0), label_ids)
     if truth is not None:
         scores |= metrics.endpoint_errors(displacement, truth, pair.fixed)
     return scores
@@ -103,7 +103,8 @@ def segmentation_task(model: nn.Module, label_ids: tuple[int, ...]) -> Task:
     ids = jnp.asarray((0, *label_ids))
 
     def segment(params: Any, image: jax.Array) -> jax.Array:
-        return ids[jnp.argmax(model.apply({"params": params}, image), axis=-1)]
+        logits: Any = model.apply({"params": params}, image)
+        return ids[jnp.argmax(logits, axis=-1)]
 
     def predict(params: Any, fixed: jax.Array, moving: jax.Array) -> tuple[jax.Array, jax.Array]:
         return segment(params, fixed), segment(params, moving)
@@ -112,8 +113,7 @@ def segmentation_task(model: nn.Module, label_ids: tuple[int, ...]) -> Task:
         del keys
         pair, _ = unit_pair(pair)
         found = predict(params, pair.fixed, pair.moving)
-        known = pair.fixed_segmentation, pair.moving_segmentation
-        both = [_dice_scores(*images, label_ids) for images in zip(known, found, strict=True)]
+        both = [_dice_scores(*images, label_ids) for images in zip(pair.segmentations(), found, strict=True)]
         return {"after": jax.tree.map(lambda a, b: 0.5 * (a + b), *both)}
 
     return Task(1, partial(segmenter_loss, label_ids=label_ids), evaluate, predict)

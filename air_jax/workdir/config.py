@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from air_jax.errors import UserError
 from air_jax.models import MODELS, SEGMENTERS
 from air_jax.runtime.files import replace_text
-from air_jax.workdir.defaults import SEGMENTER, default_config
+from air_jax.workdir.defaults import SEGMENTER, Config, default_config
 from air_jax.workdir.migration import FORMAT_VERSION, migrate
 
 FILE_NAME = "config.json"
@@ -32,12 +32,12 @@ class SavedConfig:
       segmenter: the section `model` of the segmenter inside the model and its `normalization`; None without one.
     """
 
-    config: ConfigDict
+    config: Config
     image_shape: tuple[int, ...]
     segmenter: dict[str, Any] | None = None
 
 
-def complete(config: Mapping[str, Any]) -> ConfigDict:
+def complete(config: Mapping[str, Any]) -> Config:
     """Returns a locked config with every key: those of `config`, and the defaults of its model for the rest.
 
     Raises:
@@ -86,7 +86,7 @@ def read(workdir: Path) -> SavedConfig:
     return SavedConfig(config, image_shape, segmenter)
 
 
-def check_same_run(config: ConfigDict, workdir: Path) -> None:
+def check_same_run(config: Config, workdir: Path) -> None:
     """Raises `UserError` when `workdir` holds a run of another config.
 
     Keys that do not change the trained weights may differ; `num_train_steps` may as well, unless the learning rate
@@ -112,7 +112,7 @@ def check_same_images(image_shape: tuple[int, ...], workdir: Path) -> None:
         )
 
 
-def _with_defaults(content: Mapping[str, Any]) -> ConfigDict:
+def _with_defaults(content: Mapping[str, Any]) -> Config:
     """A locked config with every key: those of `content`, and the defaults of its model for the rest."""
     name = content["model"]["name"]
     if name not in MODELS | SEGMENTERS:
@@ -129,7 +129,7 @@ def _with_defaults(content: Mapping[str, Any]) -> ConfigDict:
     return config.lock()
 
 
-def _plain(config: ConfigDict) -> dict[str, Any]:
+def _plain(config: Config) -> dict[str, Any]:
     """The config as JSON would return it: plain dicts, lists for tuples."""
     return json.loads(config.to_json_best_effort())
 

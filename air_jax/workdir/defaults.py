@@ -5,17 +5,20 @@ that an older run lacks from here.
 """
 
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
 from air_jax.models import MODELS, SEGMENTERS
 
+# An `ml_collections.ConfigDict`, whose attributes a type checker cannot know.
+Config = Any
 SEGMENTER = "segmenter"  # key of a model's section: workdir of a finished segmenter's run, "" for none
 # Types of options whose default is None, or that have none.
 _OPTIONAL = {"head_size": int, "relative_radius": int, "downsampling": tuple, "num_classes": int}
 
 
-def default_config(model: str = "air") -> ConfigDict:
+def default_config(model: str = "air") -> Config:
     """Returns every key of a run with its default.
 
     Args:
@@ -27,7 +30,7 @@ def default_config(model: str = "air") -> ConfigDict:
     Raises:
       KeyError: `model` is unknown.
     """
-    config = ConfigDict()
+    config: Config = ConfigDict()
     config.seed = 0
     config.num_train_steps = 16_000  # 0 trains nothing: the model is scored as it is initialised
     config.batch_size = 128  # pairs per step, over all devices
@@ -94,9 +97,9 @@ def default_config(model: str = "air") -> ConfigDict:
     return config
 
 
-def _model_section(name: str) -> ConfigDict:
+def _model_section(name: str) -> Config:
     """The options of a module as config keys, with the module's own defaults."""
-    section = ConfigDict({"name": name})
+    section: Config = ConfigDict({"name": name})
     for field in dataclasses.fields((MODELS | SEGMENTERS)[name]):
         if field.name in ("parent", "name"):  # linen's own
             continue

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
-from ml_collections import ConfigDict
 
 from air_jax.errors import OptionError, UserError
 from air_jax.losses import CONSISTENCIES, Objective, make_objective
@@ -18,7 +17,7 @@ from air_jax.models import MODELS, SEGMENTERS, Segmenter
 from air_jax.optimize import FIELDS, DenseField, Field
 from air_jax.transforms.intensity import WINDOWS
 from air_jax.workdir.config import SavedConfig
-from air_jax.workdir.defaults import SEGMENTER
+from air_jax.workdir.defaults import SEGMENTER, Config
 
 FOLDING_WEIGHT = 5.0  # of the penalty in refinement, where the training had none and the field can fold
 # Keys of the section `loss` that are no terms of the objective.
@@ -77,12 +76,12 @@ def inference_recipe(saved: SavedConfig) -> InferenceRecipe:
     )
 
 
-def training_objective(config: ConfigDict, **changes: float) -> Objective:
+def training_objective(config: Config, **changes: float) -> Objective:
     """The objective of the section `loss`, with `changes` to its weights."""
     for key in config.loss:
         if key not in ("similarity", "window", "edges"):
             require_number(config, f"loss.{key}")
-    terms = {key: value for key, value in config.loss.items() if key not in _SETTINGS} | changes
+    terms: dict[str, Any] = {key: value for key, value in config.loss.items() if key not in _SETTINGS} | changes
     similarity = terms.pop("similarity")
     if terms.get(similarity):
         raise UserError(
@@ -93,7 +92,7 @@ def training_objective(config: ConfigDict, **changes: float) -> Objective:
         return make_objective(similarity, window=terms.pop("window") or None, **terms)
 
 
-def build_field(config: ConfigDict) -> Field:
+def build_field(config: Config) -> Field:
     """The parametrisation of the section `refine`."""
     kind = config.refine.field
     require(config, "refine.field", kind in FIELDS, one_of(FIELDS))
@@ -140,7 +139,7 @@ def build_segmenter(segmenter: Mapping[str, Any] | None) -> Segmenter | None:
     return built
 
 
-def is_segmenter(config: ConfigDict) -> bool:
+def is_segmenter(config: Config) -> bool:
     """Whether a config describes a segmenter's run, and not a registration."""
     return config.model.name in SEGMENTERS
 
@@ -157,20 +156,20 @@ def naming_key(section: str) -> Iterator[None]:
         raise UserError(f"--config.{section}.{error.option}={error.value!r}: {error.what}") from error
 
 
-def require(config: ConfigDict, key: str, condition: bool, what: str) -> None:
+def require(config: Config, key: str, condition: bool, what: str) -> None:
     """Raises `UserError` with one line that names `key` and its value, unless `condition`."""
     if not condition:
         raise UserError(f"--config.{key}={value_of(config, key)!r}: {what}")
 
 
-def require_number(config: ConfigDict, key: str, *, positive: bool = False) -> None:
+def require_number(config: Config, key: str, *, positive: bool = False) -> None:
     """Raises `UserError` unless the value of `key` is finite and at least 0, or above 0 if `positive`."""
     value = value_of(config, key)
     what = "must be a positive number" if positive else "must be a number and not negative"
     require(config, key, math.isfinite(value) and (value > 0 if positive else value >= 0), what)
 
 
-def value_of(config: ConfigDict, key: str) -> Any:
+def value_of(config: Config, key: str) -> Any:
     """The value at a path of keys such as `refine.field`."""
     for part in key.split("."):
         config = config[part]

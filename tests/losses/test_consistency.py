@@ -244,7 +244,7 @@ def test_checkerboards_cost_only_off_the_centres():
 
 
 def test_forward_differences_come_close():
-    """The implementation in experiments/consistency/derivatives.py computes the same loss, as exactly as float32 can."""
+    """experiments/consistency/derivatives.py computes the same loss, as exactly as float32 can."""
     pair = displacements((6, 7))
     found = jax.jit(partial(gradient_inverse_consistency_differences, step=1e-2))(*pair)
     np.testing.assert_allclose(found, value_of("gradient_inverse_consistency", *pair), rtol=2e-2)
