@@ -230,7 +230,7 @@ def test_shifts_increase_the_loss(name, shape):
 
 
 def test_mutual_information_of_separate_intensities_is_their_histograms():
-    """At centres of bins far apart, the joint entropy has the window's twice, the other entropies have it once."""
+    """At centres of bins far apart, the joint entropy has that of the window twice, both others have it once."""
     levels = np.array([0, 12, 27]) / 27
     rng = np.random.default_rng(0)
     fixed = rng.integers(3, size=400)
