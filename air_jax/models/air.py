@@ -136,5 +136,7 @@ class AiR(nn.Module):
         out = dict(memory=memory, tokens=tokens, encoder=encoder_out, decoder=decoder_out)
         out |= dict(token_grid=tuple(token_grid), patch_size=patch_size)
         if self.integration_steps:
-            return exponential(displacement, self.integration_steps), out | dict(velocity=displacement)
+            return exponential(displacement, integration_steps=self.integration_steps), out | dict(
+                velocity=displacement
+            )
         return displacement, out

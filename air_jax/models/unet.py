@@ -89,5 +89,5 @@ class UNet(nn.Module):
         field = nn.Conv(num_axes, (3,) * num_axes, dtype=jnp.float32, kernel_init=init, name="head")(x)
         field = crop(field, fixed.shape[1:-1])
         if self.integration_steps:
-            return exponential(field, self.integration_steps), {"velocity": field}
+            return exponential(field, integration_steps=self.integration_steps), {"velocity": field}
         return field, {}
