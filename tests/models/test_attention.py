@@ -1,5 +1,6 @@
-"""Flash attention and rematerialisation change memory and time, not what is computed."""
+"""Flash attention and rematerialisation: less memory, the same results."""
 
+import functools
 from types import SimpleNamespace
 
 import jax
@@ -14,35 +15,52 @@ from air_jax.models.layers import attention
 MODELS = {
     "air": (AiR, dict(encoder_depth=2, decoder_depth=2)),
     "air, recursive": (AiR, dict(encoder_depth=2, decoder_depth=2, recursive=True)),
-    "pyramid": (PyramidAiR, dict(width=16, feed_forward=16, num_steps=(1, 2, 1))),
+    "pyramid": (
+        PyramidAiR,
+        dict(stride=(4, 4), patch_size=(12, 4), spacing=(4, 2), num_steps=(1, 2), width=8, num_heads=2, feed_forward=8),
+    ),
 }
 
 
-def start(name, **options):
-    kind, own = MODELS[name]
-    model = kind(**own, **options)
+@functools.cache
+def start(name):
+    """A model, random parameters and a pair of images."""
+    kind, options = MODELS[name]
+    model = kind(**options)
     fixed, moving = np.random.default_rng(0).random((2, 2, 28, 28, 1), dtype=np.float32)
     variables = jax.jit(model.init)(jax.random.key(0), fixed, moving)
     variables = jax.tree.map(lambda leaf: leaf + 0.05 * jax.random.normal(jax.random.key(1), leaf.shape), variables)
     return model, variables, fixed, moving
 
 
+@functools.cache
+def values_and_gradients(model, name):
+    """The displacement, `out`, and the gradient of the sum of squared displacements by the parameters."""
+    _, variables, fixed, moving = start(name)
+
+    def loss(variables):
+        displacement, out = model.apply(variables, fixed, moving)
+        return jnp.sum(displacement**2), (displacement, out)
+
+    (_, (displacement, out)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(variables)
+    return displacement, out, gradient
+
+
+def assert_gradients_agree(found, expected):
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4 * largest), found, expected)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_remat_keeps_parameters_displacement_and_gradients(name):
-    model, variables, fixed, moving = start(name)
+    model, _, fixed, moving = start(name)
     remat = model.clone(remat=True)
-
-    def loss(model, variables):
-        return jnp.sum(model.apply(variables, fixed, moving)[0] ** 2)
 
     shapes = [jax.eval_shape(m.init, jax.random.key(0), fixed, moving) for m in (model, remat)]
     assert shapes[0] == shapes[1]
-    (value, gradient), (other_value, other_gradient) = (
-        jax.jit(jax.value_and_grad(lambda variables, m=m: loss(m, variables)))(variables) for m in (model, remat)
-    )
-    np.testing.assert_allclose(value, other_value, rtol=1e-5)
-    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradient))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4 * largest), gradient, other_gradient)
+    (expected, _, expected_gradient), (found, _, gradient) = (values_and_gradients(m, name) for m in (model, remat))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert_gradients_agree(gradient, expected_gradient)
 
 
 def test_remat_recomputes_the_attention_of_each_block():
@@ -52,16 +70,16 @@ def test_remat_recomputes_the_attention_of_each_block():
         jaxpr = jax.make_jaxpr(jax.grad(lambda v: jnp.sum(model.apply(v, fixed, moving)[0])))(variables)
         return str(jaxpr).count(" exp ")
 
-    # Two blocks with one attention and two with two; the backward pass of plain blocks needs no new exponentials.
+    # Two blocks with one attention each and two with two each; plain blocks need no exponentials in the backward pass.
     assert exponentials(model) == 6
     assert exponentials(model.clone(remat=True)) > 6
 
 
 @pytest.mark.parametrize("name", ["air", "pyramid"])
 def test_flash_attention_computes_the_same(name, monkeypatch):
-    """With XLA's attention in cuDNN's place, which needs a GPU."""
+    """XLA's attention replaces that of cuDNN, which needs a GPU."""
     model, variables, fixed, moving = start(name)
-    expected, out = model.apply(variables, fixed, moving)
+    expected, out, _ = values_and_gradients(model, name)
     assert out["decoder"]["block_0"]["cross_attention"].ndim == 4
     asked, real = [], jax.nn.dot_product_attention
 
@@ -71,7 +89,7 @@ def test_flash_attention_computes_the_same(name, monkeypatch):
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", stand_in)
     monkeypatch.setattr(attention, "can_use_cudnn", lambda *_: True)
-    displacement, out = model.clone(flash_attention=True).apply(variables, fixed, moving)
+    displacement, out = jax.jit(model.clone(flash_attention=True).apply)(variables, fixed, moving)
     assert set(asked) == {"cudnn"}
     assert out["decoder"]["block_0"] == {}
     np.testing.assert_allclose(displacement, expected, atol=1e-4)
@@ -89,7 +107,7 @@ def test_flash_attention_computes_the_same(name, monkeypatch):
         ((2, 48, 4, 16), jnp.bfloat16, False, "cpu", False),
     ],
 )
-def test_cudnn_where_it_can(shape, dtype, has_bias, platform, expected, monkeypatch):
+def test_cudnn_is_used_where_it_is_supported(shape, dtype, has_bias, platform, expected, monkeypatch):
     monkeypatch.setattr(attention, "get_backend", lambda: SimpleNamespace(platform_version="PJRT C API\ncuda 13000"))
     query = jnp.zeros(shape, dtype)
     assert attention.can_use_cudnn(query, query, has_bias, platform) == expected
@@ -99,26 +117,18 @@ def test_cudnn_where_it_can(shape, dtype, has_bias, platform, expected, monkeypa
 
 @pytest.mark.parametrize("name", ["air", "pyramid"])
 @pytest.mark.parametrize("chunk_size", [3, 100])
-def test_elsewhere_flash_attention_goes_by_chunks_and_computes_the_same(name, chunk_size, monkeypatch):
-    model, variables, fixed, moving = start(name)
+def test_elsewhere_flash_attention_works_in_chunks_and_computes_the_same(name, chunk_size, monkeypatch):
+    model = start(name)[0]
+    expected, _, expected_gradient = values_and_gradients(model, name)
     monkeypatch.setattr(attention, "CHUNK_SIZE", chunk_size)
-
-    def value_and_out(variables, model):
-        displacement, out = model.apply(variables, fixed, moving)
-        return jnp.sum(displacement**2), (displacement, out)
-
-    def compute(model):
-        return jax.jit(jax.value_and_grad(lambda v: value_and_out(v, model), has_aux=True))(variables)
-
-    (_, (expected, _)), gradient = compute(model)
-    (_, (found, out)), found_gradient = compute(model.clone(flash_attention=True))
+    # Not from the cache, which has no entry for the size of chunks.
+    found, out, gradient = values_and_gradients.__wrapped__(model.clone(flash_attention=True), name)
     assert out["decoder"]["block_0"] == {}
     np.testing.assert_allclose(found, expected, atol=1e-4)
-    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradient))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4 * largest), found_gradient, gradient)
+    assert_gradients_agree(gradient, expected_gradient)
 
 
-def test_chunks_do_without_the_memory_of_all_weights():
+def test_chunks_need_less_memory_than_all_weights():
     tokens, heads, head_size = 16 * attention.CHUNK_SIZE, 2, 8
     query = jnp.zeros((1, tokens, heads, head_size))
     loss = jax.jit(jax.grad(lambda q, k, v: jnp.sum(attention.chunked_attention(q, k, v)), (0, 1, 2)))
@@ -130,7 +140,7 @@ def test_chunks_do_without_the_memory_of_all_weights():
 @pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="small attention is not used before jax 0.11")
 def test_small_attention_with_a_bias_computes_the_same_in_a_model(monkeypatch):
     model = PyramidAiR(
-        stride=(7,), patch_size=(7,), spacing=(7,), num_steps=(2,), width=16, feed_forward=16, self_attention=True
+        stride=(7,), patch_size=(7,), spacing=(7,), num_steps=(2,), width=16, feed_forward=8, self_attention=True
     )
     fixed, moving = np.random.default_rng(0).random((2, 16, 28, 28, 1), dtype=np.float32)
     variables = jax.jit(model.init)(jax.random.key(0), fixed, moving)
@@ -147,5 +157,4 @@ def test_small_attention_with_a_bias_computes_the_same_in_a_model(monkeypatch):
     monkeypatch.setattr(attention, "suits_small_attention", lambda *_: False)
     expected, expected_gradient = compute()
     np.testing.assert_allclose(value, expected, rtol=1e-4)
-    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected_gradient))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4 * largest), gradient, expected_gradient)
+    assert_gradients_agree(gradient, expected_gradient)
