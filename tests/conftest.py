@@ -1,6 +1,7 @@
 """Environment of every test: four virtual CPU devices, a fast compiler, a compile cache for all processes."""
 
 import atexit
+import collections
 import fcntl
 import os
 import shutil
@@ -28,6 +29,18 @@ import pytest
 FAST_COMPILER = jax.config.read("jax_disable_most_optimizations")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config):
+    """Lets pytest-xdist keep the order of `pytest_collection_modifyitems`, and not sort files by number of tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """Runs files with many slow tests first, so that no worker ends long after the others."""
+    slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from air_jax.errors import UserError
 from air_jax.io.access import reading, writing
@@ -114,6 +115,9 @@ def read_stack(path: str | Path, *, frames: bool = False) -> Stack:
       frames: whether the file is a stack of frames. The two frames of a subject then follow each other among the
         `2 n` images. Both have the subject's `split`; their names are the subject's with `/0` and `/1`.
 
+    Returns:
+      The arrays of the file, checked; None for those that it lacks.
+
     Raises:
       UserError: one line that names the file and the wrong key.
     """
@@ -142,11 +146,12 @@ def _with_frames_apart(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, n
 
 def write_stack(
     path: str | Path,
-    image: np.ndarray,
-    label: np.ndarray | None = None,
-    spacing: np.ndarray | None = None,
-    split: np.ndarray | None = None,
-    ids: np.ndarray | None = None,
+    image: ArrayLike,
+    *,
+    label: ArrayLike | None = None,
+    spacing: ArrayLike | None = None,
+    split: ArrayLike | None = None,
+    ids: ArrayLike | None = None,
 ) -> None:
     """Writes a compressed stack of images. See the module's docstring for the file format.
 

@@ -42,6 +42,9 @@ def read_subject(image: Path, *, segmentation: Path | None = None, landmarks: Pa
       segmentation: file of its segmentation on the same grid, see `air_jax.io.read_segmentation`.
       landmarks: text file of its landmarks, see `air_jax.io.read_landmarks`.
 
+    Returns:
+      The subject, its image not normalised.
+
     Raises:
       UserError: one line that names the file: it cannot be read; the image is constant or smaller than 3 voxels along
         an axis; or the segmentation or the landmarks do not fit the image.
@@ -61,6 +64,9 @@ def read_subject(image: Path, *, segmentation: Path | None = None, landmarks: Pa
 
 def check_pair(fixed: Subject, moving: Subject) -> None:
     """Checks that two subjects can be registered and scored.
+
+    Args:
+      fixed, moving: the two subjects.
 
     Raises:
       UserError: one line: the images differ in their number of axes, the landmarks in their number; or the fixed

@@ -5,7 +5,7 @@ from air_jax.transforms.bspline import bspline, control_shape
 from air_jax.transforms.displacement import compose, exponential, resize, transform_points
 from air_jax.transforms.filters import shrink, smooth, with_edges
 from air_jax.transforms.grid import identity_grid
-from air_jax.transforms.inverse import inverse
+from air_jax.transforms.inversion import inverse
 from air_jax.transforms.jacobian import (
     cell_jacobian_determinants,
     corner_jacobian_determinant,

@@ -19,7 +19,7 @@ import numpy as np
 
 from air_jax.transforms.affine import apply_affine
 from air_jax.transforms.grid import identity_grid
-from air_jax.transforms.inverse import inverse
+from air_jax.transforms.inversion import inverse
 from air_jax.transforms.jacobian import jacobian_determinant
 from air_jax.transforms.sampling.sampler import check_integers, sample
 

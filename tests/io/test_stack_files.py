@@ -13,7 +13,8 @@ def test_a_written_stack_is_read_back(tmp_path):
     path = tmp_path / "stack.npz"
     image = RNG.random((3, 4, 5, 6)).astype(np.float32)
     label = (image > 0.5).astype(np.int32)
-    io.write_stack(path, image, label, [1.0, 2.0, 3.0], ["train", "validation", "test"], [7, 8, 9])
+    split = ["train", "validation", "test"]
+    io.write_stack(path, image, label=label, spacing=[1.0, 2.0, 3.0], split=split, ids=[7, 8, 9])
     stack = io.read_stack(path)
     np.testing.assert_array_equal(stack.image, image)
     np.testing.assert_array_equal(stack.label, label)
@@ -22,7 +23,7 @@ def test_a_written_stack_is_read_back(tmp_path):
     assert stack.ids.tolist() == ["7", "8", "9"]
     assert stack.num_axes == 3
 
-    io.write_stack(path, image, [0, 1, 2], np.ones((3, 2)))  # colours: [n, H, W, C]
+    io.write_stack(path, image, label=[0, 1, 2], spacing=np.ones((3, 2)))  # colours: [n, H, W, C]
     stack = io.read_stack(path)
     assert stack.num_axes == 2
     assert stack.split is stack.ids is None

@@ -58,7 +58,7 @@ def stack(tmp_path_factory):
     segmentations = (distance < 6).astype(np.uint8) + (distance < 3)
     images = (90 * segmentations + rng.integers(0, 40, segmentations.shape)).astype(np.uint8)
     path = tmp_path_factory.mktemp("data") / "stack.npz"
-    io.write_stack(path, images, segmentations)
+    io.write_stack(path, images, label=segmentations)
     return path
 
 

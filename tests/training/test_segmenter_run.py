@@ -40,7 +40,8 @@ def config_of(model, stack, **options):
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "stack.npz"
-    io.write_stack(path, *stack_arrays())
+    images, segmentations = stack_arrays()
+    io.write_stack(path, images, label=segmentations)
     return path
 
 

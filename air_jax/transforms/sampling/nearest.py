@@ -35,16 +35,19 @@ def nearest(volumes: jax.Array, coordinates: jax.Array, mode: str) -> jax.Array:
 
 def _nearest_index(coordinate: jax.Array, size: int, mode: str) -> jax.Array:
     """Index of the nearest voxel along an axis of `size` voxels; it may be outside."""
-    lower = jnp.floor(coordinate)
-    # The difference is exact, other than `coordinate + 0.5`, which rounds 0.49999997 up to 1 in float32.
-    fraction = coordinate - lower
-    up = fraction >= 0.5
-    if mode in ("mirror", "reflect") and size > 1:
+    # `floor(coordinate + 0.5)` rounds 0.49999997 up to 1 in float32. This difference is exact.
+    index = jnp.round(coordinate)
+    difference = coordinate - index
+    if mode == "mirror" and size > 1:
         # Where the mapped point moves backwards, the larger index inside the image is the smaller one outside. SciPy
         # does not yet mirror the cell just beyond the last voxel.
-        if mode == "mirror":
-            backwards = lower % (2 * size - 2) >= jnp.where(lower < 0, size - 1, size)
-        else:
-            backwards = lower % (2 * size) >= size
-        up &= (fraction > 0.5) | ~backwards
-    return (lower + up).astype(jnp.int32)
+        lower = jnp.floor(coordinate)
+        backwards = lower % (2 * size - 2) >= jnp.where(lower < 0, size - 1, size)
+    elif mode == "reflect":
+        backwards = jnp.floor(coordinate) % (2 * size) >= size
+    else:
+        backwards = jnp.zeros_like(index, bool)
+    # Halves are rounded to even until here.
+    up = (difference == 0.5) & ~backwards
+    down = (difference == -0.5) & backwards
+    return (index + up - down).astype(jnp.int32)

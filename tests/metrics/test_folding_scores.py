@@ -1,4 +1,4 @@
-"""Scores of a displacement alone: where it folds, how much of it, and how unevenly volume changes."""
+"""Scores of a displacement, against SimpleITK, explicit simplices and values by hand."""
 
 import itertools
 
@@ -34,7 +34,7 @@ def simplices(num_axes):
 
 
 def signed_volumes(displacement):
-    """Each simplex of every cell after the map: its first corner, and its volume, negative where it is inside out."""
+    """Each simplex of every cell after the map: its first corner, and its volume, which is negative if inside out."""
     shape, num_axes = displacement.shape[:-1], displacement.shape[-1]
     positions = grid_of(shape) + displacement
     for simplex in simplices(num_axes):
@@ -55,7 +55,7 @@ def test_folding_by_hand():
 
 @pytest.mark.parametrize("shape", [(12, 9), (12, 9, 8)])
 def test_compression_agrees_with_simpleitk(shape):
-    """SimpleITK's determinant is by central differences too, inside of the image."""
+    """Inside the image, SimpleITK also uses central differences."""
     displacement = random_displacement(shape, 0.8, batch=2)
     mask = np.random.default_rng(1).random((2, *shape)) < 0.6
     mask[1, : shape[0] // 2] = False
@@ -99,7 +99,7 @@ def test_jacobian_scores_agree_with_simpleitk(shape):
 
 
 @pytest.mark.parametrize("num_axes", [2, 3])
-def test_nothing_is_folded_by_an_affine_map_and_all_of_it_by_a_reflection(num_axes):
+def test_ndv_is_0_for_affine_maps_and_100_for_reflections(num_axes):
     shape = (5, 6, 7)[:num_axes]
     rng = np.random.default_rng(0)
     matrix = np.eye(num_axes) + 0.3 * rng.uniform(-1, 1, (num_axes, num_axes))
@@ -112,7 +112,7 @@ def test_nothing_is_folded_by_an_affine_map_and_all_of_it_by_a_reflection(num_ax
     np.testing.assert_allclose(ndv, expected, rtol=1e-5, atol=1e-4)
 
 
-def test_ndv_by_hand_for_one_pixel_beyond_its_neighbour():
+def test_ndv_by_hand_for_one_pixel_that_passes_its_neighbour():
     displacement = np.zeros((1, 7, 7, 2), np.float32)
     displacement[0, 3, 3, 0] = 1.5
     # The pixel is now at (4.5, 3), beyond the row of its neighbour (4, 3). In the cell to the right two triangles are
@@ -121,7 +121,7 @@ def test_ndv_by_hand_for_one_pixel_beyond_its_neighbour():
     np.testing.assert_allclose(metrics.ndv_percent(displacement), 100 * 0.5 / 25, rtol=1e-6)
 
 
-def test_ndv_by_hand_for_one_voxel_beyond_its_neighbour():
+def test_ndv_by_hand_for_one_voxel_that_passes_its_neighbour():
     displacement = np.zeros((1, 7, 7, 7, 3), np.float32)
     displacement[0, 3, 3, 3, 0] = 1.5
     # Four cells are between the voxel and its neighbour (4, 3, 3). In one division the voxel has a corner tetrahedron,
@@ -147,7 +147,7 @@ def test_determinants_are_the_volumes_of_explicit_simplices(shape):
 
 @pytest.mark.parametrize("num_axes", [2, 3])
 def test_the_two_divisions_fill_the_domain_in_the_mean(num_axes):
-    """Points that move inside the domain move volume from cell to cell and leave the whole as it was."""
+    """Points that move inside the domain move volume between cells and keep the total."""
     displacement = np.zeros((1, *(7,) * num_axes, num_axes), np.float32)
     inside = (0, *(slice(2, -2),) * num_axes)
     displacement[inside] = random_displacement((3,) * num_axes, 0.4)[0]
@@ -163,7 +163,7 @@ def test_ndv_within_a_mask():
     mask = np.zeros((2, 7, 7), bool)
     mask[0, 3, 3] = mask[0, 0] = True  # the border does not count; the pixel itself has half of what is folded
     mask[1, 0] = True
-    np.testing.assert_allclose(metrics.ndv_percent(displacement, mask), [100 * 0.25, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(metrics.ndv_percent(displacement, mask=mask), [100 * 0.25, np.nan], rtol=1e-6)
 
 
 def test_sd_log_jacobian_of_learn2reg_agrees_with_numpy():
@@ -183,3 +183,14 @@ def test_scores_of_a_displacement_under_jit():
     for name, values in scores.items():
         assert values.shape == (3,)
         np.testing.assert_allclose(values, getattr(metrics, name)(displacement), rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(6, 7), (2, 6, 1), (1, 6, 7)])
+def test_masks_of_another_shape_are_refused_and_not_broadcast(shape):
+    displacement, mask = np.zeros((2, 6, 7, 2), np.float32), np.ones(shape, bool)
+    for call in (
+        lambda: metrics.ndv_percent(displacement, mask=mask),
+        lambda: metrics.compressed_percent(displacement, mask),
+    ):
+        with pytest.raises(ValueError, match=r"displacement has shape \(2, 6, 7, 2\) and mask has shape"):
+            call()
