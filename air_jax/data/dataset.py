@@ -45,7 +45,11 @@ class Images:
 
 
 def label_ids_of(images: Images) -> tuple[int, ...]:
-    """Returns the label ids in the segmentations, sorted, without 0, the background; empty without segmentations."""
+    """Returns the label ids in the segmentations, sorted, without 0, the background; empty without segmentations.
+
+    Args:
+      images: images, with segmentations or without.
+    """
     if images.segmentations is None:
         return ()
     found = set().union(*(np.unique(segmentation).tolist() for segmentation in images.segmentations))

@@ -89,6 +89,9 @@ def _read(path: Path, segmentation: Path | None, normalization: str) -> Subject:
 def is_folder(name: str) -> bool:
     """Returns whether a data set's name is the path of a folder of images.
 
+    Args:
+      name: name of a data set, or a path.
+
     Raises:
       UserError: the name can only be a path, and there is no such folder.
     """

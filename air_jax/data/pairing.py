@@ -28,7 +28,7 @@ def pair_up(source: Source, pairs: str, *, atlas: str | None = None) -> tuple[Im
       atlas that of the moving image.
 
     Raises:
-      UserError: the list or a name is wrong; one line that says what.
+      UserError: the list or a name is wrong.
     """
     images = source.images
     if atlas is not None and pairs != "atlas":
@@ -51,14 +51,14 @@ def read_list(path: Path) -> tuple[list[tuple[str, str]], np.ndarray | None]:
     """Reads a list of pairs: a CSV file with the columns `fixed`, `moving` and, optionally, `split`.
 
     Args:
-      path: path of the file, UTF-8, with a header line.
+      path: path of the file, UTF-8; its first line names the columns.
 
     Returns:
       The names of the fixed and the moving image of each pair; and the part of each pair, `train`, `validation` or
       `test`, or None without `split`.
 
     Raises:
-      UserError: the file cannot be read, or a line is wrong; one line that names the file and says what.
+      UserError: the file cannot be read, or a line is wrong; the message names the file and the line.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:

@@ -72,7 +72,7 @@ def unit_pair(
 
 
 def draw_pairs(
-    key: jax.Array, num_images: int, num_pairs: int, listed: Array | None = None
+    key: jax.Array, num_images: int, num_pairs: int, *, listed: Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """Draws training pairs on the device: any image to any other, never to itself (paper section 3.1).
 
@@ -80,7 +80,7 @@ def draw_pairs(
       key: random key of the draw.
       num_images: number of images, at least 2.
       num_pairs: number of pairs to draw.
-      listed: `[k, 2]` indices, fixed first. Where given, pairs are drawn only from these.
+      listed: `[k, 2]` indices, fixed first; pairs are drawn only from these. Default: any two images make a pair.
 
     Returns:
       Indices of the fixed and of the moving images, each `[num_pairs]` int32.
@@ -95,15 +95,29 @@ def draw_pairs(
 
 
 def step_key(seed: int, step: Array) -> jax.Array:
-    """Returns the random key of a training step, from which all its draws come."""
+    """Returns the random key of a training step, from which all its draws come.
+
+    Args:
+      seed: seed of the run.
+      step: number of steps before this one, an integer scalar of shape `[]`.
+    """
     return jax.random.fold_in(jax.random.key(seed), step)
 
 
 def pairs_of_step(
-    seed: int, step: Array, num_images: int, num_pairs: int, listed: Array | None = None
+    seed: int, step: Array, num_images: int, num_pairs: int, *, listed: Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Draws the pairs of a training step, a function of (seed, step); see `draw_pairs`."""
-    return draw_pairs(jax.random.split(step_key(seed, step))[0], num_images, num_pairs, listed)
+    """Draws the pairs of a training step, a function of (seed, step).
+
+    Args:
+      seed: seed of the run.
+      step: number of steps before this one, an integer scalar of shape `[]`.
+      num_images, num_pairs, listed: see `draw_pairs`.
+
+    Returns:
+      Indices of the fixed and of the moving images, each `[num_pairs]` int32.
+    """
+    return draw_pairs(jax.random.split(step_key(seed, step))[0], num_images, num_pairs, listed=listed)
 
 
 def gather(images: Images, fixed: Array, moving: Array) -> Pair:
@@ -123,13 +137,29 @@ def gather(images: Images, fixed: Array, moving: Array) -> Pair:
 
 
 def all_pairs(num_images: int) -> np.ndarray:
-    """Lists every image with every other: indices `[n (n - 1), 2]`, fixed first."""
+    """Lists every image with every other.
+
+    Args:
+      num_images: number n of images.
+
+    Returns:
+      Indices `[n (n - 1), 2]`, fixed first.
+    """
     fixed, moving = np.divmod(np.arange(num_images**2), num_images)
     return np.stack([fixed, moving], axis=1)[fixed != moving]
 
 
 def random_pairs(seed: int, num_images: int, num_pairs: int) -> np.ndarray:
-    """Draws pairs for scoring, any image to any other, never to itself: indices `[num_pairs, 2]`, fixed first."""
+    """Draws pairs for scoring: any image to any other, never to itself.
+
+    Args:
+      seed: seed of the draw.
+      num_images: number of images, at least 2.
+      num_pairs: number of pairs to draw.
+
+    Returns:
+      Indices `[num_pairs, 2]`, fixed first.
+    """
     rng = np.random.default_rng(seed)
     fixed = rng.integers(0, num_images, num_pairs)
     offset = rng.integers(1, num_images, num_pairs)

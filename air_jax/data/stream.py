@@ -63,7 +63,7 @@ def stream(
 def _pairs_of_steps(
     seed: int, steps: Array, num_images: int, batch_size: int, listed: Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    return jax.vmap(lambda step: pairs_of_step(seed, step, num_images, batch_size, listed))(steps)
+    return jax.vmap(lambda step: pairs_of_step(seed, step, num_images, batch_size, listed=listed))(steps)
 
 
 def _shares(index: np.ndarray, num_devices: int, device_indices: Sequence[int]) -> np.ndarray:

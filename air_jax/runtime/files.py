@@ -27,7 +27,7 @@ def cache_folder() -> Path:
 
 @functools.cache
 def _temporary_folder() -> tempfile.TemporaryDirectory:
-    """Creates a folder that only this user can read: what the cache holds is run, so nobody else may write it."""
+    """Creates a folder that only this user can read: programs in the cache are run, so nobody else may write them."""
     folder = tempfile.TemporaryDirectory(prefix="air_jax_cache_", ignore_cleanup_errors=True)
     print(
         f"air_jax: there is no home folder, so the cache is {folder.name} until this process ends; "

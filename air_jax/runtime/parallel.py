@@ -27,7 +27,7 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _MIN_PAIRS_PER_CORE = 8
 # How long a finished process waits for the last one, which scores and draws. A process that dies is noticed sooner.
 _SHUTDOWN_SECONDS = 24 * 3600
-# How long a failed process waits for the others to report that they failed too.
+# How long a failed process waits for the others to report their own failure.
 _GRACE_SECONDS = 5.0
 
 
@@ -92,7 +92,11 @@ def shard(tree: Any, devices: Sequence[Device]) -> Any:
 
 
 def local_indices(devices: Sequence[Device]) -> list[int]:
-    """Returns the indices in `devices` of the devices of this process."""
+    """Returns the indices in `devices` of the devices of this process.
+
+    Args:
+      devices: devices of all processes.
+    """
     return [devices.index(device) for device in _local_mesh(devices).devices]
 
 
@@ -139,23 +143,18 @@ def _local_mesh(devices: Sequence[Device]) -> jax.sharding.Mesh:
 
 @contextlib.contextmanager
 def processes(
-    coordinator_address: str | None = None,
-    num_processes: int | None = None,
-    process_id: int | None = None,
-    *,
-    detect: bool = False,
+    coordinator_address: str | None, num_processes: int | None, process_id: int | None, *, detect: bool
 ) -> Iterator[None]:
     """Joins this process to the other processes of its run, if any; must be entered before JAX is used.
 
     Leaving the block waits for the other processes. Leaving it by an exception ends this process within seconds: the
-    others wait for it in a collective, and its end tells them that they must end too.
+    others wait for it in a collective, and its end makes them end.
 
     Args:
-      coordinator_address: `HOST:PORT` at which the first process listens. Default: this process is the only one.
+      coordinator_address: `HOST:PORT` at which the first process listens.
       num_processes: number of processes.
-      process_id: index of this process, from 0.
+      process_id: index of this process, from 0. All three None: this process is the only one.
       detect: whether JAX takes all three from the cluster's environment (SLURM, Open MPI, Cloud TPU and others).
-        Default: no.
 
     Raises:
       UserError: the arguments do not fit each other, or the processes do not find each other.
@@ -235,7 +234,11 @@ def is_first_process() -> bool:
 
 
 def say(text: str) -> None:
-    """Prints a line, only in the first process."""
+    """Prints a line, only in the first process.
+
+    Args:
+      text: the line.
+    """
     if is_first_process():
         print(text, flush=True)
 

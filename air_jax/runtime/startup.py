@@ -92,7 +92,11 @@ class StartUp:
 
     @contextlib.contextmanager
     def item(self, name: str) -> Iterator[None]:
-        """Times the block as the item `name`; blocks of one name add up."""
+        """Times the block as an item.
+
+        Args:
+          name: name of the item; blocks of one name add up.
+        """
         start, compiled = time.perf_counter(), _clock.seconds
         yield
         seconds = time.perf_counter() - start - (_clock.seconds - compiled)

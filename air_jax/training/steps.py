@@ -122,7 +122,7 @@ def make_train_steps(
         def one(state: TrainState, batch: Pair | None) -> tuple[TrainState, dict[str, jax.Array]]:
             if batch is None:
                 assert isinstance(images, Images)
-                indices = pairs_of_step(seed, state.step, len(images), batch_size, images.pairs)
+                indices = pairs_of_step(seed, state.step, len(images), batch_size, listed=images.pairs)
                 batch = gather(images, *(local(index, device) for index in indices))
             return train_step(state, batch, device)
 

@@ -15,12 +15,21 @@ PLAIN_TEXT: dict[str, Any] = {"parse_math": False, "usetex": False}
 
 
 def printable(text: str) -> str:
-    r"""Returns text that can be drawn: bytes of a file name that are not UTF-8 become escapes, as in `\udcff`."""
+    r"""Returns text that can be drawn: bytes of a file name that are not UTF-8 become escapes, as in `\udcff`.
+
+    Args:
+      text: any text.
+    """
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def draw_lines(axis: Axes, lines: Iterable[np.ndarray]) -> None:
-    """Draws the lines of a deformed grid, each `[K, 2]` points (x, y)."""
+    """Draws the lines of a deformed grid.
+
+    Args:
+      axis: panel.
+      lines: points (x, y) of each line, `[K, 2]`.
+    """
     axis.add_collection(LineCollection(list(lines), colors="#4fc3f7", linewidths=0.4))
 
 
@@ -66,12 +75,22 @@ def shrink(plane: np.ndarray, reduce: Callable[..., np.ndarray]) -> tuple[np.nda
 
 
 def grey(plane: np.ndarray) -> np.ndarray:
-    """Averages the colours of a plane `[H, W]` or `[H, W, 3]` to `[H, W]`."""
+    """Averages the colours of a plane.
+
+    Args:
+      plane: `[H, W]` or `[H, W, 3]`.
+
+    Returns:
+      `[H, W]`.
+    """
     return plane.mean(axis=-1) if plane.ndim == 3 else plane
 
 
 def fusion(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Shows two planes `[H, W]` or `[H, W, 3]` as one: the first magenta, the second green, grey where they agree.
+    """Shows two planes as one: the first magenta, the second green, grey where they agree.
+
+    Args:
+      first, second: `[H, W]` or `[H, W, 3]`.
 
     Returns:
       `[H, W, 3]`.

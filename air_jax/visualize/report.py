@@ -58,7 +58,7 @@ class Plane(NamedTuple):
         return [axis for axis in range(len(self.point)) if axis not in (self.vertical, self.horizontal)]
 
     def cut(self, array: np.ndarray) -> np.ndarray:
-        """Cuts the plane `[V, H, ...]` out of an array `[*S, ...]`."""
+        """Cuts the plane out of an array `[*S, ...]`; returns `[V, H, ...]`."""
         plane = array[self._at(self.point)]
         return plane.swapaxes(0, 1) if self.vertical > self.horizontal else plane
 
@@ -204,7 +204,7 @@ def _draw_jacobians(axes: np.ndarray, planes: Sequence[Plane], displacement: np.
 
 
 def _draw_folds(axis: Axes, folded: np.ndarray) -> None:
-    """Marks folded voxels; marks have one size, because a voxel of a large image is too small to see."""
+    """Marks folded voxels; marks have one size, because a voxel of a large image would not be seen."""
     small, steps = panels.shrink(folded, np.any)
     y, x = ((np.argwhere(small) + 0.5) * steps + 0.5).T  # determinants begin at voxel 1
     axis.scatter(x, y, s=5, c="red", marker="s", linewidths=0)

@@ -69,7 +69,7 @@ def test_drawn_pairs_are_a_function_of_the_key_and_never_an_image_with_itself():
 
 def test_listed_pairs_are_drawn_evenly():
     listed = np.array([[0, 3], [3, 0], [5, 1]])
-    fixed, moving = map(np.asarray, draw_pairs(jax.random.key(0), 6, 3000, listed))
+    fixed, moving = map(np.asarray, draw_pairs(jax.random.key(0), 6, 3000, listed=listed))
     counts = [((fixed == a) & (moving == b)).sum() for a, b in listed]
     assert sum(counts) == 3000
     assert min(counts) > 900

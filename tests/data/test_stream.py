@@ -10,7 +10,9 @@ from helpers import REPOSITORY
 from air_jax.data import Images
 from air_jax.data.pairs import draw_pairs
 from air_jax.data.stream import stream
-from air_jax.training import feed, loop
+from air_jax.training import feed
+from air_jax.training.loop import dispatches
+from air_jax.training.recipe import StepPlan
 from air_jax.training.run import train
 
 RNG = np.random.default_rng(0)
@@ -67,8 +69,9 @@ def test_only_the_process_own_pairs_are_read():
 
 
 def test_dispatches_end_where_lines_are_logged():
-    assert list(loop.dispatches(3, 11, 4)) == [(3, 1), (4, 4), (8, 3)]
-    assert list(loop.dispatches(8, 8, 4)) == []
+    plan = StepPlan(num_train_steps=11, batch_size=8, log_every=4, eval_every=4)
+    assert dispatches(3, plan) == [(3, 1), (4, 4), (8, 3)]
+    assert dispatches(11, plan) == []
 
 
 def test_a_streamed_run_equals_a_resident_run_bit_for_bit(digits_config, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -18,7 +19,8 @@ from air_jax.data import Images
 from air_jax.losses import make_objective
 from air_jax.runtime import parallel
 from air_jax.runtime.parallel import AXIS_NAME, data_parallel, replicate
-from air_jax.training.steps import init_state, make_train_steps
+from air_jax.training.pair_loss import TrainingTerms, pair_loss
+from air_jax.training.steps import init_params, init_state, make_train_steps
 
 IMAGE_SHAPE = (14, 14, 1)
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, *IMAGE_SHAPE), dtype=np.uint8)
@@ -37,16 +39,17 @@ def with_random_head(state):
 def training(num_devices, optimizer):
     """Returns the first devices, and the function that trains on them."""
     devices = jax.local_devices()[:num_devices]
-    steps = make_train_steps(
-        MODEL,
-        optimizer,
-        make_objective("mse", diffusion=0.01),
-        seed=5,
-        batch_size=8,
-        num_devices=num_devices,
-        axis_name=AXIS_NAME,
-    )
-    return devices, data_parallel(steps, devices)
+    return devices, data_parallel(train_steps_of(num_devices, optimizer), devices)
+
+
+def train_steps_of(num_devices, optimizer):
+    loss = partial(pair_loss, objective=make_objective("mse", diffusion=0.01), terms=TrainingTerms())
+    shared = {"seed": 5, "batch_size": 8, "axis_name": AXIS_NAME}
+    return make_train_steps(MODEL, optimizer, loss, num_devices=num_devices, **shared)
+
+
+def initial_state(optimizer):
+    return jax.device_get(init_state(init_params(MODEL, 5, IMAGE_SHAPE, 2), optimizer))
 
 
 def run(num_devices, num_steps, optimizer, initial):
@@ -58,14 +61,14 @@ def run(num_devices, num_steps, optimizer, initial):
 @functools.cache
 def one_step(num_devices):
     """Returns the state before and after a step of gradient descent of rate 1, and its metrics."""
-    initial = jax.device_get(with_random_head(init_state(MODEL, DESCENT, 5, IMAGE_SHAPE)))
+    initial = jax.device_get(with_random_head(initial_state(DESCENT)))
     return initial, *run(num_devices, 1, DESCENT, initial)
 
 
 @functools.cache
 def displacements_after_ten_steps(num_devices):
     fixed, moving = IMAGES[:2, None] / np.float32(255)
-    state, _ = run(num_devices, 10, ADAM, jax.device_get(init_state(MODEL, ADAM, 5, IMAGE_SHAPE)))
+    state, _ = run(num_devices, 10, ADAM, initial_state(ADAM))
     return np.asarray(MODEL.apply({"params": state.params}, fixed, moving)[0])
 
 
@@ -132,7 +135,7 @@ def test_the_batch_is_a_function_of_seed_and_step():
     """Two dispatches of five steps equal one of ten."""
     devices, run_steps = training(2, ADAM)
     images = replicate(Images(IMAGES), devices)
-    initial = jax.device_get(init_state(MODEL, ADAM, 5, IMAGE_SHAPE))
+    initial = initial_state(ADAM)
     state = replicate(initial, devices)
     losses = []
     for _ in range(2):
@@ -146,7 +149,7 @@ def test_the_batch_is_a_function_of_seed_and_step():
 
 def test_no_host_traffic_during_training():
     devices, run_steps = training(2, ADAM)
-    state, images = replicate((init_state(MODEL, ADAM, 0, IMAGE_SHAPE), Images(IMAGES)), devices)
+    state, images = replicate((initial_state(ADAM), Images(IMAGES)), devices)
     state, _ = jax.block_until_ready(run_steps(state, images, 5))  # compiles, which may transfer constants
     with jax.transfer_guard("disallow"):
         before = state
@@ -165,11 +168,8 @@ def test_replicated_arrays_are_on_every_device():
 
 def test_gradients_and_metrics_are_averaged_in_one_all_reduce():
     """Each all-reduce waits for all devices, which takes longer than the arithmetic of a small step."""
-    state = init_state(MODEL, ADAM, 5, IMAGE_SHAPE)
-    devices = jax.local_devices()[:2]
-    steps = make_train_steps(
-        MODEL, ADAM, make_objective("mse"), seed=5, batch_size=8, num_devices=2, axis_name=AXIS_NAME
-    )
+    state, devices = initial_state(ADAM), jax.local_devices()[:2]
+    steps = train_steps_of(2, ADAM)
     mapped = jax.pmap(
         steps, AXIS_NAME, in_axes=(None, None, 0), static_broadcasted_argnums=3, out_axes=None, devices=devices
     )

@@ -74,7 +74,7 @@ def test_a_step_descends_on_the_segmentations_of_both_images():
     state, metrics = jax.device_get(data_parallel(steps, devices)(state, data_there, 1))
     assert set(metrics) == {"loss", "segmentation", "grad_norm"}
 
-    pair, _ = unit_pair(gather(data, *pairs_of_step(0, 0, len(data), 2, None)))
+    pair, _ = unit_pair(gather(data, *pairs_of_step(0, 0, len(data), 2)))
 
     def loss(params):
         both = (pair.fixed, pair.fixed_segmentation), (pair.moving, pair.moving_segmentation)
