@@ -118,6 +118,7 @@ def test_elsewhere_flash_attention_goes_by_chunks_and_computes_the_same(name, ch
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4 * largest), found_gradient, gradient)
 
 
+@pytest.mark.real_compiler
 def test_chunks_do_without_the_memory_of_all_weights():
     tokens, heads, head_size = 16 * attention.CHUNK_SIZE, 2, 8
     query = jnp.zeros((1, tokens, heads, head_size))
