@@ -38,9 +38,12 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Runs files with many slow tests first, so that no worker ends long after the others."""
+    """Runs files with many slow tests first, so that no worker ends long after the others.
+
+    In each file, tests with the real compiler come last: a change of compilers forgets all compiled programs.
+    """
     slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    items.sort(key=lambda item: (-slow[item.path], item.path, bool(item.get_closest_marker("real_compiler"))))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -74,6 +74,7 @@ def test_dispatches_end_where_lines_are_logged():
     assert dispatches(11, plan) == []
 
 
+@pytest.mark.real_compiler
 def test_a_streamed_run_equals_a_resident_run_bit_for_bit(digits_config, tmp_path, monkeypatch):
     """Frames with segmentations in the loss; the streamed run is interrupted, and resumed with longer transfers."""
     images = np.random.default_rng(1).random((20, 2, 12, 14)).astype(np.float32)

@@ -215,6 +215,7 @@ def final_state(workdir):
         return [checkpointer.restore(workdir / "checkpoints" / "240" / item) for item in ("params", "opt_state")]
 
 
+@pytest.mark.real_compiler
 def test_a_killed_and_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does(tmp_path):
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
     options = {"cwd": REPOSITORY, "env": environment, "text": True}

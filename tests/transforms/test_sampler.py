@@ -39,6 +39,7 @@ def test_identity_grid_holds_index_coordinates():
         np.testing.assert_array_equal(grid[index], index)
 
 
+@pytest.mark.real_compiler
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("order", [0, 1])
 @pytest.mark.parametrize("mode", SCIPY_MODES)

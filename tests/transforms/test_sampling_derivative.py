@@ -143,6 +143,7 @@ def test_pieces_change_nothing(shape, batch, at_once, channels, monkeypatch):
         np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
+@pytest.mark.real_compiler
 def test_float64_images_keep_their_precision_under_differentiation():
     with jax.enable_x64(True):
         image = jnp.asarray(np.random.default_rng(0).random((1, 6, 5, 1)))
