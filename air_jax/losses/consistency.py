@@ -15,8 +15,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from air_jax.losses.shapes import check_same_shape
 from air_jax.transforms import compose, identity_grid, sample
+from air_jax.transforms.shapes import check_same_shape
 
 
 def inverse_consistency_loss(forward: jax.Array, backward: jax.Array) -> jax.Array:

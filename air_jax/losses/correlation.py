@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from air_jax.losses.shapes import check_images
 from air_jax.losses.windows import at_least_float32, box_mean
+from air_jax.transforms.shapes import check_images
 
 # Lower bound of a variance: the square of one grey level of an 8-bit image, for images in [0, 1]. Flat background then
 # has correlation 0 whatever its noise, and gradients are finite. Windows with more contrast keep their exact

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from air_jax.errors import OptionError
-from air_jax.losses.shapes import check_images
 from air_jax.losses.windows import at_least_float32
+from air_jax.transforms.shapes import check_images
 
 # Voxels counted at once. Larger chunks are no faster, and each chunk takes `2 * bins` numbers a voxel.
 _CHUNK = 2**14

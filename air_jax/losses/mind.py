@@ -8,8 +8,8 @@ import numpy as np
 from jax import lax
 
 from air_jax.errors import OptionError
-from air_jax.losses.shapes import check_images
 from air_jax.losses.windows import at_least_float32, box_mean
+from air_jax.transforms.shapes import check_images
 
 # Bounds of the variance estimate, relative to its mean over the image.
 _VARIANCE_RANGE = (0.001, 1000.0)

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.errors import OptionError
-from air_jax.losses.shapes import check_images
 from air_jax.losses.windows import at_least_float32
+from air_jax.transforms.shapes import check_images
 
 
 def one_hot(segmentation: jax.Array, label_ids: Sequence[int]) -> jax.Array:

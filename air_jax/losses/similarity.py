@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from air_jax.losses.correlation import lncc_loss, ncc_loss, squared_lncc_loss
 from air_jax.losses.information import mi_loss
 from air_jax.losses.mind import mind_ssc_loss
-from air_jax.losses.shapes import check_images
+from air_jax.transforms.shapes import check_images
 
 Similarity = Callable[[jax.Array, jax.Array], jax.Array]
 

@@ -3,8 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from air_jax.losses import mse_loss
-from air_jax.losses.shapes import check_images, check_same_shape
+from air_jax.transforms.shapes import check_images, check_same_shape
 
 
 def mse(fixed: jax.Array, warped: jax.Array) -> jax.Array:
@@ -21,7 +20,7 @@ def mse(fixed: jax.Array, warped: jax.Array) -> jax.Array:
       ValueError: the shapes differ.
     """
     check_images("mse", fixed, warped)
-    return mse_loss(fixed, warped)
+    return jnp.mean(jnp.square(warped - fixed), axis=tuple(range(1, fixed.ndim)))
 
 
 def mask_dice(fixed: jax.Array, warped: jax.Array, *, threshold: float = 0.5) -> jax.Array:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from air_jax.losses.shapes import Array, check_same_shape
 from air_jax.transforms import transform_points
+from air_jax.transforms.shapes import Array, check_same_shape
 
 
 def tre(displacement: Array, fixed_points: Array, moving_points: Array, spacing: Sequence[float]) -> jax.Array:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from air_jax.errors import OptionError
-from air_jax.losses.shapes import Array, check_same_shape
+from air_jax.transforms.shapes import Array, check_same_shape
 
 
 def label_dice(fixed: Array, warped: Array, label_ids: Sequence[int]) -> jax.Array:

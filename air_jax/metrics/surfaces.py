@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from air_jax.losses.shapes import check_same_shape
 from air_jax.metrics.segmentations import check_label_ids
+from air_jax.transforms.shapes import check_same_shape
 
 
 def hd95(fixed: np.ndarray, warped: np.ndarray, spacing: Sequence[float]) -> float:

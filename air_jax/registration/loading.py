@@ -28,7 +28,7 @@ def load(workdir: str | Path) -> Registration:
     try:
         from air_jax.workdir import config as configs
         from air_jax.workdir.checkpoint import restore_best_params
-        from air_jax.workdir.recipe import inference_recipe, is_segmenter
+        from air_jax.workdir.recipe import inference_recipe, is_segmenter, naming_key
     except ModuleNotFoundError as error:
         raise UserError(f"air_jax.load needs {error.name}; install air_jax with its extra 'train'") from error
 
@@ -38,7 +38,8 @@ def load(workdir: str | Path) -> Registration:
         raise UserError(f"{workdir}: is a segmenter's run; name it as --config.model.segmenter of a registration's run")
     recipe = inference_recipe(saved)
     step, params = restore_best_params(workdir / "checkpoints")
-    return from_recipe(recipe, params, image_shape=saved.image_shape, step=step)
+    with naming_key("dataset"):  # the registration checks its normalisation
+        return from_recipe(recipe, params, image_shape=saved.image_shape, step=step)
 
 
 def from_recipe(recipe: "InferenceRecipe", params: Any, *, image_shape: tuple[int, ...], step: int) -> Registration:

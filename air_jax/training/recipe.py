@@ -10,6 +10,7 @@ from air_jax.errors import UserError
 from air_jax.losses import CONSISTENCIES, Objective
 from air_jax.training.optimizer import SCHEDULES
 from air_jax.training.pair_loss import TrainingTerms
+from air_jax.transforms.intensity import WINDOWS
 from air_jax.workdir.defaults import Config
 from air_jax.workdir.recipe import (
     is_segmenter,
@@ -201,6 +202,7 @@ def _evaluation(config: Config, refine_steps: int, artificial: bool) -> Evaluati
 
 def _check_dataset(config: Config) -> None:
     section = config.dataset
+    require(config, "dataset.normalization", section.normalization in WINDOWS, one_of(WINDOWS))
     require(config, "dataset.name", section.name != "", "give the path of your images, a folder or a stack (.npz)")
     require(config, "dataset.pairs", section.pairs != "", "must be all, atlas, frames or the path of a list")
     fraction = section.train_fraction

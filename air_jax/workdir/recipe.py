@@ -15,7 +15,6 @@ from air_jax.errors import OptionError, UserError
 from air_jax.losses import CONSISTENCIES, Objective, make_objective
 from air_jax.models import MODELS, SEGMENTERS, Segmenter
 from air_jax.optimize import FIELDS, DenseField, Field
-from air_jax.transforms.intensity import WINDOWS
 from air_jax.workdir.config import SavedConfig
 from air_jax.workdir.defaults import SEGMENTER, Config
 
@@ -54,7 +53,6 @@ def inference_recipe(saved: SavedConfig) -> InferenceRecipe:
       UserError: a key has a value that it cannot take; one line names it.
     """
     config = saved.config
-    require(config, "dataset.normalization", config.dataset.normalization in WINDOWS, one_of(WINDOWS))
     model = build_model(config.model, saved.segmenter)
     if is_segmenter(config):
         return InferenceRecipe(model, config.dataset.normalization, make_objective("mse"), DenseField())
