@@ -40,8 +40,8 @@ class Augmentation:
     def __post_init__(self):
         for name in ("rotation", "scale", "translation", "elastic"):
             value = getattr(self, name)
-            if not value >= 0:
-                raise OptionError(name, value, "must not be negative")
+            if not 0 <= value < math.inf:
+                raise OptionError(name, value, "must be finite and not negative")
         if not self.scale < 1:
             raise OptionError("scale", self.scale, "must be less than 1")
         if self.elastic_spacing < 1:

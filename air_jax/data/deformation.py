@@ -4,6 +4,7 @@ An image warped by such a displacement is the fixed image of a pair; the image i
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import jax
@@ -31,8 +32,8 @@ class Deformation:
     spacing: int
 
     def __post_init__(self):
-        if not self.amplitude >= 0:
-            raise OptionError("amplitude", self.amplitude, "must not be negative")
+        if not 0 <= self.amplitude < math.inf:
+            raise OptionError("amplitude", self.amplitude, "must be finite and not negative")
         if self.spacing < 1:
             raise OptionError("spacing", self.spacing, "must be positive")
 

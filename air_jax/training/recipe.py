@@ -219,19 +219,12 @@ def _terms(config: Config, deformation: Deformation | None) -> TrainingTerms:
 
 
 def _augmentation(config: Config) -> Augmentation | None:
-    section = config.augmentation
-    for key in ("rotation", "scale", "translation", "elastic"):
-        require_number(config, f"augmentation.{key}")
-    require(config, "augmentation.scale", section.scale < 1, "must be less than 1")
-    require_number(config, "augmentation.elastic_spacing", positive=True)
-    smooth = 4 * section.elastic <= section.elastic_spacing
-    require(config, "augmentation.elastic", smooth, "must be at most a quarter of augmentation.elastic_spacing")
     with naming_key("augmentation"):
-        augmentation = Augmentation(**section)
+        augmentation = Augmentation(**config.augmentation)
     return augmentation if augmentation.moves() else None
 
 
 def _deformation(config: Config) -> Deformation | None:
-    require_number(config, "deformation.amplitude")
-    require_number(config, "deformation.spacing", positive=True)
-    return Deformation(**config.deformation) if config.deformation.amplitude else None
+    with naming_key("deformation"):
+        deformation = Deformation(**config.deformation)
+    return deformation if deformation.amplitude else None

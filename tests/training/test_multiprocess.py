@@ -1,6 +1,7 @@
-"""Two real processes on this machine train together: what they compute, what they leave, how they fail."""
+"""Two real processes on this machine train together: their results, their files, their failures."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 
 import jax
 import numpy as np
@@ -22,9 +24,11 @@ from air_jax.errors import UserError
 from air_jax.runtime import parallel
 from air_jax.training import run as train_module
 from air_jax.training.optimizer import make_optimizer
-from air_jax.training.steps import TrainState, init_state, make_train_steps
-from air_jax.workdir import config as configs
+from air_jax.training.pair_loss import pair_loss
+from air_jax.training.recipe import training_recipe
+from air_jax.training.steps import TrainState, init_params, init_state, make_train_steps
 from air_jax.workdir.checkpoint import Checkpoints
+from air_jax.workdir.recipe import build_model
 
 needs_gloo = pytest.mark.skipif(
     jax.config.jax_cpu_collectives_implementation != "gloo", reason="JAX has no gloo collectives for CPUs here"
@@ -44,16 +48,14 @@ def small_config(num_train_steps):
     return config
 
 
-def optimizer_of(config):
-    return make_optimizer(
-        config.learning_rate, config.schedule, config.warmup_steps, config.num_train_steps, config.clip_norm
-    )
+RECIPE = training_recipe(small_config(END))
+MODEL = build_model(small_config(END).model)
+OPTIMIZER = make_optimizer(**dataclasses.asdict(RECIPE.optimizer))
 
 
 def initial_state():
     """A state with a random head: one that starts at zero leaves every other parameter without a gradient."""
-    config = small_config(END)
-    state = init_state(configs.build_model(config), optimizer_of(config), config.seed, IMAGE_SHAPE)
+    state = init_state(init_params(MODEL, RECIPE.seed, IMAGE_SHAPE, 2), OPTIMIZER)
     kernel = state.params["head"]["kernel"]
     head = {**state.params["head"], "kernel": 0.1 * jax.random.normal(jax.random.key(1), kernel.shape)}
     return jax.device_get(TrainState(state.step + START, {**state.params, "head": head}, state.opt_state))
@@ -148,19 +150,19 @@ def together(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone():
     """The states of one process with one device, by step."""
-    config, states = small_config(END), {}
+    states = {}
     steps = make_train_steps(
-        configs.build_model(config),
-        optimizer_of(config),
-        configs.objective(config),
-        seed=config.seed,
-        batch_size=config.batch_size,
+        MODEL,
+        OPTIMIZER,
+        partial(pair_loss, objective=RECIPE.objective, terms=RECIPE.terms),
+        seed=RECIPE.seed,
+        batch_size=RECIPE.steps.batch_size,
         num_devices=1,
         axis_name=parallel.AXIS_NAME,
     )
     devices = jax.local_devices()[:1]
     run = parallel.data_parallel(steps, devices)
-    images = load_dataset(**config.dataset).train
+    images = load_dataset(**RECIPE.dataset).train
     state, images = parallel.replicate((initial_state(), images), devices)
     for step in range(START + 1, END + 2):
         state, _ = run(state, images, 1)
@@ -169,9 +171,8 @@ def alone():
 
 
 def displacements(state):
-    test = load_dataset(**small_config(END).dataset).test.images[:16] / np.float32(255)
-    model = configs.build_model(small_config(END))
-    return np.asarray(model.apply({"params": state.params}, test[:8], test[8:])[0])
+    test = load_dataset(**RECIPE.dataset).test.images[:16] / np.float32(255)
+    return np.asarray(MODEL.apply({"params": state.params}, test[:8], test[8:])[0])
 
 
 @needs_gloo
@@ -262,7 +263,7 @@ def test_a_process_that_fails_ends_the_other(how):
 def test_processes_with_different_configs_stop_with_one_line_each(tmp_path):
     with two_processes(training(tmp_path / "run"), joined=with_slurm, second=["--config.seed=1"]) as started:
         for status, _, errors in outputs(started):
-            assert status == 1
+            assert status == 2
             assert errors.strip().endswith(
                 "config of process 1 is not that of process 0; start all with the same command"
             )
