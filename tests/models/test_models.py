@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from model_helpers import perturbed
 
 from air_jax.errors import OptionError
 from air_jax.models import MODELS, SEGMENTERS, AiR, Segmenter, UNet
@@ -95,8 +96,7 @@ def test_every_model_keeps_the_contract(name, shape):
     if name not in FOLLOW_FORCES:
         assert np.abs(start).max() < 1e-2, "training starts from the identity"
     # With other parameters the displacement depends on both images, and each pair is independent of the others.
-    rng = np.random.default_rng(1)
-    variables = jax.tree.map(lambda leaf: leaf + 0.05 * rng.standard_normal(leaf.shape, dtype=np.float32), variables)
+    variables = perturbed(variables, 0.05)
     moved = apply(variables, fixed, moving)[0]
     for changed in (apply(variables, 1 - fixed, moving)[0], apply(variables, fixed, 1 - moving)[0]):
         assert np.abs(changed - moved).max() > 1e-4
@@ -124,7 +124,7 @@ def test_velocities_are_exponentiated(model):
     fixed, moving = np.random.default_rng(0).random((2, 2, 28, 28, 1), dtype=np.float32)
     variables = jax.jit(model.init)(jax.random.key(0), fixed, moving)
     head = variables["params"]["head"]["kernel"]
-    variables["params"]["head"]["kernel"] = 0.5 * jax.random.normal(jax.random.key(1), head.shape)
+    variables["params"]["head"]["kernel"] = 0.5 * np.random.default_rng(1).standard_normal(head.shape, dtype=np.float32)
     displacement, out = jax.jit(model.apply)(variables, fixed, moving)
     np.testing.assert_allclose(displacement, exponential(out["velocity"], integration_steps=5), atol=1e-5)
     assert np.abs(displacement - out["velocity"]).max() > 1e-3

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from model_helpers import compiled
 from scipy.ndimage import correlate1d
 
 from air_jax import warp
@@ -85,11 +86,6 @@ def squares():
 def demons(with_segmenter=True, **options):
     segmenter = Segmenter(2, features=(16, 16)) if with_segmenter else None
     return UnrolledDemons(downsampling=(2, 1), num_steps=(4, 4), segmenter=segmenter, **options)
-
-
-@functools.cache
-def compiled(model):
-    return jax.jit(model.apply)
 
 
 @pytest.fixture(scope="module")
