@@ -12,10 +12,44 @@ if sys.version_info < (3, 12):
     # runs it all the same. It asks for this level only once, when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import importlib
+from types import ModuleType
+
+from air_jax import io, losses, metrics, models, optimize, transforms
 from air_jax._version import __version__
-from air_jax.errors import UserError
+from air_jax.errors import OptionError, UserError
 from air_jax.models import AiR
-from air_jax.registration import Registration, Result, load, without_model
+from air_jax.registration import Registration, Result, load, register_images, without_model
 from air_jax.transforms import warp
 
-__all__ = ["AiR", "Registration", "Result", "UserError", "__version__", "load", "warp", "without_model"]
+__all__ = [
+    "AiR",
+    "OptionError",
+    "Registration",
+    "Result",
+    "UserError",
+    "__version__",
+    "io",
+    "load",
+    "losses",
+    "metrics",
+    "models",
+    "optimize",
+    "register_images",
+    "transforms",
+    "warp",
+    "without_model",
+]
+
+# Imported on first use: they need more than JAX.
+_LAZY = ("data", "visualize")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _LAZY:
+        return importlib.import_module(f"air_jax.{name}")
+    raise AttributeError(f"module 'air_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

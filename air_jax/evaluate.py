@@ -1,17 +1,30 @@
-"""Scores a trained run again: `python -m air_jax.evaluate --workdir=runs/mnist`."""
+"""Scores a trained run again: `python -m air_jax.evaluate --workdir=runs/mnist`.
+
+Writes `eval.json` and the figures of the run's best checkpoint, and prints the table.
+"""
 
 from absl import flags
 
 from air_jax.runtime import command_line
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run.")
+
+def define_flags() -> None:
+    """Defines the flags of the command."""
+    flags.DEFINE_string("workdir", None, "Folder of a run.")
 
 
 def main() -> None:
-    from air_jax.training.run import evaluate  # after the flags, so that a mistake in them is told at once
+    """Runs the command with the parsed flags."""
+    from air_jax.training.run import evaluate  # after the flags, so that a mistake in them is reported at once
 
-    evaluate(WORKDIR.value)
+    evaluate(flags.FLAGS.workdir)
+
+
+def run() -> None:
+    """Defines and parses the flags, and runs the command."""
+    define_flags()
+    command_line.run(main, "workdir")
 
 
 if __name__ == "__main__":
-    command_line.run(main, "workdir")
+    run()

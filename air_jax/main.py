@@ -1,6 +1,7 @@
 """Trains, evaluates and draws: `python -m air_jax.main --config=configs/mnist.py [--workdir=runs/mnist]`.
 
-With several processes, on one host or on many, the same command is started once for each, with `--distributed` or with
+A key of the config is changed by `--config.key=value`. The same command resumes an interrupted run. With several
+processes, on one host or on many, the same command is started once for each, with `--distributed` or with
 `--coordinator_address`, `--num_processes` and its own `--process_id`.
 """
 
@@ -8,37 +9,51 @@ import time
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
 from air_jax.runtime import command_line
 
 FLAGS = flags.FLAGS
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Python file with a get_config(); --config.key=value overrides a key.", lock_config=True
-)
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run. Default: runs/<name of the config file>.")
-COORDINATOR_ADDRESS = flags.DEFINE_string(
-    "coordinator_address", None, "HOST:PORT at which process 0 listens to the others."
-)
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes train together.")
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
-DISTRIBUTED = flags.DEFINE_boolean("distributed", False, "Let the cluster (SLURM, Cloud TPU, ...) tell these three.")
+
+
+def define_flags() -> None:
+    """Defines the flags of the command."""
+    from ml_collections import config_flags
+
+    config_flags.DEFINE_config_file(
+        "config", None, "Python file with a get_config(); --config.key=value changes a key.", lock_config=True
+    )
+    flags.DEFINE_string("workdir", None, "Folder of the run. Default: runs/<name of the config file>.")
+    flags.DEFINE_string("coordinator_address", None, "HOST:PORT at which process 0 listens to the others.")
+    flags.DEFINE_integer("num_processes", None, "Number of processes that train together.")
+    flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
+    flags.DEFINE_boolean("distributed", False, "Take these three from the cluster (SLURM, Cloud TPU, ...).")
 
 
 def main() -> None:
-    from air_jax.runtime import parallel, startup
-    from air_jax.training.run import train  # after the flags, so that a mistake in them is told at once
+    """Runs the command with the parsed flags."""
+    # After the flags, so that a mistake in them is reported at once.
+    from ml_collections import config_flags
 
-    # Until here the process has done nothing but import, so the processor's time is what imports took.
+    from air_jax.runtime import parallel, startup
+    from air_jax.training.run import train
+
+    # Until here the process has only imported, so its CPU time is that of the imports.
     start = startup.StartUp(imports=time.process_time())
-    if CONFIG.value.get("compilation_cache"):
+    config = FLAGS.config
+    if config.get("compilation_cache"):
         startup.use_compilation_cache()
-    if COORDINATOR_ADDRESS.value is None and not DISTRIBUTED.value:
-        parallel.use_cores(CONFIG.value.get("batch_size", 1))
-    workdir = WORKDIR.value or Path("runs") / Path(config_flags.get_config_filename(FLAGS["config"])).stem
-    with parallel.processes(COORDINATOR_ADDRESS.value, NUM_PROCESSES.value, PROCESS_ID.value, detect=DISTRIBUTED.value):
-        train(CONFIG.value, workdir, start=start)
+    if FLAGS.coordinator_address is None and not FLAGS.distributed:
+        parallel.use_cores(config.get("batch_size", 1))
+    workdir = FLAGS.workdir or Path("runs") / Path(config_flags.get_config_filename(FLAGS["config"])).stem
+    with parallel.processes(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id, detect=FLAGS.distributed):
+        train(config, workdir, start=start)
+
+
+def run() -> None:
+    """Defines and parses the flags, and runs the command."""
+    define_flags()
+    command_line.run(main, "config")
 
 
 if __name__ == "__main__":
-    command_line.run(main, "config")
+    run()

@@ -1,7 +1,12 @@
-"""Registers two files: `python -m air_jax.register --fixed=F --moving=M --output_dir=O [--workdir=W]`.
+"""Registers two image files and writes the warped image, the displacement fields, scores and a report.
 
-Files are NIfTI, PNG, JPEG, TIFF or NumPy's. Without `--workdir` nothing trained is needed: the pair is aligned by an
-affine map and a deformation is optimised on it. With one, its network gives the deformation.
+  python -m air_jax.register --fixed=fixed.nii.gz --moving=moving.nii.gz --output_dir=registered
+
+Files may be NIfTI, PNG, JPEG, TIFF or NumPy. No training is needed: the moving image is aligned by an affine, then a
+deformation is optimised for this pair. With --workdir, the model of a trained run predicts the deformation, and
+--refine_steps optimises it further:
+
+  python -m air_jax.register --fixed=a.png --moving=b.png --output_dir=registered --workdir=runs/mnist --refine_steps=60
 """
 
 from pathlib import Path
@@ -12,41 +17,53 @@ from air_jax.runtime import command_line
 
 _FILES = {
     "fixed": "Image that stays.",
-    "moving": "Image that is deformed onto the fixed one.",
-    "output_dir": "Folder for warped image, fields, scores and report.",
-    "workdir": "Folder of a trained run whose network is used. Default: none, optimisation alone.",
-    "labels": "Segmentation of the moving image, which is warped as well.",
-    "fixed_labels": "Segmentation of the fixed image: Dice and HD95 of each label.",
-    "landmarks": "CSV file of the moving image's landmarks (x, y[, z]; mm in LPS, for pictures pixels).",
-    "fixed_landmarks": "CSV file of the same landmarks in the fixed image: target registration errors.",
+    "moving": "Image that is deformed onto the fixed image.",
+    "output_dir": "Folder of the results: warped image, displacement fields, scores.json and report.png.",
+    "workdir": "Folder of a trained run, whose model predicts the deformation. Default: no model.",
+    "labels": "Segmentation of the moving image. It is also warped.",
+    "fixed_labels": "Segmentation of the fixed image, for Dice and HD95 of each label. Needs --labels.",
+    "landmarks": "CSV file of landmarks in the moving image: x, y[, z] in mm (LPS), for pictures in pixels.",
+    "fixed_landmarks": "CSV file of the same landmarks in the fixed image, for target registration errors.",
 }
 _WORDS = {
-    "similarity": "What the deformation is optimised for: mse, ncc, lncc, squared_lncc, mi or mind_ssc. "
-    "Default: lncc, or the trained run's objective.",
-    "affine": "What comes before the deformation: none, translation, rigid, similarity or affine. "
+    "similarity": "Similarity that the deformation maximises: mse, ncc, lncc, squared_lncc, mi or mind_ssc. "
+    "Default: lncc, or the objective of the trained run.",
+    "affine": "Affine before the deformation: none, translation, rigid, similarity or affine. "
     "Default: affine, or none with --workdir.",
-    "field": "What is optimised: dense, control_grid or velocity. Default: dense.",
-    "normalization": "How intensities are brought to [0, 1]: percentile, foreground, ct or range. Default: percentile.",
+    "field": "Parametrisation of the optimised deformation: dense, control_grid or velocity. Default: dense, or that "
+    "of the trained run.",
+    "normalization": "Map of intensities to [0, 1]: percentile, foreground, ct or range. Default: percentile, or that "
+    "of the trained run.",
 }
-FILES = {name: flags.DEFINE_string(name, None, text) for name, text in _FILES.items()}
-WORDS = {name: flags.DEFINE_string(name, None, text) for name, text in _WORDS.items()}
-REFINE_STEPS = flags.DEFINE_integer(
-    "refine_steps", None, "Steps of optimisation on this pair at most. Default: 180, or 0 with --workdir."
-)
+
+
+def define_flags() -> None:
+    """Defines the flags of this command. Only the running command does so: names recur in other commands."""
+    for name, text in (_FILES | _WORDS).items():
+        flags.DEFINE_string(name, None, text)
+    flags.DEFINE_integer(
+        "refine_steps", None, "Largest number of optimisation steps for this pair. Default: 180, or 0 with --workdir."
+    )
 
 
 def main() -> None:
-    from air_jax.file_registration.run import (  # after the flags, so that a mistake is told at once
-        Options,
-        register_files,
-    )
+    """Registers the two files that the parsed flags name."""
+    from air_jax.file_registration.options import Options  # imported late, so that errors in flags appear at once
+    from air_jax.file_registration.run import register_files
     from air_jax.runtime import startup
 
     startup.use_compilation_cache()
-    paths = {name: Path(flag.value) for name, flag in FILES.items() if flag.value is not None}
-    words = {name: flag.value for name, flag in WORDS.items()}
-    register_files(Options(**paths, **words, refine_steps=REFINE_STEPS.value), compile_ahead=True)
+    given = flags.FLAGS.flag_values_dict()
+    paths = {name: Path(given[name]) for name in _FILES if given[name] is not None}
+    words = {name: given[name] for name in _WORDS}
+    register_files(Options(**paths, **words, refine_steps=given["refine_steps"]), compile_ahead=True)
+
+
+def run() -> None:
+    """Runs the command with the arguments of the process."""
+    define_flags()
+    command_line.run(main, "fixed", "moving", "output_dir")
 
 
 if __name__ == "__main__":
-    command_line.run(main, "fixed", "moving", "output_dir")
+    run()

@@ -2,23 +2,18 @@
 
   python -m air_jax.main --config=configs/mnist_dlir.py
 
-Data, steps and scores are those of configs/mnist_unet.py. Results stand in experiments/README.md.
+Steps, batches and data are those of configs/mnist_unet.py. Results: docs/results.md.
 """
 
-import runpy
-from pathlib import Path
+from ml_collections import ConfigDict
 
-import ml_collections
+from air_jax.workdir.defaults import default_config
 
 
-def get_config() -> ml_collections.ConfigDict:
-    config = runpy.run_path(str(Path(__file__).with_name("mnist_unet.py")))["get_config"]()
-    config.unlock()
-    config.model = ml_collections.ConfigDict()
-    config.model.name = "dlir"
-    config.model.num_poolings = 2  # control points 4 pixels apart
-    config.model.width = 32  # features of each convolution
-    config.model.dtype = "float32"
-
-    config.loss.diffusion = 0.0  # the control grid is smooth enough
+def get_config() -> ConfigDict:
+    config = default_config("dlir")
+    config.num_train_steps = 5_800
+    config.batch_size = 32
+    config.schedule = "cosine"
+    config.log_every = 100
     return config.lock()

@@ -1,19 +1,65 @@
-"""Four virtual CPU devices for every test; they must be asked for before JAX starts."""
+"""Environment of every test: four virtual CPU devices, a fast compiler, a compile cache for all processes."""
 
+import atexit
+import collections
+import fcntl
 import os
+import shutil
 import tempfile
 
+# All of this must be set before JAX starts. Subprocesses inherit it.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # JAX 0.10 logs an error for every program from the cache
 
-# Runs in processes of their own must neither find nor leave anything in the user's cache; they share what they compile.
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="air_jax_tests_")
+# Optimising a small program takes longer than running it unoptimised. .ci/full sets this to 0.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+# Tests neither read nor write the user's cache folder. The workers of pytest-xdist inherit the folder of their parent.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="air_jax_tests_")
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{os.environ['XDG_CACHE_HOME']}/xla")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax
 import pytest
 
+FAST_COMPILER = jax.config.read("jax_disable_most_optimizations")
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config):
+    """Lets pytest-xdist keep the order of `pytest_collection_modifyitems`, and not sort files by number of tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """Runs files with many slow tests first, so that no worker ends long after the others.
+
+    In each file, tests with the real compiler come last: a change of compilers forgets all compiled programs.
+    """
+    slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (-slow[item.path], item.path, bool(item.get_closest_marker("real_compiler"))))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Chooses the compiler before fixtures run: `real_compiler` tests compile as users do, in subprocesses also."""
+    fast = FAST_COMPILER and item.get_closest_marker("real_compiler") is None
+    if fast != jax.config.read("jax_disable_most_optimizations"):
+        jax.clear_caches()  # programs in memory are found by function and shape, whatever they were compiled with
+        jax.config.update("jax_disable_most_optimizations", fast)
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(fast))
+
+
+@pytest.fixture(scope="session")
+def fast_compiler():
+    """Whether tests without the marker compile without most optimisations."""
+    return FAST_COMPILER
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,3 +82,31 @@ def digits_config():
     config.eval.num_pairs = 12
     config.eval.batch_size = 8
     return config
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """The workdir of a finished run on digits, 5 steps with a checkpoint after 4, made once for all workers.
+
+    Tests only read it. A test that changes it copies it first.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of all workers
+    workdir = folder / "finished_run"
+    with (folder / "finished_run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not workdir.exists():
+            _train(folder / "finished_run_in_progress")
+            (folder / "finished_run_in_progress").rename(workdir)
+    return workdir
+
+
+def _train(workdir):
+    from air_jax.training.run import train
+    from configs import digits
+
+    config = digits.get_config()
+    config.num_train_steps, config.batch_size, config.log_every, config.eval_every = 5, 8, 2, 4
+    config.eval.num_pairs, config.eval.batch_size = 12, 8
+    train(config, workdir)

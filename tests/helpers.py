@@ -1,4 +1,4 @@
-"""Helpers that several test files share."""
+"""Functions that several test files use. A random generator is not among them: each test makes its own."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def data_folder(name):
-    """Returns the folder `name` of the real data, which few machines have; skips the test where it is missing."""
+    """Returns the folder `name` of the real data below `AIR_JAX_TEST_DATA`; skips the test where it is missing."""
     root = os.environ.get("AIR_JAX_TEST_DATA")
     if not root:
         pytest.skip("AIR_JAX_TEST_DATA is not set: needs a folder of real images")
@@ -24,7 +24,7 @@ def data_folder(name):
 
 
 def oblique_affine(num_axes):
-    """Rotated about two axes (2-D: one), anisotropic, away from the origin."""
+    """Returns an affine `[N+1, N+1]` with rotation about two axes (2-D: one), unequal spacings and an origin."""
     turn = Rotation.from_euler("zx", [0.4, -0.25 if num_axes == 3 else 0]).as_matrix()
     affine = np.eye(num_axes + 1)
     affine[:-1, :-1] = turn[:num_axes, :num_axes] * np.array([0.8, 1.1, 2.5])[:num_axes]
@@ -33,7 +33,7 @@ def oblique_affine(num_axes):
 
 
 def itk_affine(image):
-    """Index to physical space as ITK computes it, told by its own function."""
+    """Returns the affine from indices to physical space, measured by ITK's own function."""
     num_axes = image.GetDimension()
     origin = np.array(image.TransformContinuousIndexToPhysicalPoint([0.0] * num_axes))
     affine = np.eye(num_axes + 1)
@@ -44,7 +44,7 @@ def itk_affine(image):
 
 
 def check_against_itk(path):
-    """Our reading of a file is ITK's; returns ours."""
+    """Checks that we read a file as ITK does; returns our volume."""
     volume, image = io.read_image(path), SimpleITK.ReadImage(path)
     np.testing.assert_array_equal(volume.array, SimpleITK.GetArrayFromImage(image).T)
     np.testing.assert_allclose(volume.affine, itk_affine(image), atol=1e-5)
@@ -54,7 +54,7 @@ def check_against_itk(path):
 
 
 def refused(path, match, read=io.read_image):
-    """Reading the file gives one line that names it."""
+    """Checks that reading the file raises `UserError` in one line that names the file."""
     with pytest.raises(UserError, match=match) as error:
         read(path)
     assert "\n" not in str(error.value)

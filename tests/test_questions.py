@@ -1,4 +1,4 @@
-"""The README's answers to what users ask: each names tests that hold it, and those tests exist."""
+"""The answers of docs/questions.md: each names tests that check it, and these tests exist."""
 
 import re
 
@@ -11,9 +11,8 @@ from air_jax import warp
 
 
 def test_every_answer_names_tests_that_exist():
-    readme = (REPOSITORY / "README.md").read_text()
-    section = readme.split("\n## Questions\n")[1].split("\n## ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("|")][2:]
+    page = (REPOSITORY / "docs" / "questions.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("|")][2:]
     assert len(rows) == 10
     tests = {name for path in (REPOSITORY / "tests").rglob("test_*.py") for name in functions(path.read_text())}
     for row in rows:
@@ -27,7 +26,7 @@ def functions(code):
 
 
 def test_exclusions_of_jax_stand():
-    """The versions of JAX that compute wrong values must stay excluded, and the one in use must not be among them."""
+    """Versions of JAX that compute wrong values stay excluded. The installed version is not one of them."""
     requirements = (REPOSITORY / "setup.cfg").read_text()
     assert 'jax>=0.10.1,!=0.10.2; python_version < "3.12"' in requirements
     assert 'jax>=0.11.2; python_version >= "3.12"' in requirements

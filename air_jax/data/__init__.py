@@ -1,31 +1,27 @@
-"""Data sets and pair sampling. A new source is one file and one line in `SOURCES`."""
+"""Data sets and pairs of images. A new source is one file and one line in `SOURCES`."""
 
 import dataclasses
+import importlib
 
 import numpy as np
 
-from air_jax.data import folder_images
+from air_jax.data import folder_images, stack_images
 from air_jax.data.dataset import Dataset, Images, label_ids_of, split
 from air_jax.data.pairing import pair_up
 from air_jax.data.source import Source
 from air_jax.errors import UserError
 from air_jax.transforms.intensity import normalize
 
-__all__ = ["SOURCES", "Dataset", "Images", "label_ids_of", "load_dataset", "split"]
+__all__ = ["SOURCES", "Dataset", "Images", "Source", "label_ids_of", "load_dataset", "split"]
 
-
-def _load_digits() -> Images:
-    from air_jax.data import digits  # scikit-learn is needed by this source alone
-
-    return digits.load()
-
-
-# Sources of our own; any other name is a folder's or a stack's, or is looked up in TensorFlow Datasets.
-SOURCES = {"digits": _load_digits}
+# Modules by the data set's name; each has a function `load() -> Source`. A module is imported when it is asked for,
+# because it may need a library that no other source needs. Any other name is a folder, a stack or a TFDS set.
+SOURCES = {"digits": "air_jax.data.digits"}
 
 
 def load_dataset(
     name: str,
+    *,
     train_fraction: float,
     num_validation: int,
     cache: bool = True,
@@ -34,42 +30,52 @@ def load_dataset(
     pairs: str = "all",
     atlas: str | None = None,
 ) -> Dataset:
-    """Loads, normalises, pairs and splits a data set, by the config's `dataset` section.
+    """Loads, normalises, pairs and splits a data set; the arguments are the config's `dataset` section.
 
     Args:
-      name: a key of `SOURCES`; the path of a folder of images, see `air_jax.data.folder_images`, or of a stack (`.npz`,
-        see `air_jax.io.arrays`); or the name of a TFDS image set.
-      train_fraction, num_validation: see `split`; a stack that has a `split` decides itself.
-      cache: see `air_jax.data.tfds_images.load`; other sources keep nothing.
-      normalization: see `air_jax.transforms.intensity.normalize`; it is applied to each image by itself.
-      labels: the folder with a folder's segmentations.
-      pairs, atlas: see `air_jax.data.pairing.pair_up`.
+      name: a key of `SOURCES`, the path of a folder of images (`air_jax.data.folder_images`), the path of a stack
+        (`.npz`, `air_jax.io.arrays`), or the name of a TFDS image set (`air_jax.data.tfds_images`).
+      train_fraction: share of the images or pairs for training and validation, in (0, 1); see `split`. Not used for a
+        source that is divided already.
+      num_validation: number of images or pairs for validation; see `split`.
+      cache: whether the decoded images of a TFDS set are kept for the next start. Default: yes.
+      normalization: a key of `air_jax.transforms.intensity.WINDOWS`, applied to each image by itself.
+      labels: folder of the segmentations of a folder of images. Default: none.
+      pairs: "all", "atlas", "frames" or the path of a list; see `air_jax.data.pairing.pair_up`.
+      atlas: name of the atlas, with `pairs="atlas"`. Default: the first image.
+
+    Returns:
+      The three parts, with images `[n, *S, C]`: float32 in [0, 1], or uint8 or uint16 over the whole range of the type.
 
     Raises:
-      UserError: the set cannot be had, or cannot be normalised, paired or split so.
+      UserError: the set is not available, or it cannot be normalised, paired or split as asked.
     """
     is_folder = name not in SOURCES and folder_images.is_folder(name)
     if labels is not None and not is_folder:
-        raise UserError(f"dataset.labels={labels!r}: only a folder of images has another with labels, not {name!r}")
+        raise UserError(f"dataset.labels={labels!r}: only a folder of images has a folder of labels; {name!r} is none")
     if is_folder:
-        source = folder_images.load(name, labels, normalization, grid=atlas)
+        source = folder_images.load(name, segmentations=labels, normalization=normalization, grid=atlas)
     elif name in SOURCES:
-        source = Source(SOURCES[name]())
+        source = importlib.import_module(SOURCES[name]).load()
     elif name.lower().endswith(".npz"):
-        from air_jax.data import stack_images
-
         source = stack_images.load(name, frames=pairs == "frames")
     else:
         from air_jax.data import tfds_images  # imports tensorflow_datasets
 
-        source = Source(tfds_images.load(name, cache=cache))
-    images, pair_marks = pair_up(source, pairs, atlas)
+        source = tfds_images.load(name, cache=cache)
+    images, pair_parts = pair_up(source, pairs, atlas=atlas)
     if images.segmentations is not None and images.segmentations.min() < 0:
-        raise UserError(f"dataset.name={name!r}: has negative labels; segmentations count from 0, the background")
+        raise UserError(f"dataset.name={name!r}: has negative labels; label ids count from 0, the background")
     try:
-        if not is_folder:  # whose images are, before resampling
+        if not is_folder:  # a folder's images are normalised before they are resampled
             images = dataclasses.replace(images, images=_normalized(images.images, normalization))
-        return split(images, train_fraction, num_validation, marks=source.marks, pair_marks=pair_marks)
+        return split(
+            images,
+            train_fraction=train_fraction,
+            num_validation=num_validation,
+            parts=source.parts,
+            pair_parts=pair_parts,
+        )
     except ValueError as error:
         raise UserError(f"dataset.name={name!r}: {error}") from error
 
@@ -77,7 +83,7 @@ def load_dataset(
 def _normalized(images: np.ndarray, window: str) -> np.ndarray:
     """Normalises images `[n, *S, C]` one by one."""
     if window == "range" and images.dtype in (np.uint8, np.uint16):
-        return images  # the steps do it on the device, where such integers take less memory than floats
+        return images  # `unit_pair` scales them on the device, where integers take less memory than floats
     normalized = np.empty(images.shape, np.float32)
     for i, image in enumerate(images):
         try:

@@ -1,4 +1,4 @@
-"""A set of equal-sized images, which of them make pairs, and how it is split."""
+"""Images of one size, the pairs among them, and their division into a training, a validation and a test part."""
 
 import dataclasses
 from typing import NamedTuple
@@ -10,22 +10,22 @@ import numpy as np
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Images and what is known of them; a JAX tree, so that all of it goes to the devices at once.
+    """Images of one size with their classes, segmentations and pairs; a JAX pytree.
 
     Attributes:
-      images: `[n, *S, C]`, uint8 or uint16 over the whole range, or float32 in [0, 1].
-      labels: `[n]` int, the class of each image; None where the source has none.
-      segmentations: `[n, *S]` int, the labels of each image's voxels; None where the source has none.
-      pairs: `[k, 2]` int, which images make pairs, fixed first; None where any image pairs with any other.
+      images: `[n, *S, C]`: float32 in [0, 1], or uint8 or uint16 over the whole range of the type.
+      classes: `[n]` integers, the class of each image, or None.
+      segmentations: `[n, *S]` integers from 0, the background, or None.
+      pairs: `[k, 2]` indices of the images that make pairs, fixed first. None: any image with any other.
     """
 
     images: np.ndarray
-    labels: np.ndarray | None = None
-    segmentations: np.ndarray | None = None
-    pairs: np.ndarray | None = None
+    classes: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
+    segmentations: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
+    pairs: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
 
     def __getitem__(self, index: slice | np.ndarray) -> "Images":
-        """The images at `index`, each once, and those pairs of which it has both."""
+        """Returns the images at `index`, each at most once, and the pairs whose two images are among them."""
         chosen = np.arange(len(self))[index]
         pairs = self.pairs
         if pairs is not None:
@@ -35,9 +35,9 @@ class Images:
             pairs = pairs[(pairs >= 0).all(axis=1)]
         return Images(
             self.images[index],
-            None if self.labels is None else self.labels[index],
-            None if self.segmentations is None else self.segmentations[index],
-            pairs,
+            classes=None if self.classes is None else self.classes[index],
+            segmentations=None if self.segmentations is None else self.segmentations[index],
+            pairs=pairs,
         )
 
     def __len__(self) -> int:
@@ -45,7 +45,11 @@ class Images:
 
 
 def label_ids_of(images: Images) -> tuple[int, ...]:
-    """The labels in the segmentations, without 0, the background; none where there are no segmentations."""
+    """Returns the label ids in the segmentations, sorted, without 0, the background; empty without segmentations.
+
+    Args:
+      images: images, with segmentations or without.
+    """
     if images.segmentations is None:
         return ()
     found = set().union(*(np.unique(segmentation).tolist() for segmentation in images.segmentations))
@@ -53,7 +57,7 @@ def label_ids_of(images: Images) -> tuple[int, ...]:
 
 
 class Dataset(NamedTuple):
-    """The three disjoint parts of a set, each in the source's order."""
+    """The training, validation and test part of a data set, each in the source's order."""
 
     train: Images
     validation: Images
@@ -65,66 +69,76 @@ class Dataset(NamedTuple):
         return self.train.images.shape[1:]
 
 
+PARTS = Dataset._fields
+
+
 def split(
     images: Images,
+    *,
     train_fraction: float,
     num_validation: int,
-    *,
-    marks: np.ndarray | None = None,
-    pair_marks: np.ndarray | None = None,
+    parts: np.ndarray | None = None,
+    pair_parts: np.ndarray | None = None,
 ) -> Dataset:
-    """Splits images, or their pairs where these are listed; each part is in the source's order, without shuffling.
+    """Splits images, or their pairs where these are listed, into three parts, without shuffling.
 
-    Where the source does not say which part is which, the first `train_fraction` are for training, the rest for testing
-    (paper section 3.1: 80 % and 20 %), and the last `num_validation` of the former are held out of training to choose a
-    checkpoint. Where it does, but has no `test` or no `validation` part, the other one is for testing, and the last
-    `num_validation` of the training part are held out; so nothing is tested on what chose it.
+    Without `parts`, the first `train_fraction` of the images are for training and the others for testing (paper section
+    3.1: 80 % and 20 %). The last `num_validation` training images become the validation part, which chooses the
+    checkpoint. With `parts` that lack `test` or `validation`, the other one becomes the test part, and the last
+    `num_validation` training images the validation part: the test part never chooses the checkpoint.
 
-    With listed pairs, all numbers are of pairs, and a part has the images of its pairs; an image may be in several
-    parts, as an atlas is.
+    Where `images.pairs` lists pairs, all numbers count pairs. A part contains the images of its pairs. An image may be
+    in several parts, as an atlas is.
 
     Args:
-      images: all of them.
-      train_fraction: of the images or pairs.
-      num_validation: of the images or pairs.
-      marks: `[n]` of `train`, `validation` or `test`, one for each image; None where the source does not say.
-      pair_marks: `[k]`, one for each pair. Default: that of its images; where these differ, the pair is left out.
+      images: all images.
+      train_fraction: share of the images or pairs, in (0, 1).
+      num_validation: number of images or pairs.
+      parts: `[n]` strings from `PARTS`, one for each image. Default: none.
+      pair_parts: `[k]` strings from `PARTS`, one for each listed pair. Default: the part of its two images; pairs whose
+        images are in different parts are left out.
+
+    Returns:
+      The three parts.
 
     Raises:
-      ValueError: a part would hold no pair.
+      ValueError: a part would contain no pair.
     """
-    listed = images.pairs is not None
-    if listed and pair_marks is None and marks is not None:
-        of_fixed, of_moving = np.asarray(marks)[images.pairs].T
+    pairs = images.pairs
+    if pairs is not None and pair_parts is None and parts is not None:
+        of_fixed, of_moving = np.asarray(parts)[pairs].T
         kept = of_fixed == of_moving
-        images, pair_marks = dataclasses.replace(images, pairs=images.pairs[kept]), of_fixed[kept]
-    marks, count = (pair_marks, len(images.pairs)) if listed else (marks, len(images))
-    parts = _parts(count, marks, train_fraction, num_validation)
-    kind, fewest = ("pairs", 1) if listed else ("images", 2)
-    if min(map(len, parts)) < fewest:
-        if marks is None:
+        pairs, pair_parts = pairs[kept], of_fixed[kept]
+    if pairs is None:
+        count, kind, minimum = len(images), "images", 2
+    else:
+        count, kind, minimum, parts = len(pairs), "pairs", 1, pair_parts
+    indices = _indices_of_parts(count, parts, train_fraction, num_validation)
+    if min(map(len, indices)) < minimum:
+        if parts is None:
             raise ValueError(
                 f"{count} {kind} cannot be split with dataset.train_fraction={train_fraction} and "
-                f"dataset.num_validation={num_validation}: each of the three parts needs at least {fewest}"
+                f"dataset.num_validation={num_validation}: each of the three parts needs at least {minimum}"
             )
-        counts = ", ".join(f"{np.sum(np.asarray(marks) == mark)} {mark}" for mark in Dataset._fields)
+        counts = ", ".join(f"{np.sum(np.asarray(parts) == part)} {part}" for part in PARTS)
         raise ValueError(
-            f"its split has {counts}; each of the three parts needs at least {fewest} {kind}, and where test or "
-            f"validation is missing, the last dataset.num_validation={num_validation} of train choose the checkpoint"
+            f"its split has {counts}; each of the three parts needs at least {minimum} {kind}, and where test or "
+            f"validation is missing, the last dataset.num_validation={num_validation} of train become the validation"
         )
-    return Dataset(*(_with_pairs(images, images.pairs[part]) if listed else images[_as_slice(part)] for part in parts))
+    if pairs is None:
+        return Dataset(*(images[_as_slice(part)] for part in indices))
+    return Dataset(*(_only_pairs(images, pairs[part]) for part in indices))
 
 
-def _parts(
-    count: int, marks: np.ndarray | None, train_fraction: float, num_validation: int
+def _indices_of_parts(
+    count: int, parts: np.ndarray | None, train_fraction: float, num_validation: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Indices of the three parts."""
     index = np.arange(count)
-    if marks is None:
+    if parts is None:
         num_train = int(count * train_fraction)
         train, validation, test = index[:num_train], index[:0], index[num_train:]
     else:
-        train, validation, test = (index[np.asarray(marks) == mark] for mark in Dataset._fields)
+        train, validation, test = (index[np.asarray(parts) == part] for part in PARTS)
     if not (len(validation) and len(test)):
         test = test if len(test) else validation
         num_train = max(len(train) - num_validation, 0)
@@ -133,11 +147,11 @@ def _parts(
 
 
 def _as_slice(index: np.ndarray) -> slice | np.ndarray:
-    """Neighbours as a slice, which copies nothing and leaves a memory map one."""
+    """Returns consecutive indices as a slice, which copies nothing and keeps a memory map."""
     is_run = len(index) > 0 and index[-1] - index[0] == len(index) - 1
     return slice(index[0], index[-1] + 1) if is_run else index
 
 
-def _with_pairs(images: Images, pairs: np.ndarray) -> Images:
-    """The images of these pairs, and no other pair."""
+def _only_pairs(images: Images, pairs: np.ndarray) -> Images:
+    """Returns the images of these pairs, with no other pair."""
     return dataclasses.replace(images, pairs=pairs)[np.unique(pairs)]

@@ -1,31 +1,35 @@
-"""Decoded images, kept between runs: decoding 70,000 small PNGs takes seconds at every start."""
+"""Cache of decoded images: decoding 70,000 small PNG images takes seconds at every start."""
 
 import contextlib
 import hashlib
-import os
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from air_jax.data.dataset import Images
-from air_jax.runtime.files import cache_folder
+from air_jax.runtime.files import cache_folder, replacing
 
-# To be raised when the same files are to be read into other arrays.
-_FORMAT = 1
+# Increase it when the same files are read into other arrays; older caches are then not used.
+_FORMAT = 2
 _DIGITS = 16
 
 
 def decoded(name: str, folder: Path, decode: Callable[[], Images]) -> Images:
-    """What `decode` returns; from the user's cache folder, where it was kept before, as long as no file has changed.
+    """Returns decoded images from the user's cache folder, or decodes them and keeps them there.
 
-    A cache that cannot be read is made anew, and one that cannot be written is done without.
+    The cache holds as long as no file in `folder` changes. A cache that cannot be read is made again; where it cannot
+    be written, nothing is kept.
 
     Args:
-      name: the set's name, for the file's.
-      folder: where the set's files are; their names, sizes and times tell whether they are still the same.
-      decode: reads and decodes all of them.
+      name: name of the data set, for the name of the cache file.
+      folder: folder of the data set's files; their names, sizes and times tell whether they have changed.
+      decode: reads and decodes all images, with their classes where there are any.
+
+    Returns:
+      The images and classes, as `decode` returns them.
     """
     files = sorted(path for path in folder.glob("*") if path.is_file())
     if not files:  # not on this machine's disk
@@ -34,23 +38,26 @@ def decoded(name: str, folder: Path, decode: Callable[[], Images]) -> Images:
     path = cache_folder() / "images" / f"{stem}-{_fingerprint(files)}.npz"
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Images(arrays["images"], arrays.get("labels"))
+            return Images(arrays["images"], classes=arrays.get("classes"))
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         images = decode()
-    arrays = {"images": images.images} | ({} if images.labels is None else {"labels": images.labels})
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            np.savez(file, **arrays)
-        partial.replace(path)
-        for other in path.parent.glob(f"{stem}-{'?' * _DIGITS}.npz"):
-            if other != path:  # of files that were
+    _keep(path, images)
+    for other in path.parent.glob(f"{stem}-{'?' * _DIGITS}.npz"):
+        if other != path:  # the cache of files that have changed since
+            with contextlib.suppress(OSError):
                 other.unlink()
-    except OSError:  # a full disk, say: half a file would stay for good
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
     return images
+
+
+def _keep(path: Path, images: Images) -> None:
+    """Writes the cache file; on an error, such as a full disk, leaves none."""
+    arrays: dict[str, Any] = {"images": images.images}
+    if images.classes is not None:
+        arrays["classes"] = images.classes
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            np.savez(file, **arrays)
 
 
 def _fingerprint(files: Sequence[Path]) -> str:

@@ -1,47 +1,60 @@
-"""Artificial deformations: random smooth diffeomorphisms, which give pairs whose true displacement is known.
+"""Artificial deformations: random smooth diffeomorphisms, so that the true displacement of a pair is known.
 
-An image warped by such a displacement is the fixed image of a pair, the image itself the moving one.
+An image warped by such a displacement is the fixed image of a pair; the image itself is the moving one.
 """
 
+import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 
+from air_jax.errors import OptionError
 from air_jax.transforms import bspline, exponential
 
 INTEGRATION_STEPS = 6
 
 
-class Deformation(NamedTuple):
-    """How strong and how smooth artificial deformations are.
+@dataclasses.dataclass(frozen=True)
+class Deformation:
+    """Strength and smoothness of artificial deformations.
 
     Attributes:
-      amplitude: root mean square, over the image and over draws, of each component of the velocity, in voxels.
-      spacing: voxels between the control points of its cubic B-spline; the larger, the smoother.
+      amplitude: root mean square of each velocity component, over the image and over draws, in voxels. At least 0.
+      spacing: distance between the control points of the velocity's cubic B-spline, in voxels. At least 1; larger
+        values are smoother.
+
+    Raises:
+      OptionError: a value is out of its range.
     """
 
     amplitude: float
     spacing: int
+
+    def __post_init__(self):
+        if not self.amplitude >= 0:
+            raise OptionError("amplitude", self.amplitude, "must not be negative")
+        if self.spacing < 1:
+            raise OptionError("spacing", self.spacing, "must be positive")
 
 
 def draw_displacements(keys: jax.Array, shape: Sequence[int], deformation: Deformation) -> jax.Array:
     """Draws displacements: exponentials of velocities that are cubic B-splines with independent normal coefficients.
 
     Args:
-      keys: random keys `[B]`, one a field.
-      shape: the images' spatial shape `S`.
-      deformation: amplitude and smoothness. Where the amplitude is well below the spacing, none folds.
+      keys: random keys `[B]`, one for each displacement.
+      shape: spatial shape `S` of the images.
+      deformation: strength and smoothness. No displacement folds where the amplitude is well below the spacing.
 
     Returns:
-      `[B, *S, N]` in voxels.
+      Displacements `[B, *S, N]` float32 in voxels. Each is a function of its key only.
     """
     spacing = (deformation.spacing,) * len(shape)
-    # Two cells more than the image needs on each side, so that no voxel of it sees repeated control points.
+    # Two cells more than the image needs on each side: no voxel of the image sees a repeated control point.
     cells = [-(-size // deformation.spacing) + 4 for size in shape]
     control = jax.vmap(lambda key: jax.random.normal(key, (*cells, len(shape))))(keys)
     velocity = bspline(control, spacing, [count * deformation.spacing for count in cells])
     inside = tuple(slice(2 * deformation.spacing, 2 * deformation.spacing + size) for size in shape)
     velocity = velocity[(slice(None), *inside)]
-    # The squares of a cubic B-spline's weights, averaged over a cell, sum to 151 / 315.
-    return exponential(velocity * deformation.amplitude * (315 / 151) ** (len(shape) / 2), INTEGRATION_STEPS)
+    # The mean over a cell of the sum of a cubic B-spline's squared weights is 151 / 315.
+    velocity = velocity * deformation.amplitude * (315 / 151) ** (len(shape) / 2)
+    return exponential(velocity, integration_steps=INTEGRATION_STEPS)

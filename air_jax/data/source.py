@@ -1,4 +1,4 @@
-"""What a source of one's own images gives, before they are paired and split."""
+"""The result of reading a source of images, before the images are paired and split."""
 
 from typing import NamedTuple
 
@@ -11,11 +11,11 @@ class Source(NamedTuple):
     """All images of a source, in its order.
 
     Attributes:
-      images: the images, with `pairs` where the source itself says which images belong together.
-      ids: `[n]`, their names, for lists of pairs; None where they have none.
-      marks: `[n]` of `train`, `validation` or `test`; None where the source does not say.
+      images: the images, with `pairs` where the source itself pairs them.
+      names: `[n]` strings, the images' names for lists of pairs, or None.
+      parts: `[n]` strings `train`, `validation` or `test`, or None where the source is not divided.
     """
 
     images: Images
-    ids: np.ndarray | None = None
-    marks: np.ndarray | None = None
+    names: np.ndarray | None = None
+    parts: np.ndarray | None = None

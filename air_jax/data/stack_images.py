@@ -1,4 +1,4 @@
-"""A stack of one's own images, in one `.npz` file; see `air_jax.io.arrays` for the arrays in it."""
+"""Images of a stack, one `.npz` file; see `air_jax.io.arrays` for its arrays."""
 
 from pathlib import Path
 
@@ -13,29 +13,24 @@ def load(path: str | Path, *, frames: bool = False) -> Source:
     """Loads all images of a stack, in its order.
 
     Args:
-      path: of the file; `~` is the user's home.
-      frames: whether the second axis holds two frames of each subject, `[n, 2, *S]`, of which the first is the fixed
-        image and the second the moving one; they become `2 n` images and n pairs.
+      path: path of the file; `~` is the home folder.
+      frames: whether the second axis of `image` holds two frames of each subject, `[n, 2, *S]`. They become `2 n`
+        images and n pairs; the first frame is the fixed image. Default: no.
 
     Returns:
-      Images `[n, *S, C]`, with values and dtype as stored. The stack's `label` are classes where there is one for each
-      image, and segmentations where there is one for each voxel.
+      Images `[n, *S, C]`, with values and type as stored. The stack's `label` becomes classes where it is `[n]`, and
+      segmentations where it is `[n, *S]`.
 
     Raises:
-      UserError: there is no such file, or it is no stack.
+      UserError: there is no such file, or it is not a stack.
     """
-    path = Path(path).expanduser()
-    stack = read_stack(path, frames=frames)
+    stack = read_stack(Path(path).expanduser(), frames=frames)
     has_channels = stack.image.ndim == stack.num_axes + 2
     image = stack.image if has_channels else stack.image[..., None]
-    has_classes = stack.label is not None and stack.label.ndim == 1
-    segmentations = None if has_classes or stack.label is None else stack.label
-    if segmentations is not None and segmentations.dtype == bool:
-        segmentations = segmentations.astype(np.uint8)
-    images = Images(
-        image,
-        stack.label.astype(np.int32) if has_classes else None,
-        segmentations,
-        np.arange(len(image)).reshape(-1, 2) if frames else None,
-    )
-    return Source(images, stack.ids, stack.split)
+    classes = segmentations = None
+    if stack.label is not None and stack.label.ndim == 1:
+        classes = stack.label.astype(np.int32)
+    elif stack.label is not None:
+        segmentations = stack.label.astype(np.uint8) if stack.label.dtype == bool else stack.label
+    pairs = np.arange(len(image)).reshape(-1, 2) if frames else None
+    return Source(Images(image, classes=classes, segmentations=segmentations, pairs=pairs), stack.ids, stack.split)

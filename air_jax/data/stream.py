@@ -1,4 +1,4 @@
-"""Batches from the host, read ahead, for training images that do not fit on the device."""
+"""Batches read ahead on the host, for training images that do not fit on the device."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from air_jax.data.dataset import Images
-from air_jax.data.pairs import Pair, gather, pairs_of_step
+from air_jax.data.pairs import Array, Pair, gather, pairs_of_step
 
 NUM_THREADS = 4
 NUM_READ_AHEAD = 2
@@ -22,48 +22,51 @@ def stream(
     num_devices: int,
     device_indices: Sequence[int],
 ) -> Iterator[Pair]:
-    """Yields the images of the very pairs that `air_jax.training.steps` would draw from resident data.
+    """Yields the images of the pairs that `air_jax.training.steps` draws from images on the device.
 
-    Threads gather them ahead of the step (grain). The batch of a step is a function of (seed, step), so the step in a
-    checkpoint is all the state that this iterator has: it resumes anywhere, and with any number of devices.
+    Threads collect them ahead of the steps (grain). The batch of a step is a function of (seed, step): the iterator
+    can start at any step, and with any number of devices.
 
     Args:
-      images: whose arrays may be memory maps, or whatever can be indexed by an array of indices.
-      spans: for each item, its first step and how many steps it is for.
-      seed, batch_size, num_devices: as for `air_jax.training.steps.make_train_steps`.
-      device_indices: which of the devices to gather for: those of this process.
+      images: all images; the arrays may be memory maps, or anything that an array of indices can index.
+      spans: `(first step, number of steps)` of each item to be yielded.
+      seed: seed of the training draws.
+      batch_size: number of pairs in a step over all devices; a multiple of `num_devices`.
+      num_devices: number of devices of all processes.
+      device_indices: indices of the devices of this process.
 
-    Returns:
-      For each span, pairs of arrays `[len(device_indices), num_steps, batch_size / num_devices, *S, C]` (segmentations
-      without C).
+    Yields:
+      One pair a span, with arrays `[len(device_indices), num_steps, batch_size / num_devices, *S, C]` (segmentations
+      without C), with values and types as in `images`.
     """
-    import grain  # takes seconds to import, and only streaming needs it
+    import grain  # takes seconds, and only streaming needs it
 
     try:
         host = jax.local_devices(backend="cpu")[0]
-    except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
+    except RuntimeError:  # JAX_PLATFORMS excludes the CPU
         host = None
 
     def read(span: tuple[int, int]) -> Pair:
         start, num_steps = span
-        # Threads do not share JAX's default device; on the host, nothing waits for the accelerator.
+        # Threads do not share JAX's default device. Drawing on the host does not wait for the accelerator.
         with jax.default_device(host):
             steps = np.arange(start, start + num_steps, dtype=np.int32)
-            pairs = _pairs_of_steps(seed, steps, len(images), batch_size, images.pairs)
-        return gather(images, *(_slices(np.asarray(index), num_devices, device_indices) for index in pairs))
+            indices = _pairs_of_steps(seed, steps, len(images), batch_size, images.pairs)
+        fixed, moving = (_shares(np.asarray(index), num_devices, device_indices) for index in indices)
+        return gather(images, fixed, moving)
 
-    ahead = grain.ReadOptions(num_threads=NUM_THREADS, prefetch_buffer_size=NUM_READ_AHEAD)
-    return iter(grain.MapDataset.source(list(spans)).map(read).to_iter_dataset(ahead))
+    options = grain.ReadOptions(num_threads=NUM_THREADS, prefetch_buffer_size=NUM_READ_AHEAD)
+    return iter(grain.MapDataset.source(list(spans)).map(read).to_iter_dataset(options))
 
 
 @partial(jax.jit, static_argnums=(0, 2, 3))
 def _pairs_of_steps(
-    seed: int, steps: jax.Array, num_images: int, batch_size: int, listed: jax.Array | None
+    seed: int, steps: Array, num_images: int, batch_size: int, listed: Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    return jax.vmap(lambda step: pairs_of_step(seed, step, num_images, batch_size, listed))(steps)
+    return jax.vmap(lambda step: pairs_of_step(seed, step, num_images, batch_size, listed=listed))(steps)
 
 
-def _slices(index: np.ndarray, num_devices: int, device_indices: Sequence[int]) -> np.ndarray:
-    """`[num_steps, batch_size]` to the devices' shares `[len(device_indices), num_steps, batch_size / num_devices]`."""
+def _shares(index: np.ndarray, num_devices: int, device_indices: Sequence[int]) -> np.ndarray:
+    """Cuts `[num_steps, batch_size]` into `[len(device_indices), num_steps, batch_size / num_devices]`."""
     shares = index.reshape(len(index), num_devices, -1)
     return np.moveaxis(shares, 1, 0)[list(device_indices)]

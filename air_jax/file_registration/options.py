@@ -1,23 +1,42 @@
-"""What a user can ask of the registration of two files, and which of it cannot be."""
+"""Options of the registration of two files, their checks, and the registration that they choose."""
 
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from air_jax.errors import UserError
 from air_jax.io.access import library
-from air_jax.losses import SIMILARITIES
+from air_jax.losses import SIMILARITIES, make_objective
 from air_jax.optimize import AFFINES, FIELDS
+from air_jax.registration import STEPS_FROM_ZERO, Registration, load, without_model
 from air_jax.transforms.intensity import WINDOWS
 
 NO_AFFINE = "none"
 
 
-class Options(NamedTuple):
-    """What the user asks for; see the flags of `air_jax.register`. None stands for the default."""
+@dataclass(frozen=True)
+class Options:
+    """Options of the registration of two files: the flags of `air_jax.register`. None stands for the default.
+
+    Attributes:
+      fixed: file of the image that stays.
+      moving: file of the image that is deformed.
+      output_dir: folder of the results.
+      workdir: folder of a trained run, whose model predicts the displacement. Default: no model.
+      labels: file of the moving segmentation.
+      fixed_labels: file of the fixed segmentation.
+      landmarks: file of the moving image's landmarks.
+      fixed_landmarks: file of the same landmarks in the fixed image.
+      similarity: key of `air_jax.losses.SIMILARITIES`. Default: "lncc", or the objective of the trained run.
+      affine: "none" or a key of `air_jax.optimize.AFFINES`. Default: "affine", or "none" with `workdir`.
+      field: key of `air_jax.optimize.FIELDS`. Default: "dense", or the field of the trained run.
+      refine_steps: largest number of steps of instance optimisation, 0 or more. Default: 180, or 0 with `workdir`.
+      normalization: key of `air_jax.transforms.intensity.WINDOWS`. Default: "percentile", or that of the trained run.
+    """
 
     fixed: Path
     moving: Path
     output_dir: Path
+    _: KW_ONLY
     workdir: Path | None = None
     labels: Path | None = None
     fixed_labels: Path | None = None
@@ -31,7 +50,11 @@ class Options(NamedTuple):
 
 
 def check_options(options: Options) -> None:
-    """Raises `UserError` with one line that names the flag when these cannot be."""
+    """Checks all options that can be checked without reading a file.
+
+    Raises:
+      UserError: one line that names the flag.
+    """
     for name, choices in (
         ("similarity", SIMILARITIES),
         ("affine", (NO_AFFINE, *AFFINES)),
@@ -42,7 +65,7 @@ def check_options(options: Options) -> None:
         if value is not None and value not in choices:
             raise UserError(f"--{name}={value}: must be one of {', '.join(choices)}")
     if options.workdir is not None and not options.refine_steps and options.similarity is not None:
-        raise UserError(f"--similarity={options.similarity}: nothing is optimised; give --refine_steps as well")
+        raise UserError(f"--similarity={options.similarity}: nothing is optimised; give --refine_steps also")
     if options.fixed_labels is not None and options.labels is None:
         raise UserError("--fixed_labels needs --labels, the moving image's segmentation")
     if options.fixed_landmarks is not None and options.landmarks is None:
@@ -54,4 +77,41 @@ def check_options(options: Options) -> None:
             raise UserError(f"--{name} is the trained run's own with --workdir; leave it out")
     if options.output_dir.exists() and not options.output_dir.is_dir():
         raise UserError(f"--output_dir={options.output_dir}: is a file; give a folder")
-    library("nibabel", options.output_dir / "displacement.nii.gz")  # now, and not when all is computed
+    library("nibabel", options.output_dir / "displacement.nii.gz")  # needed at the end; checked before the computation
+
+
+def choose_registration(options: Options, num_axes: int) -> tuple[Registration, str]:
+    """Loads the trained registration, or makes one without a model, and sets what the options change.
+
+    It is the only place that distinguishes the two; the same calls register files with either.
+
+    Args:
+      options: checked options.
+      num_axes: N of the images, 2 or 3.
+
+    Returns:
+      The registration, whose `refine_steps` are those to run; and the kind of affine, "none" or a key of
+      `air_jax.optimize.AFFINES`.
+
+    Raises:
+      UserError: the workdir cannot be loaded, or its model takes other images.
+    """
+    if options.workdir is None:
+        registration = without_model(
+            num_axes,
+            similarity=options.similarity or "lncc",
+            field=FIELDS[options.field or "dense"](),
+            refine_steps=STEPS_FROM_ZERO if options.refine_steps is None else options.refine_steps,
+            normalization=options.normalization or "percentile",
+        )
+        return registration, options.affine or "affine"
+    registration = load(options.workdir)
+    axes, channels = len(registration.image_shape) - 1, registration.image_shape[-1]
+    if axes != num_axes or channels != 1:
+        raise UserError(
+            f"{options.workdir}: its model takes {axes} axes and {channels} channel(s); "
+            f"{options.fixed} has {num_axes} axes, registered as one grey channel"
+        )
+    objective = make_objective(options.similarity) if options.similarity else registration.objective
+    registration = replace(registration, objective=objective, refine_steps=options.refine_steps or 0)
+    return registration, options.affine or NO_AFFINE

@@ -1,4 +1,4 @@
-"""What every reader and writer here shares: one line for a file that cannot be read, no half-written files."""
+"""Shared by all readers and writers: errors of one line, optional libraries, no half-written files."""
 
 import importlib
 from collections.abc import Iterator
@@ -10,10 +10,14 @@ from air_jax.errors import UserError
 
 
 def library(name: str, path: Path) -> ModuleType:
-    """Imports what only some files need; `path` is the file in question.
+    """Imports an optional library.
+
+    Args:
+      name: the module's name, such as `nibabel` or `PIL.Image`.
+      path: the file that needs it, for the message.
 
     Raises:
-      UserError: it is not installed.
+      UserError: the library is not installed.
     """
     try:
         return importlib.import_module(name)
@@ -24,7 +28,15 @@ def library(name: str, path: Path) -> ModuleType:
 
 @contextmanager
 def reading(path: Path, kind: str) -> Iterator[None]:
-    """Turns whatever is raised for an unreadable file into a `UserError` of one line; `kind` says what it should be."""
+    """Turns every exception raised while a file is read into a `UserError`.
+
+    Args:
+      path: the file.
+      kind: the expected kind of file, for the message: "a NIfTI image (.nii, .nii.gz)".
+
+    Raises:
+      UserError: one line that names the file: it is missing, empty, a folder, unreadable or damaged.
+    """
     if path.is_dir():
         raise UserError(f"{path}: is a folder; give {kind}")
     try:
@@ -37,17 +49,18 @@ def reading(path: Path, kind: str) -> Iterator[None]:
         raise UserError(f"{path}: not found; give {kind}") from error
     except PermissionError as error:
         raise UserError(f"{path}: may not be read; change its permissions") from error
-    # Damaged files make the libraries raise nearly anything.
+    # The libraries raise exceptions of many types for damaged files.
     except Exception as error:
         raise UserError(f"{path}: damaged, or not {kind} ({_reason(error)})") from error
 
 
 @contextmanager
 def writing(path: Path, suffix: str) -> Iterator[Path]:
-    """Gives the name to write to, which takes the place of `path` when all went well and is removed when not.
+    """Yields a temporary path, which replaces `path` if no exception is raised and is removed otherwise.
 
     Args:
-      suffix: how that name ends; libraries choose the format by it.
+      path: the file to write.
+      suffix: ending of the temporary path; libraries choose the format by it.
 
     Raises:
       UserError: the file cannot be written.

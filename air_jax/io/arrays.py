@@ -1,30 +1,31 @@
 """NumPy files: one image, or a stack of images for training. Pickled objects are never read.
 
-Axes are `[row, column]` or `[z, y, x]`: physical x is the *last* array axis, unless `affine` says otherwise.
+Array axes are `[row, column]` or `[z, y, x]`: physical x is the *last* array axis, unless `affine` says otherwise.
 
-One image is a `.npy` array `[*S]` with a spacing of 1, or a `.npz` with
+One image is a `.npy` array `[*S]`, whose spacing is 1, or a `.npz` with
 
-- `image`: `[*S]`, or `[*S, C]` where `spacing` or `affine` is there to tell N,
+- `image`: `[*S]`, or `[*S, C]` if `spacing` or `affine` gives N,
 - `spacing` (optional): `[N]`, mm, in the order of the array's axes,
 - `affine` (optional): `[N+1, N+1]`, array indices to mm in LPS; it takes precedence over `spacing`.
 
-A stack is a `.npz` with n images of one size; other keys are ignored:
+A stack is a `.npz` with n images of one size. Other keys are ignored:
 
-- `image`: `[n, *S]`, or `[n, *S, C]` where `spacing` is there to tell N. Without `spacing` all axes after the first are
-  spatial.
+- `image`: `[n, *S]`, or `[n, *S, C]` if `spacing` gives N. Without `spacing`, all axes after the first are spatial.
 - `label` (optional): integers, `[n, *S]` (segmentations) or `[n]` (classes),
-- `spacing` (optional): `[N]`, or `[n, N]`, mm, in the order of the array's axes,
-- `split` (optional): `[n]` of `train`, `validation` or `test`,
+- `spacing` (optional): `[N]` or `[n, N]`, mm, in the order of the array's axes,
+- `split` (optional): `[n]`, each `train`, `validation` or `test`,
 - `ids` (optional): `[n]`, the images' names.
 
-A stack of frames has two images of each subject, `image` `[n, 2, *S]` and `label` `[n, 2, *S]`; all else is as above,
-one for each subject. What it is cannot be told from its shape, so whoever reads it must say.
+A stack of frames has two images of each subject: `image` `[n, 2, *S]` and `label` `[n, 2, *S]`. The other keys are as
+above, one value per subject. The shape does not show that a file is a stack of frames, so the reader must be told.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from air_jax.errors import UserError
 from air_jax.io.access import reading, writing
@@ -36,12 +37,12 @@ _KIND = "a NumPy file (.npy, .npz)"
 
 
 class Stack(NamedTuple):
-    """Images of one size; see the module for the file.
+    """Images of one size. See the module's docstring for the file format.
 
     Attributes:
       image: `[n, *S]` or `[n, *S, C]`, as stored.
       label: `[n, *S]` or `[n]` integers, or None.
-      spacing: `[n, N]` float64 mm, or None where it is not known.
+      spacing: `[n, N]` float64, mm, or None where it is unknown.
       split: `[n]` strings, or None.
       ids: `[n]` strings, or None.
     """
@@ -54,17 +55,22 @@ class Stack(NamedTuple):
 
     @property
     def num_axes(self) -> int:
+        """N, the number of spatial axes."""
         return self.image.ndim - 1 if self.spacing is None else self.spacing.shape[-1]
 
 
-def read_array(path: Path) -> Volume:
-    """Reads one image from `.npy` or `.npz`; see the module.
+def read_array(path: Path, convert: Callable[[np.ndarray], np.ndarray] = plain) -> Volume:
+    """Reads one image from `.npy` or `.npz`. See the module's docstring for the file format.
+
+    Args:
+      path: the file.
+      convert: applied to the array.
 
     Returns:
-      The array, floats as float32 with 0 where not finite, integers as stored; and its affine.
+      The converted array and its affine.
 
     Raises:
-      UserError: one line that names the file and what is wrong with it.
+      UserError: one line that names the file and its fault.
     """
     arrays = _load(path, ("image", "spacing", "affine"))
     array = _numbers(path, "image", arrays["image"])
@@ -78,11 +84,21 @@ def read_array(path: Path) -> Volume:
     num_axes = len(affine) - 1
     if array.ndim not in (num_axes, num_axes + 1):
         raise UserError(f"{path}: image has shape {array.shape}; with {num_axes} axes it must be [*S] or [*S, C]")
-    return Volume(plain(array), affine)
+    return Volume(convert(array), affine)
 
 
 def write_array(path: Path, array: np.ndarray, affine: np.ndarray, suffix: str) -> None:
-    """Writes one image: `.npy` keeps the array alone, `.npz` also `spacing` and `affine`."""
+    """Writes one image. `.npy` stores only the array, `.npz` also `spacing` and `affine`.
+
+    Args:
+      path: the file; an existing one is replaced.
+      array: `[*S]` or `[*S, C]`. Integers keep their type, floats are stored as float32.
+      affine: `[N+1, N+1]`, array indices to mm in LPS.
+      suffix: `.npy` or `.npz`.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
     array = plain(array)
     with writing(path, suffix) as partial:
         if suffix == ".npy":
@@ -92,15 +108,18 @@ def write_array(path: Path, array: np.ndarray, affine: np.ndarray, suffix: str) 
 
 
 def read_stack(path: str | Path, *, frames: bool = False) -> Stack:
-    """Reads a stack of images; see the module for the file.
+    """Reads a stack of images. See the module's docstring for the file format.
 
     Args:
-      path: of the file.
-      frames: whether it is a stack of frames. Both frames of a subject then follow each other among the `2 n` images,
-        with the same `split`, and the name of the subject with `/0` and `/1`.
+      path: the `.npz` file.
+      frames: whether the file is a stack of frames. The two frames of a subject then follow each other among the
+        `2 n` images. Both have the subject's `split`; their names are the subject's with `/0` and `/1`.
+
+    Returns:
+      The arrays of the file, checked; None for those that it lacks.
 
     Raises:
-      UserError: one line that names the file and the key that is wrong.
+      UserError: one line that names the file and the wrong key.
     """
     path = Path(path)
     arrays = _load(path, Stack._fields)
@@ -108,7 +127,7 @@ def read_stack(path: str | Path, *, frames: bool = False) -> Stack:
 
 
 def _with_frames_apart(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A stack of frames `[n, 2, ...]` as one of images `[2 n, ...]`."""
+    """Turns the arrays of a stack of frames, `[n, 2, ...]`, into those of a stack of images, `[2 n, ...]`."""
     n = len(arrays["image"]) if arrays["image"].ndim else 0
     apart = {}
     for key, values in arrays.items():
@@ -127,16 +146,25 @@ def _with_frames_apart(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, n
 
 def write_stack(
     path: str | Path,
-    image: np.ndarray,
-    label: np.ndarray | None = None,
-    spacing: np.ndarray | None = None,
-    split: np.ndarray | None = None,
-    ids: np.ndarray | None = None,
+    image: ArrayLike,
+    *,
+    label: ArrayLike | None = None,
+    spacing: ArrayLike | None = None,
+    split: ArrayLike | None = None,
+    ids: ArrayLike | None = None,
 ) -> None:
-    """Writes a stack of images, compressed; see the module for the shapes.
+    """Writes a compressed stack of images. See the module's docstring for the file format.
+
+    Args:
+      path: the file; its name ends in .npz.
+      image: `[n, *S]`, or `[n, *S, C]` if `spacing` is given.
+      label: `[n, *S]` or `[n]` integers.
+      spacing: `[N]` or `[n, N]`, mm.
+      split: `[n]`, each `train`, `validation` or `test`.
+      ids: `[n]`, the images' names.
 
     Raises:
-      UserError: an array does not fit, the name does not end in .npz, or the file cannot be written.
+      UserError: an array does not fit the others, the name does not end in .npz, or the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() != ".npz":
@@ -179,9 +207,9 @@ def _checked_stack(path: Path, image, label=None, spacing=None, split=None, ids=
 
 
 def _load(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The arrays of these names that the file has; the array of a `.npy` is `image`."""
+    """Returns the file's arrays among `keys`. The array of a `.npy` is called `image`."""
     with reading(path, _KIND):
-        # NumPy takes for a pickle whatever does not begin as its own files do.
+        # NumPy treats every file without its own first bytes as a pickle.
         with open(path, "rb") as file:
             if not file.read(6).startswith((b"PK", b"\x93NUMPY")):
                 raise UserError(f"{path}: damaged, or not {_KIND}")

@@ -1,7 +1,7 @@
-"""Displacement fields as ITK, SimpleITK and ANTs read and write them.
+"""Displacement field files, as ITK, SimpleITK and ANTs read and write them.
 
-Their files hold, for every voxel of the fixed image, a vector in mm (LPS, x first) that leads to the point of the
-moving image: the pull-back field of this library in other units.
+These files store, for every voxel of the fixed image, the vector in mm (LPS, x first) to the corresponding point of the
+moving image. It is this library's pull-back displacement in other units.
 """
 
 from pathlib import Path
@@ -16,11 +16,11 @@ _VECTOR = 1007
 
 
 def write_field(path: str | Path, displacement: np.ndarray, affine: np.ndarray) -> None:
-    """Writes a displacement as ITK's NIfTI file: `(X, Y, Z, 1, 3)` or `(X, Y, 1, 1, 2)` float32.
+    """Writes a displacement as a NIfTI file of ITK's kind: `(X, Y, Z, 1, 3)` or `(X, Y, 1, 1, 2)` float32, in mm.
 
     Args:
-      path: ends in .nii or .nii.gz.
-      displacement: `[*S, N]`, voxels of the grid whose affine is given, array-index order.
+      path: the file; its name ends in .nii or .nii.gz.
+      displacement: `[*S, N]`, in voxels of the grid that `affine` describes, array-index order.
       affine: `[N+1, N+1]`, array indices of the fixed image to mm in LPS.
 
     Raises:
@@ -42,14 +42,17 @@ def write_field(path: str | Path, displacement: np.ndarray, affine: np.ndarray) 
 
 
 def read_field(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a displacement field that `write_field`, ITK, SimpleITK or ANTs wrote in NIfTI.
+    """Reads a displacement field that `write_field`, ITK, SimpleITK or ANTs wrote as NIfTI.
+
+    Args:
+      path: the file; its name ends in .nii or .nii.gz.
 
     Returns:
-      The displacement `[*S, N]` float32 in voxels of its own grid, array-index order, and that grid's affine
-      `[N+1, N+1]`. Vectors that are not finite are 0.
+      The displacement `[*S, N]` float32, in voxels of its own grid, array-index order; and that grid's affine
+      `[N+1, N+1]`. Components that are not finite are 0.
 
     Raises:
-      UserError: one line that names the file, where it is no displacement field or cannot be read.
+      UserError: one line that names the file: it is not a displacement field, or cannot be read.
     """
     path = Path(path)
     _field_suffix(path)
@@ -63,7 +66,7 @@ def read_field(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         and (num_axes == 3 or (num_axes == 2 and image.shape[2] == 1))
     )
     if not is_field:
-        raise UserError(f"{path}: is no displacement field, which has shape (X, Y, Z, 1, 3) or (X, Y, 1, 1, 2)")
+        raise UserError(f"{path}: is not a displacement field, which has shape (X, Y, Z, 1, 3) or (X, Y, 1, 1, 2)")
     affine = read_affine(path, image.header, num_axes)
     vectors = read_voxels(path, image).reshape(*image.shape[:num_axes], num_axes)
     return (vectors @ np.linalg.inv(affine[:-1, :-1]).T).astype(np.float32), affine

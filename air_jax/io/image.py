@@ -1,5 +1,6 @@
-"""Reading and writing images by the ending of their names."""
+"""Reads and writes images and segmentations in the format given by the name's ending."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from air_jax.errors import UserError
 from air_jax.io.arrays import read_array, write_array
 from air_jax.io.nifti import read_nifti, write_nifti
 from air_jax.io.picture import read_picture, write_picture
-from air_jax.io.volume import Volume
+from air_jax.io.volume import Volume, label_ids, plain
 
 NIFTI = (".nii", ".nii.gz")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -17,36 +18,109 @@ SUFFIXES = (*NIFTI, *PICTURES, *ARRAYS)
 
 
 def read_image(path: str | Path) -> Volume:
-    """Reads an image or a segmentation in NIfTI, PNG, JPEG, TIFF or NumPy format, told by its name's ending.
+    """Reads an image in NIfTI, PNG, JPEG, TIFF or NumPy format.
 
-    Integers keep their type; all else becomes float32, with 0 where not finite. See `nifti`, `picture` and `arrays` for
-    what each format means.
+    See `air_jax.io.nifti`, `picture` and `arrays` for the conventions of each format.
+
+    Args:
+      path: the file; its ending determines the format.
+
+    Returns:
+      The array and its affine. Integers keep their type; all other types become float32, with 0 for values that are
+      not finite.
 
     Raises:
       UserError: one line that names the file and says what to do.
     """
+    return _read(Path(path), plain)
+
+
+def read_segmentation(path: str | Path) -> Volume:
+    """Reads a segmentation in any format of `read_image`; label ids are exact, whatever type stores them.
+
+    Args:
+      path: the file; its ending determines the format.
+
+    Returns:
+      Integers `[*S]` and their affine. Integers keep their type, booleans become uint8. Floats with whole values become
+      int32, or int64 where an id does not fit int32.
+
+    Raises:
+      UserError: one line that names the file: it cannot be read, or has values that are not whole numbers.
+    """
     path = Path(path)
-    suffix = suffix_of(path)
-    if suffix in NIFTI:
-        return read_nifti(path)
-    return read_picture(path) if suffix in PICTURES else read_array(path)
+
+    def convert(array: np.ndarray) -> np.ndarray:
+        try:
+            return label_ids(array)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from error
+
+    return _read(path, convert)
 
 
 def write_image(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None:
-    """Writes an image or a segmentation, in the format that its name's ending tells. No half-written file is left.
+    """Writes an image in the format given by the name's ending. A failed write leaves no file.
 
     Args:
-      array: `[*S]`; pictures also take `[H, W, 1]` and `[H, W, 3]`, and `.npz` takes `[*S, C]`.
-      affine: `[N+1, N+1]`, array indices to physical space, as `read_image` gives it. Pictures and `.npy` do not
-        keep it.
+      path: the file; an existing one is replaced.
+      array: `[*S]`. Pictures also take `[H, W, 1]` and `[H, W, 3]`; `.npz` also takes `[*S, C]`. NIfTI stores integers
+        of 64 bits as int32 where they fit.
+      affine: `[N+1, N+1]`, array indices to physical space, as `read_image` returns it. Pictures and `.npy` do not
+        store it.
 
     Raises:
       UserError: one line that names the file and says what to do.
       ValueError: array and affine do not fit each other.
     """
-    path = Path(path)
+    path, array = Path(path), np.asarray(array)
+    # NumPy's default integer has 64 bits, which few readers of NIfTI take.
+    if suffix_of(path) in NIFTI and array.dtype.kind in "iu" and array.dtype.itemsize == 8 and _fits_int32(array):
+        array = array.astype(np.int32)
+    _write(path, array, affine)
+
+
+def write_segmentation(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None:
+    """Writes a segmentation in the format given by the name's ending; the file has the array's integer type.
+
+    Args:
+      path: the file; an existing one is replaced.
+      array: `[*S]` integers.
+      affine: `[N+1, N+1]`, array indices to physical space.
+
+    Raises:
+      UserError: one line that names the file and says what to do.
+      ValueError: array and affine do not fit each other, or the array does not have integers.
+    """
+    array = np.asarray(array)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"write_segmentation: array has dtype {array.dtype}; label ids must be integers")
+    _write(Path(path), array, affine)
+
+
+def suffix_of(path: Path) -> str:
+    """Returns the ending of a file's name, in lower case: one of `SUFFIXES`.
+
+    Raises:
+      UserError: the ending is unknown.
+    """
+    name = path.name.lower()
+    for suffix in SUFFIXES:
+        if name.endswith(suffix):
+            return suffix
+    raise UserError(f"{path}: unknown kind of image; its name must end in one of {', '.join(SUFFIXES)}")
+
+
+def _read(path: Path, convert: Callable[[np.ndarray], np.ndarray]) -> Volume:
     suffix = suffix_of(path)
-    volume = Volume(np.asarray(array), np.asarray(affine, np.float64))
+    if suffix in NIFTI:
+        return read_nifti(path, convert)
+    return read_picture(path, convert) if suffix in PICTURES else read_array(path, convert)
+
+
+def _write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    suffix = suffix_of(path)
+    volume = Volume(array, np.asarray(affine, np.float64))
     if suffix in PICTURES:
         write_picture(path, volume.array, suffix)
     elif suffix in ARRAYS:
@@ -57,14 +131,6 @@ def write_image(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None
         write_nifti(path, volume.array, volume.affine, suffix)
 
 
-def suffix_of(path: Path) -> str:
-    """The known ending of a file's name, in lower case.
-
-    Raises:
-      UserError: the ending is unknown.
-    """
-    name = path.name.lower()
-    for suffix in SUFFIXES:
-        if name.endswith(suffix):
-            return suffix
-    raise UserError(f"{path}: unknown kind of image; its name must end in one of {', '.join(SUFFIXES)}")
+def _fits_int32(array: np.ndarray) -> bool:
+    limits = np.iinfo(np.int32)
+    return array.size == 0 or bool(array.min() >= limits.min and array.max() <= limits.max)

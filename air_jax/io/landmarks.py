@@ -1,4 +1,4 @@
-"""Landmarks: points in ITK's physical space (mm, LPS), or pixel column and row for pictures, in text files."""
+"""Landmark files: text files of points in ITK's physical space (mm, LPS), for pictures in pixels (column, row)."""
 
 import csv
 from pathlib import Path
@@ -13,16 +13,19 @@ _KIND = "a text file of landmarks (.csv)"
 
 
 def read_landmarks(path: str | Path) -> np.ndarray:
-    """Reads points, one a line, separated by comma, semicolon or tab.
+    """Reads points, one per line, with the numbers separated by comma, semicolon or tab.
 
-    With a header, the columns named x, y and, where there is one, z are taken, in any order and case; other columns are
-    ignored. Without one, every line must be 2 or 3 numbers: x, y[, z].
+    A file with a header must name the columns x, y and, in 3-D, z, in any order and case; other columns are ignored. A
+    file without a header has 2 or 3 numbers in each line: x, y[, z].
+
+    Args:
+      path: the file.
 
     Returns:
-      `[K, N]` float64.
+      `[K, N]` float64, physical coordinates, x first.
 
     Raises:
-      UserError: one line that names the file, and the line of it that is wrong.
+      UserError: one line that names the file and the number of the wrong line.
     """
     path = Path(path)
     with reading(path, _KIND):
@@ -46,11 +49,15 @@ def read_landmarks(path: str | Path) -> np.ndarray:
 
 
 def write_landmarks(path: str | Path, points: np.ndarray) -> None:
-    """Writes points `[K, N]` with the header `x,y` or `x,y,z`, to the last bit.
+    """Writes points with the header `x,y` or `x,y,z`. `read_landmarks` returns exactly the same numbers.
+
+    Args:
+      path: the file; an existing one is replaced.
+      points: `[K, 2]` or `[K, 3]`, physical coordinates, x first.
 
     Raises:
       UserError: the file cannot be written.
-      ValueError: points are not `[K, 2]` or `[K, 3]`.
+      ValueError: the points have another shape.
     """
     path = Path(path)
     points = np.asarray(points, np.float64)

@@ -1,10 +1,12 @@
-"""NIfTI images, placed as ITK places them.
+"""NIfTI images, placed in space as ITK places them.
 
-Where a header has both a qform and an sform, ITK's choice holds: the sform where there is no qform or where its code
-says scanner, else the qform; where it has neither, the voxel sizes alone.
+A header may have a qform and an sform. As in ITK, the sform is used where there is no qform or where the sform's code
+is "scanner"; otherwise the qform is used. Where there is neither, only the voxel sizes are used.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,21 +21,23 @@ _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MILLIMETRES = {"unknown": 1.0, "mm": 1.0, "meter": 1e3, "micron": 1e-3}
 
 
-def read_nifti(path: Path) -> Volume:
+def read_nifti(path: Path, convert: Callable[[np.ndarray], np.ndarray] = plain) -> Volume:
     """Reads a 2-D or 3-D image of one channel.
 
-    Trailing axes of size 1 are dropped, so that one slice `(X, Y, 1)` is a 2-D image. Integers without scaling keep
-    their type; all else becomes float32, and voxels that are not finite become 0.
+    Trailing axes of size 1 are dropped, so a slice `(X, Y, 1)` is a 2-D image. A 2-D image that is tilted out of the
+    x-y plane gets the right-angled axes closest to its projection. A sagittal or coronal one, which has no direction in
+    that plane, gets the identity and its voxel sizes.
 
-    A slice that is tilted out of the x-y plane is placed by the right-angled axes closest to its projection; a sagittal
-    or coronal one, which has no direction in that plane, by the identity and its voxel sizes.
+    Args:
+      path: the file.
+      convert: applied to the voxels, after scaling where the header asks for it.
 
     Returns:
       The array in the file's index order (i, j, k), and its affine.
 
     Raises:
-      UserError: one line that names the file, for a file that cannot be read, has colours, vectors or a time axis, or
-        an affine that ITK refuses.
+      UserError: one line that names the file: it cannot be read; it has colours, vectors or a time axis; or ITK refuses
+        its affine.
     """
     image = open_nifti(path)
     shape = _without_trailing_ones(image.shape)
@@ -41,25 +45,25 @@ def read_nifti(path: Path) -> Volume:
         raise UserError(f"{path}: has shape {image.shape}; give one 2-D or 3-D image, without time axis or vectors")
     if image.get_data_dtype().kind not in "iuf":
         raise UserError(f"{path}: has voxels of type {image.get_data_dtype()}; give an image of one channel")
-    return Volume(read_voxels(path, image).reshape(shape), read_affine(path, image.header, len(shape)))
+    return Volume(read_voxels(path, image, convert).reshape(shape), read_affine(path, image.header, len(shape)))
 
 
-def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray, suffix: str, intent: str = "none") -> None:
-    """Writes an array in index order (i, j, k), the affine as both qform and sform (scanner), in mm.
+def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray, suffix: str, *, intent: str = "none") -> None:
+    """Writes an array in index order (i, j, k). The affine is stored as qform and sform (scanner), in mm.
 
     Args:
-      array: `[*S]`, or `[X, Y, Z, 1, N]` for vectors. It is stored as `plain` gives it, integers of 64 bits as int32
-        where they fit.
+      path: the file; an existing one is replaced.
+      array: `[*S]`, or `[X, Y, Z, 1, N]` for vectors. Integers keep their type, floats are stored as float32.
       affine: `[N+1, N+1]`, array indices to mm in LPS.
       suffix: `.nii` or `.nii.gz`.
       intent: the NIfTI intent, `none` or `vector`.
 
     Raises:
-      UserError: the affine is sheared, the image too large for the format, or the file cannot be written.
+      UserError: the affine is sheared, the image is too large for the format, or the file cannot be written.
     """
     check_affine(path, affine)
     nibabel = library("nibabel", path)
-    stored = _stored(array)
+    stored = plain(array)
     try:
         image = nibabel.Nifti1Image(stored, None, dtype=stored.dtype)
         matrix = np.eye(4)
@@ -76,8 +80,12 @@ def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray, suffix: str, 
         image.to_filename(partial)
 
 
-def open_nifti(path: Path):
-    """The file as nibabel's lazy image; its header is read, its voxels are not."""
+def open_nifti(path: Path) -> Any:
+    """Returns the file as nibabel's `Nifti1Image`, whose header is read and whose voxels are not.
+
+    Raises:
+      UserError: the file cannot be read, or is not NIfTI.
+    """
     nibabel = library("nibabel", path)
     with reading(path, _KIND):
         image = nibabel.load(path)
@@ -86,14 +94,32 @@ def open_nifti(path: Path):
     return image
 
 
-def read_voxels(path: Path, image) -> np.ndarray:
-    """All voxels, scaled where the header says so; see `plain`."""
+def read_voxels(path: Path, image: Any, convert: Callable[[np.ndarray], np.ndarray] = plain) -> np.ndarray:
+    """Reads all voxels of an open file, in the file's shape.
+
+    Args:
+      path: the file, for the message.
+      image: see `open_nifti`.
+      convert: applied to the voxels, after scaling where the header asks for it.
+
+    Raises:
+      UserError: the voxels cannot be read.
+    """
     with reading(path, _KIND):
-        return plain(np.asarray(image.dataobj))
+        return convert(np.asarray(image.dataobj))
 
 
-def read_affine(path: Path, header, num_axes: int) -> np.ndarray:
-    """The affine `[N+1, N+1]` from array indices to ITK's physical space."""
+def read_affine(path: Path, header: Any, num_axes: int) -> np.ndarray:
+    """Reads the affine `[N+1, N+1]` from array indices to ITK's physical space (mm, LPS).
+
+    Args:
+      path: the file, for the message.
+      header: nibabel's header.
+      num_axes: N, 2 or 3.
+
+    Raises:
+      UserError: ITK refuses the affine, or its sform and pixdim have different voxel sizes.
+    """
     with reading(path, _KIND):
         sform, sform_code = header.get_sform(coded=True)
         qform, _ = header.get_qform(coded=True)
@@ -107,7 +133,7 @@ def read_affine(path: Path, header, num_axes: int) -> np.ndarray:
         matrix = np.diag([*sizes, 1.0])
     affine = _in_plane(matrix) if num_axes == 2 else matrix
     check_affine(path, affine)
-    # ITK takes the sizes of pixdim, NiBabel those of the sform.
+    # ITK uses the voxel sizes of pixdim, NiBabel those of the sform.
     if not np.allclose(spacing_of(affine), sizes[:num_axes], rtol=1e-3):
         raise UserError(f"{path}: its sform and its pixdim give different voxel sizes; repair the header first")
     affine[:-1] *= unit
@@ -115,10 +141,10 @@ def read_affine(path: Path, header, num_axes: int) -> np.ndarray:
 
 
 def _in_plane(matrix: np.ndarray) -> np.ndarray:
-    """The affine `[3, 3]` of one slice from that of the space around it."""
+    """Returns the affine `[3, 3]` of a 2-D image whose header has the affine `[4, 4]`."""
     spacing = spacing_of(matrix)[:2]
     plane = matrix[:2, :2]
-    # The determinant over the area of a pixel is the cosine between the slice's normal and z.
+    # The determinant divided by the area of a pixel is the cosine between the slice's normal and z.
     if abs(np.linalg.det(plane)) <= 0.1 * spacing.prod():
         direction = np.eye(2)
     else:
@@ -134,12 +160,3 @@ def _without_trailing_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     while len(shape) > 2 and shape[-1] == 1:
         shape = shape[:-1]
     return shape
-
-
-def _stored(array: np.ndarray) -> np.ndarray:
-    array = plain(array)
-    if array.dtype.kind == "f" or array.dtype.itemsize < 8:
-        return array
-    limits = np.iinfo(np.int32)
-    fits = array.size == 0 or (array.min() >= limits.min and array.max() <= limits.max)
-    return array.astype(np.int32) if fits else array

@@ -1,6 +1,8 @@
-"""PNG, JPEG and TIFF pictures. Their physical space is pixels: x is the column, y the row, the first pixel 0."""
+"""PNG, JPEG and TIFF pictures. Their physical unit is the pixel: x is the column, y the row, the first pixel is 0."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,18 +14,22 @@ from air_jax.io.volume import Volume, plain
 _KIND = "a PNG, JPEG or TIFF picture"
 
 
-def read_picture(path: Path) -> Volume:
+def read_picture(path: Path, convert: Callable[[np.ndarray], np.ndarray] = plain) -> Volume:
     """Reads a grey or colour picture.
 
-    Pixels are left as stored: as in ITK, an orientation noted in EXIF is not applied. Transparency is dropped, a
-    palette becomes colours and one-bit pixels become 0 and 255. Pillow reads colours of 16 bits as 8 bits.
+    As in ITK, an EXIF orientation is not applied. Transparency is dropped, a palette becomes colours, and one-bit
+    pixels become 0 and 255. Pillow reads colours of 16 bits as 8 bits.
+
+    Args:
+      path: the file.
+      convert: applied to the pixels.
 
     Returns:
-      `[H, W]` uint8 or uint16 (float32 or int32 from a TIFF of 32 bits), or `[H, W, 3]` uint8, and the affine from
+      `[H, W]` uint8 or uint16 (float32 or int32 from a TIFF of 32 bits), or `[H, W, 3]` uint8; and the affine from
       (row, column) to (x, y).
 
     Raises:
-      UserError: one line that names the file, for a file that cannot be read, has several pages, or is too large.
+      UserError: one line that names the file: it cannot be read, has several pages, or is too large.
     """
     pillow = library("PIL.Image", path)
     with reading(path, _KIND):
@@ -35,16 +41,16 @@ def read_picture(path: Path) -> Volume:
             # A phone's JPEG may carry a preview as a second picture (MPO); the first one is meant.
             if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
                 raise UserError(f"{path}: has {picture.n_frames} pages; give a picture of one page")
-            array = plain(np.asarray(_grey_or_rgb(picture)))
-    return Volume(array, reversed_affine(np.ones(2)))
+            return Volume(convert(np.asarray(_grey_or_rgb(picture))), reversed_affine(np.ones(2)))
 
 
 def write_picture(path: Path, array: np.ndarray, suffix: str) -> None:
     """Writes a grey or colour picture.
 
     Args:
-      array: `[H, W]`, `[H, W, 1]` or `[H, W, 3]`. Floats in [0, 1] are clipped, scaled by 255 and rounded; uint8, and
-        uint16 in grey, are stored as they are.
+      path: the file; an existing one is replaced.
+      array: `[H, W]`, `[H, W, 1]` or `[H, W, 3]`. Floats are clipped to [0, 1], scaled by 255 and rounded; uint8,
+        and uint16 in grey, are stored unchanged.
       suffix: `.png`, `.jpg`, `.jpeg`, `.tif` or `.tiff`.
 
     Raises:
@@ -66,11 +72,11 @@ def write_picture(path: Path, array: np.ndarray, suffix: str) -> None:
         pillow.fromarray(pixels).save(partial, **options)
 
 
-def _grey_or_rgb(picture):
-    """The picture in a mode that NumPy takes as `[H, W]` or `[H, W, 3]`."""
+def _grey_or_rgb(picture: Any) -> Any:
+    """Converts a Pillow picture to a mode that NumPy reads as `[H, W]` or `[H, W, 3]`."""
     if picture.mode in ("L", "RGB", "F", "I") or picture.mode.startswith("I;16"):
         return picture
     if picture.mode in ("1", "LA"):
         return picture.convert("L")
-    # Pillow warns when it drops a palette's transparency in one step.
+    # In one step, Pillow warns that it drops the palette's transparency.
     return picture.convert("RGBA").convert("RGB") if picture.mode in ("P", "PA") else picture.convert("RGB")

@@ -6,12 +6,12 @@ import numpy as np
 
 from air_jax.errors import UserError
 
-# About what ITK tolerates; the rounding of float32 headers stays far below it.
+# Close to ITK's tolerance, and far above the rounding errors of float32 headers.
 _SHEAR_TOLERANCE = 1e-4
 
 
 def to_physical(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Physical coordinates of points given in voxels.
+    """Returns the physical coordinates of points given in voxels.
 
     Args:
       voxels: `[..., N]`, array-index order.
@@ -24,26 +24,34 @@ def to_physical(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def to_voxels(points: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Voxel coordinates, in array-index order, of physical points `[..., N]`: the inverse of `to_physical`."""
+    """Returns the voxel coordinates of physical points: the inverse of `to_physical`.
+
+    Args:
+      points: `[..., N]`, x first, in the affine's unit (mm).
+      affine: `[N+1, N+1]`, array indices to physical space.
+
+    Returns:
+      `[..., N]` float64, array-index order.
+    """
     offsets = np.asarray(points, np.float64) - affine[:-1, -1]
     return offsets @ np.linalg.inv(affine[:-1, :-1]).T
 
 
 def spacing_of(affine: np.ndarray) -> np.ndarray:
-    """Size of a voxel along every array axis `[N]`."""
+    """Returns the voxel size along each array axis, `[N]`, of an affine `[N+1, N+1]`, in its unit."""
     return np.linalg.norm(affine[:-1, :-1], axis=0)
 
 
 def direction_of(affine: np.ndarray) -> np.ndarray:
-    """Unit vectors of the array axes `[N, N]`, one a column."""
+    """Returns the unit vectors of the array axes, `[N, N]`, one column per axis, of an affine `[N+1, N+1]`."""
     return affine[:-1, :-1] / spacing_of(affine)
 
 
 def reversed_affine(spacing: np.ndarray) -> np.ndarray:
-    """The affine `[N+1, N+1]` of an array whose last axis is x: `[row, column]` or `[z, y, x]`, origin 0.
+    """Returns the affine `[N+1, N+1]` of an array whose last axis is x: `[row, column]` or `[z, y, x]`, origin 0.
 
     Args:
-      spacing: `[N]`, in the order of the array's axes.
+      spacing: `[N]`, voxel size, in the order of the array's axes.
     """
     affine = np.eye(len(spacing) + 1)
     affine[:-1, :-1] = np.diag(spacing)[::-1]
@@ -51,15 +59,26 @@ def reversed_affine(spacing: np.ndarray) -> np.ndarray:
 
 
 def is_sheared(affine: np.ndarray) -> bool:
-    """Whether the array axes are not at right angles; neither an ITK image nor a qform can say so."""
-    # A slice's header may leave the third axis without a length.
+    """Returns whether the array axes of an affine `[N+1, N+1]` are not at right angles.
+
+    Neither an ITK image nor a NIfTI qform can store such an affine.
+    """
+    # The header of a 2-D slice may have a third axis of length 0.
     with np.errstate(invalid="ignore"):
         direction = direction_of(affine)
     return bool(np.abs(direction.T @ direction - np.eye(len(direction))).max() > _SHEAR_TOLERANCE)
 
 
 def check_affine(path: Path, affine: np.ndarray) -> None:
-    """Raises `UserError` when no ITK image could have this affine `[N+1, N+1]`."""
+    """Checks that an ITK image can have this affine.
+
+    Args:
+      path: the file that has it, for the message.
+      affine: `[N+1, N+1]`, array indices to physical space.
+
+    Raises:
+      UserError: the affine is singular, not finite, or sheared.
+    """
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:-1, :-1]) < len(affine) - 1:
         raise UserError(f"{path}: its affine is not invertible; repair the header first")
     if is_sheared(affine):

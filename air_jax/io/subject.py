@@ -1,75 +1,96 @@
-"""What a user gives to have two files registered: read, checked and normalised, or refused in one line."""
+"""A subject: an image with its segmentation and its landmarks, read from files and checked."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from air_jax import io
 from air_jax.errors import UserError
-from air_jax.transforms.intensity import normalize
+from air_jax.io.image import read_image, read_segmentation
+from air_jax.io.landmarks import read_landmarks
+from air_jax.io.volume import Volume
 
-LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
-FEWEST_VOXELS = 3  # along an axis, for derivatives
+LUMINANCE = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601)
+MIN_VOXELS = 3  # along each axis; central differences need them
 
 
-class Side(NamedTuple):
-    """One image and what goes with it.
+@dataclass(frozen=True)
+class Subject:
+    """An image and the data that belong to it.
 
     Attributes:
-      volume: as the file has it.
-      grey: `[*S]` float32 in [0, 1], what is registered.
-      labels: `[*S]` integers, None where not given.
-      landmarks: `[K, N]` physical points, None where not given.
+      path: the image's file, for messages.
+      volume: the image as stored.
+      grey: `[*S]`, the image as one channel, not normalised. Grey images keep their type. Colours become float32
+        luminance; other channels become their float32 mean.
+      segmentation: `[*S]` integers in the type of their file, or None.
+      landmarks: `[K, N]` float64 physical points (mm, LPS; for pictures column and row), or None.
     """
 
-    volume: io.Volume
+    path: Path
+    volume: Volume
     grey: np.ndarray
-    labels: np.ndarray | None
-    landmarks: np.ndarray | None
+    segmentation: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
 
 
-def read_side(image: Path, labels: Path | None, landmarks: Path | None, window: str) -> Side:
-    """Reads an image and, where given, its segmentation and landmarks.
+def read_subject(image: Path, *, segmentation: Path | None = None, landmarks: Path | None = None) -> Subject:
+    """Reads an image and, where given, its segmentation and its landmarks.
 
     Args:
-      image, labels, landmarks: files.
-      window: how intensities are brought to [0, 1], see `air_jax.transforms.intensity.normalize`.
-        Colours become grey first.
+      image: file of the image, see `air_jax.io.read_image`.
+      segmentation: file of its segmentation on the same grid, see `air_jax.io.read_segmentation`.
+      landmarks: text file of its landmarks, see `air_jax.io.read_landmarks`.
+
+    Returns:
+      The subject, its image not normalised.
 
     Raises:
-      UserError: a file cannot be read, or does not fit the image.
+      UserError: one line that names the file: it cannot be read; the image is constant or smaller than 3 voxels along
+        an axis; or the segmentation or the landmarks do not fit the image.
     """
-    volume = io.read_image(image)
-    if min(volume.shape) < FEWEST_VOXELS:
-        raise UserError(f"{image}: has shape {volume.shape}; give at least {FEWEST_VOXELS} voxels along each axis")
-    try:
-        grey = normalize(_grey(volume), window)
-    except ValueError as error:
-        raise UserError(f"{image}: {error}") from error
+    volume = read_image(image)
+    if min(volume.shape) < MIN_VOXELS:
+        raise UserError(f"{image}: has shape {volume.shape}; give at least {MIN_VOXELS} voxels along each axis")
+    grey = _grey(volume)
     if grey.min() == grey.max():
         raise UserError(f"{image}: is constant; there is nothing to register")
-    points = None if landmarks is None else io.read_landmarks(landmarks)
+    points = None if landmarks is None else read_landmarks(landmarks)
     if points is not None and points.shape[1] != volume.num_axes:
         raise UserError(f"{landmarks}: has points of {points.shape[1]} numbers; {image} has {volume.num_axes} axes")
-    return Side(volume, grey, None if labels is None else _read_labels(labels, volume, image), points)
+    labels = None if segmentation is None else _read_segmentation(segmentation, volume, image)
+    return Subject(image, volume, grey, labels, points)
 
 
-def check_pair(fixed: Side, moving: Side, fixed_image: Path, moving_image: Path) -> None:
-    """Raises `UserError` when the two do not make a pair."""
+def check_pair(fixed: Subject, moving: Subject) -> None:
+    """Checks that two subjects can be registered and scored.
+
+    Args:
+      fixed, moving: the two subjects.
+
+    Raises:
+      UserError: one line: the images differ in their number of axes, the landmarks in their number; or the fixed
+        subject has a segmentation or landmarks that the moving one lacks.
+    """
     if fixed.volume.num_axes != moving.volume.num_axes:
         raise UserError(
-            f"{fixed_image} has {fixed.volume.num_axes} axes and {moving_image} {moving.volume.num_axes}; "
+            f"{fixed.path} has {fixed.volume.num_axes} axes and {moving.path} {moving.volume.num_axes}; "
             "give two images of the same number of axes"
         )
-    if fixed.landmarks is not None and len(fixed.landmarks) != len(moving.landmarks):
+    if fixed.segmentation is not None and moving.segmentation is None:
         raise UserError(
-            f"--fixed_landmarks has {len(fixed.landmarks)} points and --landmarks {len(moving.landmarks)}; "
-            "give the same ones in both"
+            f"{fixed.path} has a segmentation and {moving.path} has none; give both, or only that of the moving image"
         )
+    if fixed.landmarks is not None:
+        num_moving = 0 if moving.landmarks is None else len(moving.landmarks)
+        if len(fixed.landmarks) != num_moving:
+            raise UserError(
+                f"{fixed.path} has {len(fixed.landmarks)} landmarks and {moving.path} {num_moving}; "
+                "give the same points for both"
+            )
 
 
-def _grey(volume: io.Volume) -> np.ndarray:
+def _grey(volume: Volume) -> np.ndarray:
     if volume.array.ndim == volume.num_axes:
         return volume.array
     if volume.array.shape[-1] == 3:
@@ -77,13 +98,10 @@ def _grey(volume: io.Volume) -> np.ndarray:
     return volume.array.astype(np.float32).mean(axis=-1)
 
 
-def _read_labels(path: Path, volume: io.Volume, image: Path) -> np.ndarray:
-    labels = io.read_image(path)
-    if labels.array.shape != volume.shape:
-        raise UserError(f"{path}: has shape {labels.array.shape}, but {image} has {volume.shape}")
-    if not np.allclose(labels.affine, volume.affine, atol=1e-2):
+def _read_segmentation(path: Path, volume: Volume, image: Path) -> np.ndarray:
+    segmentation = read_segmentation(path)
+    if segmentation.array.shape != volume.shape:
+        raise UserError(f"{path}: has shape {segmentation.array.shape}, but {image} has {volume.shape}")
+    if not np.allclose(segmentation.affine, volume.affine, atol=1e-2):
         raise UserError(f"{path}: lies elsewhere in space than {image}; resample it onto the image's grid")
-    rounded = np.round(labels.array).astype(np.int32)
-    if np.abs(labels.array - rounded).max() > 1e-3:
-        raise UserError(f"{path}: has values that are no integers; labels must be")
-    return rounded
+    return segmentation.array

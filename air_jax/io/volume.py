@@ -1,4 +1,4 @@
-"""An image and where it lies."""
+"""An image with its position in physical space, and the array types that the library computes with."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,15 @@ from air_jax.io.space import direction_of, spacing_of
 
 @dataclass(frozen=True)
 class Volume:
-    """An image in ITK's physical space. The number of axes N is told by the affine.
+    """An image in ITK's physical space. The affine determines the number N of spatial axes.
 
     Attributes:
       array: `[*S]` or `[*S, C]`.
-      affine: `[N+1, N+1]` float64, maps homogeneous array indices (array-index order) to mm in LPS, x first. For
-        pictures, to pixels, x = column and y = row.
+      affine: `[N+1, N+1]` float64, from homogeneous array indices (array-index order) to mm in LPS, x first. For
+        pictures the physical unit is the pixel: x is the column, y the row.
 
     Raises:
-      ValueError: the shapes do not fit each other.
+      ValueError: array and affine do not fit each other.
     """
 
     array: np.ndarray
@@ -32,6 +32,7 @@ class Volume:
 
     @property
     def num_axes(self) -> int:
+        """N, the number of spatial axes: 2 or 3."""
         return len(self.affine) - 1
 
     @property
@@ -41,26 +42,59 @@ class Volume:
 
     @property
     def spacing(self) -> np.ndarray:
-        """Size of a voxel along every array axis `[N]`, mm."""
+        """Voxel size along each array axis, `[N]` float64, mm."""
         return spacing_of(self.affine)
 
     @property
     def direction(self) -> np.ndarray:
-        """Unit vectors of the array axes `[N, N]`, one a column."""
+        """Unit vectors of the array axes, `[N, N]` float64, one column per axis."""
         return direction_of(self.affine)
 
 
 def plain(array: np.ndarray) -> np.ndarray:
-    """The array as the library computes with it: contiguous, in the machine's byte order.
+    """Converts an array to the types that the library computes with: contiguous, in the machine's byte order.
 
-    Integers keep their type, so that labels stay exact; booleans become uint8. All else becomes float32, and voxels
-    that are not finite become 0: NaN is a common mark of the background.
+    Args:
+      array: any shape; real numbers or booleans.
+
+    Returns:
+      Integers keep their type, booleans become uint8. All other types become float32, with 0 for values that are not
+      finite: NaN often marks the background.
     """
-    if array.dtype == bool:
-        return np.array(array, np.uint8, order="C")
-    if np.issubdtype(array.dtype, np.integer):
-        return np.array(array, array.dtype.newbyteorder("="), order="C")
+    if array.dtype == bool or np.issubdtype(array.dtype, np.integer):
+        return _integers(array)
     with np.errstate(over="ignore"):
         floats = np.array(array, np.float32, order="C")
     floats[~np.isfinite(floats)] = 0
     return floats
+
+
+def label_ids(array: np.ndarray) -> np.ndarray:
+    """Converts a segmentation to integers without loss.
+
+    Args:
+      array: any shape; integers, booleans, or floats with whole values. Floats are rounded by at most 1e-3. Values that
+        are not finite become 0.
+
+    Returns:
+      Integers keep their type, booleans become uint8. Floats become int32, or int64 where an id does not fit int32.
+
+    Raises:
+      ValueError: a value is not a whole number, or is 2^63 or more.
+    """
+    if array.dtype == bool or np.issubdtype(array.dtype, np.integer):
+        return _integers(array)
+    floats = np.array(array, np.float64, order="C")
+    floats[~np.isfinite(floats)] = 0
+    rounded = np.rint(floats)
+    if np.abs(floats - rounded).max(initial=0) > 1e-3:
+        raise ValueError("has values that are not whole numbers; label ids must be integers")
+    largest = np.abs(rounded).max(initial=0)
+    if largest >= 2.0**63:
+        raise ValueError(f"has the value {largest:g}; label ids must be below 2^63")
+    return rounded.astype(np.int32 if largest <= np.iinfo(np.int32).max else np.int64)
+
+
+def _integers(array: np.ndarray) -> np.ndarray:
+    dtype = np.dtype(np.uint8) if array.dtype == bool else array.dtype.newbyteorder("=")
+    return np.array(array, dtype, order="C")

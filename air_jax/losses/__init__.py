@@ -1,13 +1,20 @@
-"""Losses: plain functions, one value a pair `[B]`. A new one is a function and a line in its module's dict."""
+"""Losses: plain functions that return one value for each pair, `[B]`, and the objective made of them.
 
-from air_jax.losses.consistency import CONSISTENCIES, gradient_inverse_consistency, inverse_consistency
-from air_jax.losses.correlation import lncc, ncc, squared_lncc
-from air_jax.losses.information import mi
-from air_jax.losses.mind import mind_ssc
-from air_jax.losses.objective import Objective, Similarity, make_objective, with_overlap
-from air_jax.losses.overlap import one_hot, pooled_dice, segmentation, soft_dice
-from air_jax.losses.regularization import REGULARIZERS, bending, diffusion, folding
-from air_jax.losses.similarity import SIMILARITIES, mse
+A new loss is a function and a line in the dict of its module: `SIMILARITIES`, `REGULARIZERS` or `CONSISTENCIES`.
+"""
+
+from air_jax.losses.consistency import (
+    CONSISTENCIES,
+    gradient_inverse_consistency_loss,
+    inverse_consistency_loss,
+)
+from air_jax.losses.correlation import lncc_loss, ncc_loss, squared_lncc_loss
+from air_jax.losses.information import mi_loss
+from air_jax.losses.mind import mind_ssc_loss
+from air_jax.losses.objective import Objective, make_objective
+from air_jax.losses.overlap import dice_loss, one_hot, pooled_dice_loss, segmentation_loss
+from air_jax.losses.regularization import REGULARIZERS, bending_loss, diffusion_loss, folding_loss
+from air_jax.losses.similarity import SIMILARITIES, Similarity, mse_loss
 
 __all__ = [
     "CONSISTENCIES",
@@ -15,21 +22,20 @@ __all__ = [
     "SIMILARITIES",
     "Objective",
     "Similarity",
-    "bending",
-    "diffusion",
-    "folding",
-    "gradient_inverse_consistency",
-    "inverse_consistency",
-    "lncc",
+    "bending_loss",
+    "dice_loss",
+    "diffusion_loss",
+    "folding_loss",
+    "gradient_inverse_consistency_loss",
+    "inverse_consistency_loss",
+    "lncc_loss",
     "make_objective",
-    "mi",
-    "mind_ssc",
-    "mse",
-    "ncc",
+    "mi_loss",
+    "mind_ssc_loss",
+    "mse_loss",
+    "ncc_loss",
     "one_hot",
-    "pooled_dice",
-    "segmentation",
-    "soft_dice",
-    "squared_lncc",
-    "with_overlap",
+    "pooled_dice_loss",
+    "segmentation_loss",
+    "squared_lncc_loss",
 ]

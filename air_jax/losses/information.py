@@ -1,4 +1,4 @@
-"""Mutual information: how much of one image's intensities the other one's tell, whatever the relation between them."""
+"""Mutual information: statistical dependence of two images' intensities, whatever the relation between them."""
 
 import functools
 import math
@@ -7,30 +7,36 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from air_jax.errors import OptionError
 from air_jax.losses.windows import at_least_float32
+from air_jax.transforms.shapes import check_images
 
-# Voxels counted at once. Larger is no faster, and each takes `2 * bins` numbers.
+# Voxels counted at once. Larger chunks are no faster, and each chunk takes `2 * bins` numbers a voxel.
 _CHUNK = 2**14
 
 
-def mi(fixed: jax.Array, warped: jax.Array, *, bins: int = 32) -> jax.Array:
+def mi_loss(fixed: jax.Array, warped: jax.Array, *, bins: int = 32) -> jax.Array:
     """Negative mutual information in nats, by Parzen windows (Viola & Wells 1997; Mattes et al. 2003).
 
-    A voxel counts in the four bins around its intensity, with the weights of a cubic B-spline. Mattes et al. do so in
-    one image; here it is both, so that there are derivatives with respect to both.
+    A voxel counts in the four bins around its intensity, with the weights of a cubic B-spline. Mattes et al. use this
+    window in one image; here both images have it, so the loss has derivatives with respect to both.
 
     Args:
-      fixed, warped: `[B, *S, C]` in [0, 1]; values far outside count as those one bin outside.
-      bins: of either image, two of them below 0 and two above 1, for the windows' tails.
+      fixed: `[B, *S, C]` in [0, 1]. Values far outside this range count as one bin outside of it.
+      warped: the same shape.
+      bins: number of bins of each image, at least 6; 32 by default. Two are below 0 and two above 1, for the tails of
+        the windows.
 
     Returns:
-      `[B]`: the mean over channels, from `-log(bins)` to 0 (unrelated, or one is constant).
+      `[B]`: the mean over channels, from `-log(bins)` to 0. 0: unrelated, or one image is constant.
 
     Raises:
-      ValueError: fewer than 6 bins.
+      ValueError: the shapes differ.
+      OptionError: fewer than 6 bins.
     """
+    check_images("mi_loss", fixed, warped)
     if bins < 6:
-        raise ValueError(f"bins is {bins}; there must be at least 6, of which 4 are outside of [0, 1]")
+        raise OptionError("bins", bins, "must be at least 6, of which 4 are outside of [0, 1]")
     of_channel = functools.partial(_mutual_information, bins=bins)
     return -jnp.mean(jax.vmap(jax.vmap(of_channel))(_by_channel(fixed), _by_channel(warped)), axis=1)
 
@@ -42,24 +48,24 @@ def _by_channel(image: jax.Array) -> jax.Array:
 
 
 def _mutual_information(fixed: jax.Array, warped: jax.Array, bins: int) -> jax.Array:
-    """Of two lists of intensities, `[voxels]`."""
+    """Mutual information of two lists of intensities `[voxels]`, a scalar."""
     joint = _joint_histogram(fixed, warped, bins)
     entropies = [_entropy(joint.sum(1)), _entropy(joint.sum(0)), _entropy(joint)]
     return entropies[0] + entropies[1] - entropies[2]
 
 
 def _joint_histogram(fixed: jax.Array, warped: jax.Array, bins: int) -> jax.Array:
-    """Shares of the pairs of bins, `[bins, bins]`."""
+    """Relative frequencies of pairs of bins, `[bins, bins]`."""
     num_chunks = math.ceil(fixed.size / _CHUNK)
     size = math.ceil(fixed.size / num_chunks)
-    # What fills up the last chunk lies so far from the bins that it counts in none.
+    # The padding of the last chunk is so far from the bins that it counts in none.
     padding = (0, num_chunks * size - fixed.size)
     chunks = tuple(
         jnp.pad(_positions(image, bins), padding, constant_values=-bins).reshape(num_chunks, size)
         for image in (fixed, warped)
     )
 
-    # Weights are computed again for the derivative: all voxels' would take `2 * bins` times the memory of the images.
+    # The derivative computes the weights again: those of all voxels would take `2 * bins` times the images' memory.
     @jax.checkpoint
     def add(joint, chunk):
         fixed_weights, warped_weights = (_bin_weights(position, bins) for position in chunk)
@@ -70,17 +76,17 @@ def _joint_histogram(fixed: jax.Array, warped: jax.Array, bins: int) -> jax.Arra
 
 
 def _positions(image: jax.Array, bins: int) -> jax.Array:
-    """Where intensities lie among the bins, in bins."""
-    # Cut off a bin outside of [0, 1] only, because 0 and 1 are common and the derivative at the cut is halved.
+    """Positions of intensities in units of bins."""
+    # The clip is one bin outside of [0, 1]: 0 and 1 are common values, and the derivative at the clip is halved.
     return jnp.clip(2 + (bins - 5) * image, 1, bins - 2)
 
 
 def _bin_weights(position: jax.Array, bins: int) -> jax.Array:
-    """Cubic B-spline of the distances from positions `[voxels]` to each bin, `[bins, voxels]`; a voxel's sum to 1."""
+    """Weights `[bins, voxels]` of positions `[voxels]`: the cubic B-spline of the distance. A voxel's sum is 1."""
     distance = jnp.abs(position[None, :] - jnp.arange(bins, dtype=position.dtype)[:, None])
     return (jax.nn.relu(2 - distance) ** 3 - 4 * jax.nn.relu(1 - distance) ** 3) / 6
 
 
 def _entropy(shares: jax.Array) -> jax.Array:
-    """In nats. Empty bins add nothing, neither to the value nor to the derivative."""
+    """Entropy in nats. Empty bins add nothing to the value or to the derivative."""
     return -jnp.sum(shares * jnp.log(jnp.where(shares > 0, shares, 1)))

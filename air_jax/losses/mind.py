@@ -1,4 +1,4 @@
-"""MIND-SSC: images of different modalities compared by what each voxel's surroundings look like within one image."""
+"""MIND-SSC: a similarity of images of different modalities, by the structure around each voxel."""
 
 import itertools
 
@@ -7,31 +7,48 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from air_jax.errors import OptionError
 from air_jax.losses.windows import at_least_float32, box_mean
+from air_jax.transforms.shapes import check_images
 
-# Of the variance estimate, relative to its mean over the image.
+# Bounds of the variance estimate, relative to its mean over the image.
 _VARIANCE_RANGE = (0.001, 1000.0)
-# Distances of flat images must not be divided by 0, and differences of a thousandth of [0, 1] are no structure.
+# Lower bound of the variance: avoids a division by 0 in flat images. Differences of 0.001 in [0, 1] are no structure.
 _VARIANCE_FLOOR = 1e-6
 
 
-def mind_ssc(fixed: jax.Array, warped: jax.Array, *, radius: int = 2, dilation: int = 2) -> jax.Array:
+def mind_ssc_loss(fixed: jax.Array, warped: jax.Array, *, radius: int = 2, dilation: int = 2) -> jax.Array:
     """Mean squared difference of self-similarity contexts, MIND-SSC (Heinrich et al. 2013, "Towards Realtime
     Multimodal Fusion for Image-Guided Interventions Using Self-similarities").
 
-    A voxel's descriptor compares patches around it with each other: those centred on its neighbours along the axes, in
-    pairs that stand at a right angle to each other (12 pairs in 3-D, 4 in 2-D).
+    A voxel's descriptor compares patches around it with each other. The patches are centred on the voxel's neighbours
+    along the axes. They are compared in pairs of neighbours at a right angle: 12 pairs in 3-D, 4 in 2-D. With
+    neighbours at offsets `a` and `b`, the distance of a pair at voxel `p` is the mean of `(I(q + a) - I(q + b))^2` over
+    the voxels `q` of the image within `radius` of `p` along each axis. Near the border the box of `q` is cut off, so
+    patches are smaller there. Neighbours `q + a` beyond the border have the value of the nearest voxel of the image.
 
     Args:
-      fixed, warped: `[B, *S, C]` in [0, 1], 2-D or 3-D. Beyond the border the values of the border go on.
-      radius: of the patches, in voxels; they are boxes of `2 * radius + 1`.
-      dilation: distance of the neighbours, in voxels.
+      fixed: `[B, *S, C]` in [0, 1], 2-D or 3-D.
+      warped: the same shape.
+      radius: half the side of a patch, in voxels; 2 by default. The side is `2 * radius + 1`.
+      dilation: distance of the neighbours from the voxel, in voxels; 2 by default.
 
     Returns:
-      `[B]`: the mean over voxels, pairs and channels, from 0 (same structure) to below 1.
+      `[B]` in [0, 1): the mean over voxels, pairs and channels. 0: same structure.
+
+    Raises:
+      ValueError: the shapes differ, or are not 2-D or 3-D.
+      OptionError: `radius` is negative, or `dilation` is not positive.
     """
+    check_images("mind_ssc_loss", fixed, warped)
+    if fixed.ndim < 4:
+        raise ValueError(f"mind_ssc_loss: fixed has shape {fixed.shape}; it must be [B, *S, C], 2-D or 3-D")
+    if radius < 0:
+        raise OptionError("radius", radius, "must not be negative")
+    if dilation < 1:
+        raise OptionError("dilation", dilation, "must be positive")
     difference = _descriptors(fixed, radius, dilation) - _descriptors(warped, radius, dilation)
-    # Fused into the sum, what computes the descriptors takes XLA on a CPU several times as long.
+    # Without the barrier XLA fuses the descriptors into the sum, which takes a CPU several times as long.
     squares = lax.optimization_barrier(jnp.square(difference))
     return jnp.mean(squares, axis=(0, *range(2, difference.ndim)))
 
@@ -52,7 +69,7 @@ def _descriptors(image: jax.Array, radius: int, dilation: int) -> jax.Array:
     patch_distances = [
         box_mean(jnp.square(shifted(a) - shifted(b)), 2 * radius + 1) for a, b in _neighbour_pairs(len(axes))
     ]
-    # Held in memory once, not computed again for each of its uses: on a CPU that is a third faster.
+    # The barrier keeps them in memory instead of computing them for each use: on a CPU that is a third faster.
     distances = lax.optimization_barrier(jnp.stack(patch_distances))
     distances -= jnp.min(distances, axis=0, keepdims=True)
     variance = jnp.mean(distances, axis=0)
@@ -63,6 +80,6 @@ def _descriptors(image: jax.Array, radius: int, dilation: int) -> jax.Array:
 
 
 def _neighbour_pairs(num_axes: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The pairs of unit steps along different axes, `[N]` each."""
+    """Pairs of unit steps `[N]` along different axes."""
     steps = [sign * unit for unit in np.eye(num_axes, dtype=int) for sign in (-1, 1)]
     return [(a, b) for a, b in itertools.combinations(steps, 2) if a @ b == 0]

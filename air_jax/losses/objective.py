@@ -1,82 +1,144 @@
-"""The objective of training and refinement: similarities and regularizers, weighted."""
+"""The objective of training and instance optimisation: a weighted sum of similarities and regularizers."""
 
 import inspect
+import math
 from collections.abc import Callable
-from functools import cache, partial
+from dataclasses import dataclass, replace
+from typing import Self
 
 import jax
 
-from air_jax.losses.overlap import pooled_dice
+from air_jax.errors import OptionError
+from air_jax.losses.overlap import pooled_dice_loss
 from air_jax.losses.regularization import REGULARIZERS
-from air_jax.losses.similarity import SIMILARITIES
+from air_jax.losses.similarity import SIMILARITIES, Similarity
+from air_jax.losses.windows import check_window
 
-Similarity = Callable[[jax.Array, jax.Array], jax.Array]
-Objective = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+
+@dataclass(frozen=True)
+class Objective:
+    """A weighted sum of losses, see `make_objective`. Equal and hashed by value, so equal ones compile a program once.
+
+    Attributes:
+      similarity: a key of `SIMILARITIES`, or a function of `fixed` and `warped` `[B, *S, C]` that returns `[B]`.
+        Its weight is 1. Functions are equal if they are the same object.
+      window: side of the windows of local correlation, in voxels, odd. None: the default of each similarity.
+      weights: `((name, weight), ...)` of the other terms. Names are keys of `SIMILARITIES` or `REGULARIZERS`. They are
+        stored sorted by name and without weights of 0.
+      overlap_weight: weight of `pooled_dice_loss` of the last `num_classes` channels, at least 0.
+      num_classes: number of channels that are class probabilities; 0 without such channels.
+    """
+
+    similarity: str | Similarity
+    window: int | None = None
+    weights: tuple[tuple[str, float], ...] = ()
+    overlap_weight: float = 0.0
+    num_classes: int = 0
+
+    def __post_init__(self):
+        """Checks all options.
+
+        Raises:
+          OptionError: an unknown name, a weight that is negative or not finite, or a window that no similarity has.
+        """
+        if isinstance(self.similarity, str) and self.similarity not in SIMILARITIES:
+            raise OptionError("similarity", self.similarity, f"must be one of {', '.join(SIMILARITIES)}")
+        for name, weight in self.weights:
+            if name not in SIMILARITIES and name not in REGULARIZERS:
+                known = ", ".join([*SIMILARITIES, *REGULARIZERS])
+                raise OptionError(name, weight, f"no loss has this name; there are {known}")
+            _check_weight(name, weight)
+            if weight and name == self.similarity:
+                raise OptionError(name, weight, "is the similarity already; its weight is 1")
+        nonzero = sorted((name, float(weight)) for name, weight in self.weights if weight)
+        object.__setattr__(self, "weights", tuple(nonzero))
+        _check_weight("overlap_weight", self.overlap_weight)
+        if self.num_classes < 0:
+            raise OptionError("num_classes", self.num_classes, "must not be negative")
+        if self.window is not None:
+            check_window(self.window)
+            if not any(map(_has_window, self._similarities().values())):
+                raise OptionError("window", self.window, f"{', '.join(self._similarities())} has no windows")
+
+    def __call__(
+        self, fixed: jax.Array, warped: jax.Array, displacement: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Computes the loss and its terms.
+
+        Args:
+          fixed: `[B, *S, C]` in [0, 1]. The last `num_classes` channels are class probabilities.
+          warped: the same shape.
+          displacement: `[B, *S, N]` in voxel units.
+
+        Returns:
+          The loss `[B]`, and its unweighted terms by name, each `[B]`. The name of a similarity that is a function is
+          "similarity"; the name of the overlap is "pooled_dice".
+
+        Raises:
+          ValueError: the shapes do not fit each other.
+        """
+        num_channels = fixed.shape[-1] - self.num_classes
+        terms: dict[str, jax.Array] = {}
+        for name, similarity in self._similarities().items():
+            options = {"window": self.window} if self.window is not None and _has_window(similarity) else {}
+            terms[name] = similarity(fixed[..., :num_channels], warped[..., :num_channels], **options)
+        for name, _ in self.weights:
+            if name in REGULARIZERS:
+                terms[name] = REGULARIZERS[name](displacement)
+        if self.num_classes:
+            terms["pooled_dice"] = pooled_dice_loss(fixed[..., num_channels:], warped[..., num_channels:])
+        weights = dict(self.weights) | {"pooled_dice": self.overlap_weight}
+        weighted = [weights.get(name, 1.0) * term for name, term in terms.items()]
+        return sum(weighted[1:], start=weighted[0]), terms
+
+    def with_overlap(self, weight: float, num_classes: int) -> Self:
+        """Returns the objective of images whose last channels are class probabilities.
+
+        The other terms then compare only the channels before them.
+
+        Args:
+          weight: weight of `pooled_dice_loss` of the classes, at least 0.
+          num_classes: number of class channels, without the background.
+
+        Returns:
+          The new objective.
+
+        Raises:
+          OptionError: a negative weight or number.
+        """
+        return replace(self, overlap_weight=float(weight), num_classes=num_classes)
+
+    def _similarities(self) -> dict[str, Callable[..., jax.Array]]:
+        """The similarities by the names of their terms; the main one, whose weight is 1, comes first."""
+        names = [name for name, _ in self.weights if name in SIMILARITIES]
+        if isinstance(self.similarity, str):
+            return {name: SIMILARITIES[name] for name in (self.similarity, *names)}
+        return {"similarity": self.similarity} | {name: SIMILARITIES[name] for name in names}
 
 
 def make_objective(similarity: str | Similarity, *, window: int | None = None, **weights: float) -> Objective:
-    """Builds the objective from the config's `loss` section.
+    """Makes an objective of a similarity and weighted further terms.
 
     Args:
-      similarity: a key of `SIMILARITIES`, or any function of `fixed` and `warped` `[B, *S, C]` that returns `[B]`.
-      window: side in voxels of the windows of local correlation, odd. Default: the function's own.
-      **weights: the weight of each further similarity and each regularizer, by its key in `SIMILARITIES` or
-        `REGULARIZERS`; those of weight 0 are not computed.
+      similarity: a key of `SIMILARITIES`, or a function of `fixed` and `warped` `[B, *S, C]` that returns `[B]`. Its
+        weight is 1.
+      window: side of the windows of local correlation, in voxels, odd. Default: the default of each similarity.
+      **weights: weight of each further term, at least 0, by its key in `SIMILARITIES` or `REGULARIZERS`. Terms of
+        weight 0 are not computed.
 
     Returns:
-      A function of `fixed`, `warped` `[B, *S, C]` and `displacement` `[B, *S, N]` that returns the loss `[B]` and its
-      unweighted terms by name, each `[B]`; the term of a similarity that is not given by its key is "similarity".
+      The objective.
 
     Raises:
-      KeyError: an unknown similarity or regularizer.
-      ValueError: a window for similarities that have none.
+      OptionError: an unknown name, a weight that is negative or not finite, or a window that no similarity has.
     """
-    measures: dict[str, tuple[float, Similarity]] = {}
-    if callable(similarity):
-        measures["similarity"] = (1.0, similarity)
-    else:
-        measures[similarity] = (1.0, SIMILARITIES[similarity])
-    regularizers: dict[str, tuple[float, Callable[[jax.Array], jax.Array]]] = {}
-    for name, weight in weights.items():
-        if name not in SIMILARITIES and name not in REGULARIZERS:
-            raise KeyError(name)
-        if weight and name in SIMILARITIES:
-            measures[name] = (weight, SIMILARITIES[name])
-        elif weight:
-            regularizers[name] = (weight, REGULARIZERS[name])
-    if window is not None:
-        measures = {name: (weight, _with_window(measure, window)) for name, (weight, measure) in measures.items()}
-        if not any(isinstance(measure, partial) for _, measure in measures.values()):
-            raise ValueError(f"window is {window}, but {', '.join(measures)} has no windows")
-
-    def objective(fixed, warped, displacement):
-        loss, terms = 0.0, {}
-        for name, (weight, measure) in measures.items():
-            terms[name] = measure(fixed, warped)
-            loss = loss + weight * terms[name]
-        for name, (weight, regularizer) in regularizers.items():
-            terms[name] = regularizer(displacement)
-            loss = loss + weight * terms[name]
-        return loss, terms
-
-    return objective
+    return Objective(similarity, window, tuple(weights.items()))
 
 
-@cache  # the same function each time, so that what is made with it is compiled once
-def with_overlap(objective: Objective, weight: float, num_labels: int) -> Objective:
-    """The objective of images whose last `num_labels` channels are segmentations, one-hot or soft.
-
-    These count by the overlap of the labels (`pooled_dice`), with a weight; the channels before them as they did.
-    """
-
-    def whole(fixed, warped, displacement):
-        loss, terms = objective(fixed[..., :-num_labels], warped[..., :-num_labels], displacement)
-        terms = terms | {"pooled_dice": pooled_dice(fixed[..., -num_labels:], warped[..., -num_labels:])}
-        return loss + weight * terms["pooled_dice"], terms
-
-    return whole
+def _check_weight(name: str, weight: float) -> None:
+    if not (math.isfinite(weight) and weight >= 0):
+        raise OptionError(name, weight, "a weight must be a finite number, at least 0")
 
 
-def _with_window(measure: Similarity, window: int) -> Similarity:
-    has_window = "window" in inspect.signature(measure).parameters
-    return partial(measure, window=window) if has_window else measure
+def _has_window(similarity: Callable[..., jax.Array]) -> bool:
+    return "window" in inspect.signature(similarity).parameters

@@ -1,8 +1,8 @@
-"""Overlap of segmentations as a loss, where labels are there for training (none are needed for registering).
+"""Overlap of segmentations as a loss, for training with segmentations. Registration needs none.
 
-Integer labels have no derivative, so the moving ones are warped as an image with a channel for each label:
+Integer segmentations have no derivative, so the moving one is warped as an image with a channel for each label id:
 
-    soft_dice(one_hot(fixed_labels, values), warp(one_hot(moving_labels, values), displacement))
+    dice_loss(one_hot(fixed, label_ids), warp(one_hot(moving, label_ids), displacement))
 """
 
 from collections.abc import Sequence
@@ -10,48 +10,54 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from air_jax.errors import OptionError
 from air_jax.losses.windows import at_least_float32
+from air_jax.transforms.shapes import check_images
 
 
-def one_hot(labels: jax.Array, values: Sequence[int]) -> jax.Array:
-    """A channel for each label: 1 where the segmentation has it, else 0.
+def one_hot(segmentation: jax.Array, label_ids: Sequence[int]) -> jax.Array:
+    """Makes a channel for each label id: 1 where the segmentation has it, else 0.
 
     Args:
-      labels: `[B, *S]` integer.
-      values: the `L` labels that get a channel, usually without the background.
+      segmentation: `[B, *S]` integer.
+      label_ids: the `L` ids that get a channel, usually without the background.
 
     Returns:
-      `[B, *S, L]` float32, in the order of `values`; 0 in every channel where a voxel has none of them.
+      `[B, *S, L]` float32, in the order of `label_ids`; 0 in every channel where a voxel has none of them.
 
     Raises:
-      ValueError: `labels` are not integers, or there are no `values`.
+      ValueError: the segmentation is not of integers.
+      OptionError: `label_ids` is empty.
     """
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"one_hot: labels are {labels.dtype}; they must be integers")
-    if not len(values):
-        raise ValueError("one_hot: values is empty; it must name at least one label")
-    channels = jnp.asarray(values).reshape((1,) * labels.ndim + (-1,))
-    return (labels[..., None] == channels).astype(jnp.float32)
+    if not jnp.issubdtype(segmentation.dtype, jnp.integer):
+        raise ValueError(f"one_hot: segmentation has dtype {segmentation.dtype}; it must be of integers")
+    if not len(label_ids):
+        raise OptionError("label_ids", label_ids, "must name at least one label id")
+    channels = jnp.asarray(label_ids).reshape((1,) * segmentation.ndim + (-1,))
+    return (segmentation[..., None] == channels).astype(jnp.float32)
 
 
-def soft_dice(fixed: jax.Array, warped: jax.Array) -> jax.Array:
-    """1 minus the mean Dice overlap of all labels, for segmentations that may be soft (Balakrishnan et al. 2019,
-    VoxelMorph, "Auxiliary Data Loss Function").
+def dice_loss(fixed: jax.Array, warped: jax.Array) -> jax.Array:
+    """1 minus the mean Dice overlap of all channels, hard or soft (Balakrishnan et al. 2019, VoxelMorph, "Auxiliary
+    Data Loss Function").
 
-    A label's Dice is `2 sum(f w) / (sum f + sum w)`: plain sums below, not those of squares (V-Net, Milletari et al.
-    2016). Equal segmentations score 1 where they are one-hot alone: a half-covered voxel overlaps itself by a half.
+    The Dice overlap of a channel is `2 sum(f w) / (sum f + sum w)`. The denominator has plain sums, not sums of squares
+    as in V-Net (Milletari et al. 2016). Equal segmentations have loss 0 only if they are one-hot: a voxel with value
+    0.5 overlaps itself by half.
 
     Args:
-      fixed, warped: `[B, *S, L]` in [0, 1], a channel for each label; leave out the background, see `one_hot`.
+      fixed: `[B, *S, L]` in [0, 1], a channel for each label id without the background, see `one_hot`.
+      warped: the same shape.
 
     Returns:
-      `[B]` from 0 (equal) to 1 (disjoint). A label that one side of a pair lacks scores 0, one that both lack is left
-      out of that pair's mean; a pair without any labels has loss 0. The derivative is finite for all of them.
+      `[B]` from 0 (equal) to 1 (disjoint). A channel that is empty on one side has overlap 0. A channel that is empty
+      on both sides is left out of that pair's mean. A pair with empty channels only has loss 0. The derivative is
+      finite in all cases.
 
     Raises:
       ValueError: the shapes differ.
     """
-    _check("soft_dice", fixed, warped)
+    check_images("dice_loss", fixed, warped)
     fixed, warped = at_least_float32(fixed), at_least_float32(warped)
     axes = tuple(range(1, fixed.ndim - 1))
     overlap = jnp.sum(fixed * warped, axis=axes)
@@ -61,53 +67,56 @@ def soft_dice(fixed: jax.Array, warped: jax.Array) -> jax.Array:
     return jnp.sum(lacking, axis=-1) / jnp.maximum(jnp.sum(present, axis=-1), 1)
 
 
-def pooled_dice(fixed: jax.Array, warped: jax.Array) -> jax.Array:
-    """`soft_dice` of all labels together: overlaps and sizes are summed over labels first, as in the generalised Dice
-    (Crum et al. 2006) with equal weights.
+def pooled_dice_loss(fixed: jax.Array, warped: jax.Array) -> jax.Array:
+    """`dice_loss` of all channels together: overlaps and sizes are summed over channels first, as in the generalised
+    Dice (Crum et al. 2006) with equal weights.
 
-    Every voxel counts alike, whichever its label. In the mean over labels, a voxel of a label of 40 has a thousand
-    times the derivative of one of a label of 40,000, and an optimiser whose longest step is bounded moves little else.
+    Every voxel counts alike, whatever its label id. In the mean over channels, a voxel of a structure of 40 voxels has
+    a thousand times the derivative of a voxel of a structure of 40,000 voxels. An optimiser that bounds its longest
+    step then moves only the small structures.
 
     Args:
-      fixed, warped: as for `soft_dice`.
+      fixed: `[B, *S, L]` in [0, 1], as for `dice_loss`.
+      warped: the same shape.
 
     Returns:
-      `[B]` from 0 (equal) to 1 (disjoint); 0 for a pair without any labels.
+      `[B]` from 0 (equal) to 1 (disjoint); 0 for a pair with empty channels only.
 
     Raises:
       ValueError: the shapes differ.
     """
-    _check("pooled_dice", fixed, warped)
-    return soft_dice(*(values.reshape(len(values), -1, 1) for values in (fixed, warped)))
+    check_images("pooled_dice_loss", fixed, warped)
+    return dice_loss(*(values.reshape(len(values), -1, 1) for values in (fixed, warped)))
 
 
-def segmentation(logits: jax.Array, labels: jax.Array, values: Sequence[int]) -> jax.Array:
-    """How far a predicted segmentation is from the known one: cross-entropy plus `soft_dice` of the probabilities
-    (Isensee et al. 2021, nnU-Net, "Training scheme").
+def segmentation_loss(logits: jax.Array, segmentation: jax.Array, label_ids: Sequence[int]) -> jax.Array:
+    """Loss of a predicted segmentation: cross-entropy plus `dice_loss` of the probabilities (Isensee et al. 2021,
+    nnU-Net, "Training scheme").
 
     Args:
-      logits: `[B, *S, 1 + L]`, those of the background first.
-      labels: `[B, *S]` integer.
-      values: the `L` labels, in the order of the logits; whatever has none of them is background.
+      logits: `[B, *S, 1 + L]`, the background's first.
+      segmentation: `[B, *S]` integer, the true segmentation.
+      label_ids: the `L` label ids, in the order of the logits. All other ids count as background.
 
     Returns:
-      `[B]`, 0 for perfect ones.
+      `[B]`, at least 0; 0 for a perfect prediction.
 
     Raises:
-      ValueError: as many logits as labels and background are not given.
+      ValueError: the shapes do not fit each other, or the number of logits is not `1 + L`.
     """
-    if logits.shape[-1] != 1 + len(values):
-        raise ValueError(f"segmentation: logits of {logits.shape[-1]} classes for {len(values)} labels and background")
-    known = one_hot(labels, values)
+    if logits.shape[:-1] != segmentation.shape:
+        raise ValueError(
+            f"segmentation_loss: logits has shape {logits.shape} and segmentation has shape {segmentation.shape}; "
+            "they must be [B, *S, 1 + L] and [B, *S]"
+        )
+    if logits.shape[-1] != 1 + len(label_ids):
+        raise ValueError(
+            f"segmentation_loss: logits has {logits.shape[-1]} channels for {len(label_ids)} label ids; "
+            "it must have one for each, and one for the background"
+        )
+    known = one_hot(segmentation, label_ids)
     background = 1 - jnp.sum(known, axis=-1, keepdims=True)
     log_probabilities = jax.nn.log_softmax(at_least_float32(logits))
     entropy = -jnp.sum(jnp.concatenate([background, known], axis=-1) * log_probabilities, axis=-1)
-    overlap = soft_dice(known, jnp.exp(log_probabilities)[..., 1:])
-    return jnp.mean(entropy, axis=tuple(range(1, labels.ndim))) + overlap
-
-
-def _check(name: str, fixed: jax.Array, warped: jax.Array) -> None:
-    if fixed.shape != warped.shape or fixed.ndim < 3:
-        raise ValueError(
-            f"{name}: fixed has shape {fixed.shape} and warped {warped.shape}; they must be the same, [B, *S, L]"
-        )
+    overlap = dice_loss(known, jnp.exp(log_probabilities)[..., 1:])
+    return jnp.mean(entropy, axis=tuple(range(1, segmentation.ndim))) + overlap

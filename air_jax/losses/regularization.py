@@ -1,15 +1,17 @@
-"""Regularizers: how irregular a displacement is. Lower is smoother; one value a pair."""
+"""Regularizers: losses of an irregular displacement. Lower is smoother; one value for each pair."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from air_jax.transforms import cell_jacobian_determinants
 
-# Determinants below it cost: a margin, because a penalty that starts at 0 leaves some of them on the wrong side.
+# Jacobian determinants below this value cost. It is above 0, because a penalty from 0 on leaves some folds.
 FOLDING_MARGIN = 0.05
 
 
-def diffusion(displacement: jax.Array) -> jax.Array:
+def diffusion_loss(displacement: jax.Array) -> jax.Array:
     """Diffusion regularizer (Balakrishnan et al. 2019, VoxelMorph, section III-B).
 
     Args:
@@ -17,39 +19,46 @@ def diffusion(displacement: jax.Array) -> jax.Array:
 
     Returns:
       `[B]`: the mean over the N axes of the mean squared forward difference along each; 0 for a translation.
+
+    Raises:
+      ValueError: the shape is not that of a displacement.
     """
+    _check("diffusion_loss", displacement)
     axes = range(1, displacement.ndim - 1)
-    reduce = tuple(range(1, displacement.ndim))
-    return sum(jnp.mean(jnp.square(jnp.diff(displacement, axis=axis)), axis=reduce) for axis in axes) / len(axes)
+    mean_over = tuple(range(1, displacement.ndim))
+    squares = [jnp.mean(jnp.square(jnp.diff(displacement, axis=axis)), axis=mean_over) for axis in axes]
+    return sum(squares[1:], start=squares[0]) / len(squares)
 
 
-def bending(displacement: jax.Array) -> jax.Array:
+def bending_loss(displacement: jax.Array) -> jax.Array:
     """Bending energy (Rueckert et al. 1999, equation 4).
 
     Args:
       displacement: `[B, *S, N]` in voxel units, at least 3 voxels along each axis.
 
     Returns:
-      `[B]`: the sum of squared second derivatives over all pairs of axes, mixed ones therefore twice, as a mean over
-      interior voxels and the N components; 0 for an affine map.
+      `[B]`: the sum of squared second derivatives over all ordered pairs of axes, so mixed ones count twice, as a mean
+      over interior voxels and the N components; 0 for an affine map.
 
     Raises:
-      ValueError: an axis has fewer than 3 voxels.
+      ValueError: the shape is not that of a displacement, or an axis has fewer than 3 voxels.
     """
+    _check("bending_loss", displacement)
     if min(displacement.shape[1:-1]) < 3:
         raise ValueError(
-            f"displacement has shape {displacement.shape}; second derivatives need at least 3 voxels along each axis"
+            f"bending_loss: displacement has shape {displacement.shape}; "
+            "second derivatives need at least 3 voxels along each axis"
         )
     num_axes = displacement.ndim - 2
     sizes = displacement.shape[1:-1]
 
     def shifted(steps):
-        """The interior, seen from voxels that many steps away along some axes."""
+        """The interior, shifted by `steps[axis]` voxels along each axis of `steps`."""
         starts = [1 + steps.get(axis, 0) for axis in range(num_axes)]
         index = (slice(start, start + size - 2) for start, size in zip(starts, sizes, strict=True))
         return displacement[(slice(None), *index)]
 
-    energy = 0.0
+    energy = jnp.zeros_like(shifted({}))
     for a in range(num_axes):
         energy += jnp.square(shifted({a: 1}) - 2 * shifted({}) + shifted({a: -1}))
         for b in range(a):
@@ -59,20 +68,35 @@ def bending(displacement: jax.Array) -> jax.Array:
     return jnp.mean(energy, axis=tuple(range(1, displacement.ndim)))
 
 
-def folding(displacement: jax.Array) -> jax.Array:
-    """Folding penalty: how far Jacobian determinants are below 0.05, at every corner of every cell between voxels.
+def folding_loss(displacement: jax.Array) -> jax.Array:
+    """Folding penalty: the amount by which Jacobian determinants are below 0.05, at every corner of every cell.
 
-    A penalty on one combination of differences (as in Kuang & Schmah 2019, FAIM) misses folds at the other corners, and
-    an optimiser makes them there.
+    A cell is the square or cube between voxels. A penalty on one combination of differences (as in Kuang & Schmah 2019,
+    FAIM) misses folds at the other corners, and an optimiser then makes folds there.
 
     Args:
-      displacement: `[B, *S, N]` in voxel units, 2-D or 3-D.
+      displacement: `[B, *S, N]` in voxel units, 2-D or 3-D, at least 3 voxels along each axis.
 
     Returns:
-      `[B]`: the mean of `max(0.05 - J, 0)` over corners and cells; 0 where all are at least 0.05.
+      `[B]`: the mean of `max(0.05 - J, 0)` over corners and cells; 0 where all determinants are at least 0.05.
+
+    Raises:
+      ValueError: the shape is not that of a 2-D or 3-D displacement.
     """
     lacking = jax.nn.relu(FOLDING_MARGIN - cell_jacobian_determinants(displacement))
     return jnp.mean(lacking, axis=(0, *range(2, lacking.ndim)))
 
 
-REGULARIZERS = {"folding": folding, "diffusion": diffusion, "bending": bending}
+def _check(function: str, displacement: jax.Array) -> None:
+    if displacement.ndim < 3 or displacement.ndim != displacement.shape[-1] + 2:
+        raise ValueError(
+            f"{function}: displacement has shape {displacement.shape}; it must be [B, *S, N], "
+            "with as many spatial axes S as vector components N"
+        )
+
+
+REGULARIZERS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "folding": folding_loss,
+    "diffusion": diffusion_loss,
+    "bending": bending_loss,
+}

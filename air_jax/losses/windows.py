@@ -1,34 +1,41 @@
-"""What similarities of windows around each voxel share."""
+"""Steps that the similarities share: a sufficient dtype and the mean over a window."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from air_jax.errors import OptionError
+
 
 def at_least_float32(image: jax.Array) -> jax.Array:
-    """The image in float32, or in float64 if it is: bfloat16 has 8 bits, too few for variances."""
+    """Converts to float32, keeps float64. bfloat16 has 8 significant bits, too few for variances."""
     return image.astype(jnp.promote_types(image.dtype, jnp.float32))
 
 
-def box_mean(image: jax.Array, window: int) -> jax.Array:
-    """Mean over the box of `window` voxels a side around each voxel; beyond the border there are no voxels to count.
+def check_window(window: int) -> None:
+    """Raises `OptionError` unless `window` is odd and positive."""
+    if window < 1 or window % 2 == 0:
+        raise OptionError("window", window, "must be odd and positive, so that a voxel is at its centre")
 
-    One axis after the other, so that the cost grows with `window` times N and not with its N-th power. On a CPU this is
-    faster than sums of shifted slices, doubling, cumulative sums (which lose digits as well) and a banded matrix.
+
+def box_mean(image: jax.Array, window: int) -> jax.Array:
+    """Mean over the box of `window` voxels a side around each voxel. Boxes are cut off at the image's border.
+
+    The axes are averaged one after the other, so the cost is proportional to `window` times the number of axes. On a
+    CPU this is faster than sums of shifted slices, doubling, a banded matrix, and cumulative sums, which lose digits.
 
     Args:
       image: `[B, *S, C]`, float.
-      window: voxels, odd.
+      window: side of the box in voxels, odd.
 
     Returns:
       `[B, *S, C]`.
 
     Raises:
-      ValueError: `window` is not odd and positive.
+      OptionError: `window` is not odd and positive.
     """
-    if window < 1 or window % 2 == 0:
-        raise ValueError(f"window is {window}; it must be odd and positive, so that a voxel is at its centre")
+    check_window(window)
     radius, zero = window // 2, np.zeros((), image.dtype)
     for axis in range(1, image.ndim - 1):
         along = [1] * image.ndim
@@ -40,7 +47,7 @@ def box_mean(image: jax.Array, window: int) -> jax.Array:
 
 
 def _reciprocal_counts(image: jax.Array, axis: int, radius: int) -> np.ndarray:
-    """One over the number of voxels in the window of each voxel along an axis, in the shape that broadcasts."""
+    """One over the number of voxels in each voxel's window along an axis, in a shape that broadcasts to the image."""
     size = image.shape[axis]
     index = np.arange(size)
     counts = np.minimum(index + radius, size - 1) - np.maximum(index - radius, 0) + 1

@@ -1,9 +1,9 @@
-"""Scores of a registration. What is `jax.numpy` gives one value a pair `[B]`, and runs inside a jitted evaluation step.
+"""Scores of a registration.
 
-Images, displacements and Dice of labels come in batches; `hd95` (SciPy) and landmarks one pair at a time.
+Scores of images, displacements and the Dice of segmentations take batches and return one value for each pair, `[B]`.
+They run inside a jitted evaluation step. `hd95` (SciPy) and landmark errors take one pair at a time.
 """
 
-from air_jax.losses import mse
 from air_jax.metrics.folding import (
     any_corner_folding_percent,
     compressed_percent,
@@ -13,9 +13,9 @@ from air_jax.metrics.folding import (
     sd_log_jacobian,
     sd_log_jacobian_learn2reg,
 )
-from air_jax.metrics.images import endpoint_errors, image_scores, mask_dice
-from air_jax.metrics.labels import label_dice, label_mean
-from air_jax.metrics.landmarks import transform_points, tre
+from air_jax.metrics.images import endpoint_errors, image_scores, mask_dice, mse
+from air_jax.metrics.landmarks import tre
+from air_jax.metrics.segmentations import label_dice, label_mean
 from air_jax.metrics.surfaces import hd95, label_hd95
 
 __all__ = [
@@ -34,6 +34,5 @@ __all__ = [
     "ndv_percent",
     "sd_log_jacobian",
     "sd_log_jacobian_learn2reg",
-    "transform_points",
     "tre",
 ]

@@ -1,4 +1,4 @@
-"""Scores of a displacement alone: where it folds, how much of it, what it compresses, how unevenly volume changes."""
+"""Scores of a displacement: folds, their volume, compression, and the variation of the volume change."""
 
 import math
 
@@ -7,108 +7,167 @@ import jax.numpy as jnp
 
 from air_jax.transforms import corner_jacobian_determinant, jacobian_determinant, simplex_jacobian_determinants
 
-COMPRESSED = 0.3  # of its volume
-
-
-def _percent(condition: jax.Array) -> jax.Array:
-    return 100 * jnp.mean(condition, axis=tuple(range(1, condition.ndim)))
+# Jacobian determinants below this value count as compressed.
+COMPRESSED = 0.3
 
 
 def folding_percent(displacement: jax.Array) -> jax.Array:
-    """Share of interior voxels with a determinant <= 0 by central differences, in percent. `[B, *S, N]` to `[B]`."""
+    """Computes the share of interior voxels with a Jacobian determinant <= 0 by central differences.
+
+    Central differences miss folds of one voxel, see `any_corner_folding_percent`.
+
+    Args:
+      displacement: `[B, *S, N]` in voxel units, 2-D or 3-D, at least 3 voxels along each axis.
+
+    Returns:
+      `[B]` in percent.
+
+    Raises:
+      ValueError: the shape is not that of a 2-D or 3-D displacement.
+    """
     return _percent(jacobian_determinant(displacement) <= 0)
 
 
 def any_corner_folding_percent(displacement: jax.Array) -> jax.Array:
-    """Share of interior voxels with a determinant <= 0 for any combination of one-sided differences, in percent.
+    """Computes the share of interior voxels with a determinant <= 0 for any combination of one-sided differences.
 
-    Never less than what really folds at a corner; central differences under-count. `[B, *S, N]` to `[B]`.
+    It is never less than the share of voxels with a fold at a corner.
+
+    Args:
+      displacement: `[B, *S, N]` in voxel units, 2-D or 3-D, at least 3 voxels along each axis.
+
+    Returns:
+      `[B]` in percent.
+
+    Raises:
+      ValueError: the shape is not that of a 2-D or 3-D displacement.
     """
     return _percent(corner_jacobian_determinant(displacement) <= 0)
 
 
-def ndv_percent(displacement: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Non-diffeomorphic volume (in 2-D: area) as a percentage of the volume of the interior voxels.
+def ndv_percent(displacement: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+    """Computes the non-diffeomorphic volume (in 2-D: area) in percent of the volume of the interior voxels.
 
-    The shares of folded voxels count folds; this tells how large they are (Liu et al., IJCV 2024, and the authors'
-    github.com/yihao6/digital_diffeomorphism). Each triangle or tetrahedron of `simplex_jacobian_determinants` whose `J`
-    is negative adds half its volume after the map, `-J / N!`: half, because each cell is divided in two ways. The LUMIR
-    challenge's script does the same, and takes as its mask where the moving image is above zero.
+    The shares of folded voxels count folds; this score measures their size (Liu et al., IJCV 2024, and the authors'
+    github.com/yihao6/digital_diffeomorphism). Each triangle or tetrahedron of `simplex_jacobian_determinants` with
+    negative `J` adds half its volume after the map, `-J / N!`; half, because each cell has two divisions. The script of
+    the LUMIR challenge does the same; its mask is where the moving image is above 0.
 
     Args:
       displacement: `[B, *S, N]` in voxel units, 2-D or 3-D, at least 3 voxels along each axis.
       mask: `[B, *S]` bool, the voxels that count; all by default. Voxels at the image's border never count.
 
     Returns:
-      `[B]`: 0 where nothing folds, 100 for a reflection; more is possible, as folded simplices may be large. NaN for a
-      pair without any voxel that counts.
+      `[B]` in percent: 0 without folds, 100 for a reflection. It can exceed 100, because folded simplices can be large.
+      NaN for a pair without a voxel that counts.
 
     Raises:
-      ValueError: the shape is not that of a 2-D or 3-D displacement.
+      ValueError: the shape is not that of a 2-D or 3-D displacement, or the mask does not fit it.
     """
     determinants = simplex_jacobian_determinants(displacement)
     folded = jnp.sum(jax.nn.relu(-determinants), axis=0) / (2 * math.factorial(displacement.shape[-1]))
     if mask is None:
         return _percent(folded)
-    interior = mask[(slice(None), *[slice(1, -1)] * (mask.ndim - 1))]
+    interior = _interior("ndv_percent", displacement, mask)
     axes = tuple(range(1, mask.ndim))
     return 100 * jnp.sum(folded * interior, axis=axes) / jnp.sum(interior, axis=axes)
 
 
 def compressed_percent(displacement: jax.Array, mask: jax.Array) -> jax.Array:
-    """Share of a structure that is left less than `COMPRESSED` of its volume, folds among it, in percent.
+    """Computes the share of a structure with a Jacobian determinant below 0.3, in percent. Folds are included.
 
-    Overlap of labels does not see it: a structure that is sampled from a small part of the other has it all the same.
-    What is much depends on the anatomy, as a heart does it at every beat, and a score of one threshold does not see
-    what lies above it: look at the Jacobian, too.
+    The overlap of segmentations does not measure it: a structure that is sampled from a small part of the other one can
+    overlap fully. The amount that is too much depends on the anatomy; a heart compresses at every beat. Compression
+    above the threshold does not count, so look at the Jacobian determinants also.
 
     Args:
       displacement: `[B, *S, N]` in voxel units, at least 3 voxels along each axis.
       mask: `[B, *S]` bool, the structure in the fixed image. Voxels at the image's border never count.
 
     Returns:
-      `[B]`, by central differences; NaN for a pair without any voxel that counts.
+      `[B]` in percent, by central differences; NaN for a pair without a voxel that counts.
+
+    Raises:
+      ValueError: the shape is not that of a 2-D or 3-D displacement, or the mask does not fit it.
     """
-    inside = mask[(slice(None), *[slice(1, -1)] * (mask.ndim - 1))]
-    compressed = inside & (jacobian_determinant(displacement) < COMPRESSED)
+    determinant = jacobian_determinant(displacement)
+    inside = _interior("compressed_percent", displacement, mask)
     axes = tuple(range(1, mask.ndim))
-    return 100.0 * jnp.sum(compressed, axis=axes) / jnp.sum(inside, axis=axes)
+    return 100.0 * jnp.sum(inside & (determinant < COMPRESSED), axis=axes) / jnp.sum(inside, axis=axes)
 
 
 def sd_log_jacobian(displacement: jax.Array) -> jax.Array:
-    """Standard deviation over interior voxels of `log(clip(J, 1e-9))`, central differences. `[B, *S, N]` to `[B]`."""
+    """Computes the standard deviation of `log(clip(J, 1e-9))` over interior voxels, by central differences.
+
+    Args:
+      displacement: `[B, *S, N]` in voxel units, 2-D or 3-D, at least 3 voxels along each axis.
+
+    Returns:
+      `[B]`, without a unit; 0 for an affine map.
+
+    Raises:
+      ValueError: the shape is not that of a 2-D or 3-D displacement.
+    """
     log_jacobian = jnp.log(jnp.maximum(jacobian_determinant(displacement), 1e-9))
     return jnp.std(log_jacobian, axis=tuple(range(1, log_jacobian.ndim)))
 
 
 def sd_log_jacobian_learn2reg(displacement: jax.Array) -> jax.Array:
-    """`SDlogJ` as the Learn2Reg challenge's script has it, for comparison with its tables only.
+    """Computes `SDlogJ` like the script of the Learn2Reg challenge, only for comparison with its tables.
 
-    Standard deviation of `log(clip(J + 3, 1e-9, 1e9))`, central differences, over the voxels that are at least two away
-    from the border (github.com/MDL-UzL/L2R, `evaluation/`). The 3 makes it several times smaller than
-    `sd_log_jacobian` and hides folds of `J > -3`. The script is for 3-D.
+    It is the standard deviation of `log(clip(J + 3, 1e-9, 1e9))`, by central differences, over the voxels at least two
+    away from the border (github.com/MDL-UzL/L2R, `evaluation/`). The 3 makes it several times smaller than
+    `sd_log_jacobian` and hides folds with `J > -3`. The script is for 3-D.
 
     Args:
-      displacement: `[B, *S, N]` in voxel units, at least 5 voxels along each axis.
+      displacement: `[B, *S, N]` in voxel units, 2-D or 3-D, at least 5 voxels along each axis.
 
     Returns:
-      `[B]`.
+      `[B]`, without a unit.
 
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement, or an axis is too short.
     """
     if min(displacement.shape[1:-1], default=0) < 5:
-        raise ValueError(f"displacement has shape {displacement.shape}; this score needs 5 voxels along each axis")
+        raise ValueError(
+            f"sd_log_jacobian_learn2reg: displacement has shape {displacement.shape}; "
+            "this score needs at least 5 voxels along each axis"
+        )
     determinant = jacobian_determinant(displacement)
     inner = determinant[(slice(None), *[slice(1, -1)] * (determinant.ndim - 1))]
     return jnp.std(jnp.log(jnp.clip(inner + 3, 1e-9, 1e9)), axis=tuple(range(1, inner.ndim)))
 
 
 def displacement_scores(displacement: jax.Array) -> dict[str, jax.Array]:
-    """Scores of a displacement `[B, *S, N]` alone, by name; each `[B]`."""
+    """Computes the scores of a displacement.
+
+    Args:
+      displacement: `[B, *S, N]` in voxel units, 2-D or 3-D, at least 3 voxels along each axis.
+
+    Returns:
+      `folding_percent`, `any_corner_folding_percent`, `ndv_percent` and `sd_log_jacobian` by name, `[B]` each.
+
+    Raises:
+      ValueError: the shape is not that of a 2-D or 3-D displacement.
+    """
     return {
         "folding_percent": folding_percent(displacement),
         "any_corner_folding_percent": any_corner_folding_percent(displacement),
         "ndv_percent": ndv_percent(displacement),
         "sd_log_jacobian": sd_log_jacobian(displacement),
     }
+
+
+def _percent(values: jax.Array) -> jax.Array:
+    """Mean over voxels in percent, `[B, *S]` to `[B]`."""
+    return 100 * jnp.mean(values, axis=tuple(range(1, values.ndim)))
+
+
+def _interior(function: str, displacement: jax.Array, mask: jax.Array) -> jax.Array:
+    """Checks a mask and cuts it to the interior voxels."""
+    if mask.shape != displacement.shape[:-1]:
+        raise ValueError(
+            f"{function}: displacement has shape {displacement.shape} and mask has shape {mask.shape}; "
+            "they must be [B, *S, N] and [B, *S]"
+        )
+    return mask[(slice(None), *[slice(1, -1)] * (mask.ndim - 1))]

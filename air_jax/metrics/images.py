@@ -3,24 +3,71 @@
 import jax
 import jax.numpy as jnp
 
-from air_jax.losses import mse
+from air_jax.transforms.shapes import check_images, check_same_shape
 
 
-def mask_dice(fixed: jax.Array, warped: jax.Array, threshold: float = 0.5) -> jax.Array:
-    """Dice overlap of the foregrounds (`> threshold`) of images `[B, *S, C]`; NaN for a pair without any foreground."""
+def mse(fixed: jax.Array, warped: jax.Array) -> jax.Array:
+    """Computes the mean squared difference of two images.
+
+    Args:
+      fixed: `[B, *S, C]` in [0, 1].
+      warped: the same shape.
+
+    Returns:
+      `[B]`: the mean over voxels and channels.
+
+    Raises:
+      ValueError: the shapes differ.
+    """
+    check_images("mse", fixed, warped)
+    return jnp.mean(jnp.square(warped - fixed), axis=tuple(range(1, fixed.ndim)))
+
+
+def mask_dice(fixed: jax.Array, warped: jax.Array, *, threshold: float = 0.5) -> jax.Array:
+    """Computes the Dice overlap of the foregrounds of two images.
+
+    Args:
+      fixed: `[B, *S, C]`.
+      warped: the same shape.
+      threshold: foreground is where an image is greater; 0.5 by default.
+
+    Returns:
+      `[B]` in [0, 1]; NaN for a pair without any foreground.
+
+    Raises:
+      ValueError: the shapes differ.
+    """
+    check_images("mask_dice", fixed, warped)
     axes = tuple(range(1, fixed.ndim))
     a, b = fixed > threshold, warped > threshold
     return 2 * jnp.sum(a & b, axis=axes) / (jnp.sum(a, axis=axes) + jnp.sum(b, axis=axes))
 
 
 def endpoint_errors(
-    displacement: jax.Array, truth: jax.Array, fixed: jax.Array, threshold: float = 0.5
+    displacement: jax.Array, truth: jax.Array, fixed: jax.Array, *, threshold: float = 0.5
 ) -> dict[str, jax.Array]:
-    """Mean length of `displacement - truth`, `[B, *S, N]`, in voxels, by name; each `[B]`.
+    """Computes the mean length of the difference of a displacement from the true one.
 
-    `endpoint_error` is over all voxels; `foreground_endpoint_error` over those where `fixed` `[B, *S, C]` is `>
-    threshold` in any channel, as nothing in an image tells where its flat background went. NaN without foreground.
+    Args:
+      displacement: `[B, *S, N]` in voxel units.
+      truth: the same shape.
+      fixed: `[B, *S, C]`. Its foreground is where any channel is greater than `threshold`. In flat background, an image
+        does not determine the displacement.
+      threshold: 0.5 by default.
+
+    Returns:
+      By name, `[B]` in voxels each: `endpoint_error`, the mean over all voxels, and `foreground_endpoint_error`, the
+      mean over the foreground, NaN for a pair without foreground.
+
+    Raises:
+      ValueError: the shapes do not fit each other.
     """
+    check_same_shape("endpoint_errors", "[B, *S, N]", displacement=displacement, truth=truth)
+    if fixed.shape[:-1] != displacement.shape[:-1]:
+        raise ValueError(
+            f"endpoint_errors: fixed has shape {fixed.shape} and displacement has shape {displacement.shape}; "
+            "they must be [B, *S, C] and [B, *S, N]"
+        )
     length = jnp.linalg.norm(displacement - truth, axis=-1)
     foreground = jnp.any(fixed > threshold, axis=-1)
     axes = tuple(range(1, length.ndim))
@@ -31,5 +78,16 @@ def endpoint_errors(
 
 
 def image_scores(fixed: jax.Array, warped: jax.Array) -> dict[str, jax.Array]:
-    """Scores that compare two images `[B, *S, C]`, by name; each `[B]`."""
+    """Computes the scores that compare two images.
+
+    Args:
+      fixed: `[B, *S, C]` in [0, 1].
+      warped: the same shape.
+
+    Returns:
+      `mse` and `dice` (see `mask_dice`) by name, `[B]` each.
+
+    Raises:
+      ValueError: the shapes differ.
+    """
     return {"mse": mse(fixed, warped), "dice": mask_dice(fixed, warped)}

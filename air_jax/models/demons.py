@@ -101,7 +101,14 @@ class UnrolledDemons(nn.Module):
         return displacements[-1], out if self.segmenter is None else out | dict(probabilities=probabilities)
 
     def segment(self, params: Any, image: jax.Array) -> jax.Array:
-        """Predicts class probabilities `[B, *S, K]` of images `[B, *S, C]` in [0, 1], with the parameters of the model.
+        """Predicts the class probabilities of images.
+
+        Args:
+          params: parameters of this model, the segmenter's among them.
+          image: `[B, *S, C]` in [0, 1].
+
+        Returns:
+          `[B, *S, K]` in [0, 1]; the K probabilities of a voxel sum to 1.
 
         Raises:
           ValueError: the model has no segmenter.

@@ -40,17 +40,17 @@ class GatedDemons(nn.Module):
       OptionError: an option has a value that it cannot take, or options do not fit together.
     """
 
-    stride: Sequence[int] = (4, 4, 4)
-    patch_size: Sequence[int] = (12, 12, 12)
-    spacing: Sequence[int] = (4, 2, 1)
-    num_steps: Sequence[int] = (2, 3, 4)
-    downsampling: Sequence[int] | None = None
+    stride: Sequence[int] = (4, 4, 8)
+    patch_size: Sequence[int] = (12, 12, 8)
+    spacing: Sequence[int] = (4, 4, 8)
+    num_steps: Sequence[int] = (4, 4, 4)
+    downsampling: Sequence[int] | None = (4, 2, 1)
     width: int = 64
     num_heads: int = 4
     encoder_depth: int = 1
     decoder_depth: int = 1
     feed_forward: int = 128
-    relative_radius: int | None = 6
+    relative_radius: int | None = 4
     self_attention: bool = False
     dropout: float = 0.0
     flash_attention: bool = False
@@ -112,7 +112,14 @@ class GatedDemons(nn.Module):
         return displacements[-1], out if self.segmenter is None else out | dict(probabilities=probabilities)
 
     def segment(self, params: Any, image: jax.Array) -> jax.Array:
-        """Predicts class probabilities `[B, *S, K]` of images `[B, *S, C]` in [0, 1], with the parameters of the model.
+        """Predicts the class probabilities of images.
+
+        Args:
+          params: parameters of this model, the segmenter's among them.
+          image: `[B, *S, C]` in [0, 1].
+
+        Returns:
+          `[B, *S, K]` in [0, 1]; the K probabilities of a voxel sum to 1.
 
         Raises:
           ValueError: the model has no segmenter.

@@ -1,15 +1,20 @@
-"""Optimisation on the pairs at hand, with the objective that models are trained with."""
+"""Optimisation on the given pairs: affine and deformable, with the objective of training."""
 
 from air_jax.optimize.affine import AFFINES, register_affine
-from air_jax.optimize.deformable import compile_refine, refine
-from air_jax.optimize.fields import FIELDS, TOTAL_SIGMA, UPDATE_SIGMA
+from air_jax.optimize.deformable import Solution, compile_refine, refine
+from air_jax.optimize.fields import FIELDS, BSplineField, DenseField, Field, VelocityField
+from air_jax.optimize.geometry import Geometry
 from air_jax.optimize.levels import shares
 
 __all__ = [
     "AFFINES",
     "FIELDS",
-    "TOTAL_SIGMA",
-    "UPDATE_SIGMA",
+    "BSplineField",
+    "DenseField",
+    "Field",
+    "Geometry",
+    "Solution",
+    "VelocityField",
     "compile_refine",
     "refine",
     "register_affine",

@@ -1,149 +1,178 @@
-"""Refinement: optimising a displacement on the pairs at hand, with the objective that models are trained with."""
+"""Refinement: optimises displacements on the given pairs with the objective of training."""
 
-from collections.abc import Sequence
+import math
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
+from air_jax.errors import OptionError
 from air_jax.losses import Objective
-from air_jax.optimize.fields import FIELDS, TOTAL_SIGMA, UPDATE_SIGMA, Field
+from air_jax.optimize.fields import FIELDS, DenseField, Field
+from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.optimize.levels import level_matrix, level_shape, shares, warp_between
 from air_jax.transforms import resize
 from air_jax.transforms.filters import shrink
 
 STEPS_BETWEEN_CHECKS = 10
-# Steps that do not help are halved; a pair for which even this share of a full step does not help has converged.
+# The step length of a pair is halved when its steps do not lower the loss. At this length the pair has converged.
 SHORTEST = 1 / 16
+
+
+class Solution(NamedTuple):
+    """The result of `refine`, one value a pair.
+
+    Attributes:
+      displacement: `[B, *S, N]` in voxels.
+      loss: `[B]`, the objective at the end, on the grid of the last level.
+      steps: `[B]` int32, optimiser steps that were run before the pair stopped, over all levels. Steps that did not
+        lower the loss and were undone count.
+      converged: `[B]` bool, whether the pair met the stopping criterion on the last level: the tolerance, or the
+        shortest step. False where the steps ran out first.
+    """
+
+    displacement: jax.Array
+    loss: jax.Array
+    steps: jax.Array
+    converged: jax.Array
 
 
 def refine(
     objective: Objective,
     fixed: jax.Array,
     moving: jax.Array,
-    displacement: jax.Array,
+    displacement: jax.Array | None = None,
     *,
     num_steps: int,
-    field: str = "control_grid",
-    levels: Sequence[tuple[int, int]] | None = None,
-    matrix: jax.Array | None = None,
-    voxel_size: Sequence[float] | None = None,
-    moving_voxel_size: Sequence[float] | None = None,
+    field: Field = DenseField(),
+    geometry: Geometry = Geometry(),
     tolerance: float = 0.0,
-    update_sigma: float = UPDATE_SIGMA,
-    total_sigma: float = TOTAL_SIGMA,
-) -> jax.Array:
-    """Continues from a displacement by gradient descent on the objective; from zero, it registers without a model.
+) -> Solution:
+    """Refines displacements by gradient descent on the objective; from zero, it registers without a model.
 
-    The displacement is composed with a small one, whose parameters are optimised. Every few steps the result becomes
-    the displacement to go on from and the parameters start at zero again, so that large deformations are made of small
-    ones, as in the greedy scheme of Christensen et al. (1996), and hardly fold. All pairs are optimised at once, each
-    on its own: no pair sees another, nor stops when another has converged.
+    The displacement is composed with a small one whose parameters are optimised. After every round of steps the result
+    replaces the displacement and the parameters restart at zero: large deformations are composed of small ones and
+    hardly fold. The pairs are optimised together, each independently of the others. A pair that has converged keeps its
+    displacement while the others continue. A displacement is only replaced by one of lower loss.
+
+    Compiled once for equal objectives, fields, voxel sizes and shapes.
 
     Args:
-      objective: see `air_jax.losses.make_objective`. With `control_grid` it should hold a penalty on folding.
+      objective: see `air_jax.losses.make_objective`. With a `BSplineField` it should hold a penalty on folding.
       fixed: `[B, *S, C]` in [0, 1].
-      moving: the same shape; with `matrix`, `[B, *V, C]` on a grid of its own.
-      displacement: `[B, *S, N]` in voxels of the fixed grid, where to start.
-      num_steps: steps in all at most, shared out equally among the levels.
-      field: what is optimised, a key of `FIELDS`.
-      levels: from coarse to fine, how many times a level's voxels are larger than the image's, a power of two, and how
-        many of them lie between control points. Default: the field's own.
-      matrix: `[B, N, N + 1]`, an affine map from fixed to moving voxels that follows the displacement:
-        `warped(p) = moving(matrix(p + u(p)))`. Default: the identity.
-      voxel_size: `[N]`, the fixed image's, in any unit: how far is as far along each axis. Default: all the same.
-      moving_voxel_size: the same of the moving image. Default: the fixed image's.
-      tolerance: a pair has converged at a level when 10 steps bring its loss down by less than this share of what it
-        was at the level's start.
-      update_sigma: how smooth the updates of a `dense` field are: standard deviation of the Gaussian that smooths them,
-        in the level's voxels. Less follows finer detail.
-      total_sigma: the same of the whole `dense` field, which is smoothed after each update. Less lets it get rougher.
+      moving: `[B, *S, C]` in [0, 1]; with `geometry.matrix`, `[B, *V, C]` on its own grid.
+      displacement: `[B, *S, N]` in voxels of the fixed grid, the start. Default: zero.
+      num_steps: largest number of steps, 0 or more, shared equally among the levels.
+      field: the parametrisation: `DenseField`, `BSplineField` or `VelocityField`.
+      geometry: affine that follows the displacement, `warped(p) = moving(matrix(p + u(p)))`, and voxel sizes.
+      tolerance: a pair has converged on a level when 10 steps lower its loss by less than this share of its loss at
+        the level's start. 0 or more.
 
     Returns:
-      `[B, *S, N]`.
+      The displacement, loss, number of steps and convergence of each pair.
 
     Raises:
-      ValueError: a number of steps, a field or levels that cannot be.
+      OptionError: a wrong `num_steps`, `field`, `tolerance` or voxel size.
+      ValueError: shapes that do not fit.
+
+    Reference:
+      Christensen, Rabbitt, Miller 1996, Deformable templates using large deformation kinematics.
     """
-    return _refine(
-        objective,
-        fixed,
-        moving,
-        displacement,
-        matrix,
-        **_settings(
-            displacement,
-            num_steps,
-            field,
-            levels,
-            voxel_size,
-            moving_voxel_size,
-            tolerance,
-            update_sigma,
-            total_sigma,
-        ),
-    )
+    return _refine(*_arguments(objective, fixed, moving, displacement, num_steps, field, geometry, tolerance))
 
 
-def compile_refine(*arguments: Any, matrix: jax.Array | None = None, **options: Any) -> None:
-    """Compiles what `refine` would run with the same arguments, into JAX's persistent cache, and runs nothing.
-
-    For another thread, while this one is busy: XLA compiles on one core.
-    """
-    _refine.lower(*arguments, matrix, **_settings(arguments[-1], **options)).compile()
-
-
-def _settings(
-    displacement: jax.Array,
+def compile_refine(
+    objective: Objective,
+    fixed: jax.Array,
+    moving: jax.Array,
+    displacement: jax.Array | None = None,
+    *,
     num_steps: int,
-    field: str,
-    levels: Sequence[tuple[int, int]] | None = None,
-    voxel_size: Sequence[float] | None = None,
-    moving_voxel_size: Sequence[float] | None = None,
+    field: Field = DenseField(),
+    geometry: Geometry = Geometry(),
     tolerance: float = 0.0,
-    update_sigma: float = UPDATE_SIGMA,
-    total_sigma: float = TOTAL_SIGMA,
-) -> dict[str, Any]:
-    """The static arguments of `_refine`, checked."""
-    if field not in FIELDS:
-        raise ValueError(f"refine: field is {field!r}; it must be one of {', '.join(FIELDS)}")
-    levels = FIELDS[field].levels if levels is None else tuple((factor, spacing) for factor, spacing in levels)
-    if num_steps < 0 or not levels or min(min(level) for level in levels) < 1:
-        raise ValueError(f"refine: num_steps is {num_steps} and levels {levels}; they must be positive")
-    voxel_size = tuple(map(float, voxel_size)) if voxel_size is not None else (1.0,) * displacement.shape[-1]
-    moving_voxel_size = tuple(map(float, moving_voxel_size)) if moving_voxel_size is not None else voxel_size
-    return {
-        "num_steps": num_steps,
-        "field": FIELDS[field],
-        "levels": levels,
-        "sizes": (voxel_size, moving_voxel_size),
-        "tolerance": tolerance,
-        "sigmas": (float(update_sigma), float(total_sigma)),
-    }
+) -> None:
+    """Compiles the program of `refine` into JAX's persistent cache, without running it.
+
+    It may run in another thread while this one is busy: XLA compiles on one core.
+
+    Args:
+      objective, num_steps, field, geometry, tolerance: those of `refine`.
+      fixed, moving, displacement: `[B, *S, C]`, `[B, *V, C]` and `[B, *S, N]` as in `refine`. Only shapes and dtypes
+        matter: `jax.ShapeDtypeStruct` will do.
+
+    Raises:
+      OptionError, ValueError: as `refine`.
+    """
+    arguments = _arguments(objective, fixed, moving, displacement, num_steps, field, geometry, tolerance)
+    _refine.lower(*arguments).compile()
 
 
-@partial(jax.jit, static_argnames=("objective", "num_steps", "field", "levels", "sizes", "tolerance", "sigmas"))
-def _refine(objective, fixed, moving, displacement, matrix, num_steps, field, levels, sizes, tolerance, sigmas):
-    (voxel_size, moving_voxel_size), (update_sigma, total_sigma) = sizes, sigmas
+def _arguments(
+    objective: Objective,
+    fixed: jax.Array,
+    moving: jax.Array,
+    displacement: jax.Array | None,
+    num_steps: int,
+    field: Field,
+    geometry: Geometry,
+    tolerance: float,
+) -> tuple[Any, ...]:
+    """Checks the arguments of `refine` and returns those of `_refine`."""
+    if isinstance(field, str):
+        raise OptionError("field", field, f"must be an object such as {FIELDS.get(field, DenseField)()}")
+    if num_steps < 0:
+        raise OptionError("num_steps", num_steps, "must not be negative")
+    if not 0 <= tolerance < math.inf:
+        raise OptionError("tolerance", tolerance, "must be finite and not negative")
+    num_axes, matrix = fixed.ndim - 2, geometry.matrix
+    if displacement is None:
+        displacement = jnp.zeros((*fixed.shape[:-1], num_axes))
+    if matrix is None and moving.shape != fixed.shape:
+        raise ValueError(f"refine: fixed has shape {fixed.shape} and moving {moving.shape}; give geometry.matrix")
+    for name, array, shape in (
+        ("displacement", displacement, (*fixed.shape[:-1], num_axes)),
+        ("geometry.matrix", matrix, (len(fixed), num_axes, num_axes + 1)),
+    ):
+        if array is not None and array.shape != shape:
+            raise ValueError(f"refine: {name} has shape {array.shape}; for these images it must be {shape}")
+    sizes = geometry.sizes(num_axes)
+    return objective, fixed, moving, displacement, matrix, int(num_steps), field, sizes, float(tolerance)
+
+
+@partial(jax.jit, static_argnums=(0, 5, 6, 7, 8))
+def _refine(
+    objective: Objective,
+    fixed: jax.Array,
+    moving: jax.Array,
+    displacement: jax.Array,
+    matrix: jax.Array | None,
+    num_steps: int,
+    field: Field,
+    sizes: tuple[Sizes, Sizes],
+    tolerance: float,
+) -> Solution:
+    voxel_size, moving_voxel_size = sizes
     shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
-    for (factor, spacing), share in zip(levels, shares(num_steps, len(levels)), strict=True):
-        if not share:
-            continue
-        length = factor * min(voxel_size)
+    last, none = len(field.factors) - 1, jnp.zeros(len(fixed))
+    solution = Solution(displacement, none, none.astype(jnp.int32), none.astype(bool))
+    for level, share in enumerate(shares(num_steps, len(field.factors))):
+        if not share and level < last:
+            continue  # the last level gives the loss, also without steps
+        length = field.factors[level] * min(voxel_size)
         coarse = level_shape(shape, length, voxel_size)
         coarse_moving = level_shape(moving_shape, length, moving_voxel_size)
         between = None if matrix is None else level_matrix(matrix, shape, moving_shape, coarse, coarse_moving)
         images = shrink(fixed, coarse), shrink(moving, coarse_moving)
         lengths = tuple(size * old / new for size, old, new in zip(voxel_size, shape, coarse, strict=True))
+        displacement = solution.displacement
         start = displacement if coarse == shape else resize(displacement, coarse)
-        optimizer = field.optimizer(lengths, update_sigma)
-        elastic = tuple(total_sigma * min(lengths) / size for size in lengths)
-        end = _descend(objective, *images, start, between, share, field, optimizer, spacing, elastic, tolerance)
-        # Only the change is taken to the finer grid, so that details of where we started stay.
-        displacement = end if coarse == shape else displacement + resize(end - start, shape)
-    return displacement
+        end = _descend(objective, *images, start, between, share, field, level, lengths, tolerance)
+        # Only the change is resized to the finer grid, so that details of the start remain.
+        displacement = end.displacement if coarse == shape else displacement + resize(end.displacement - start, shape)
+        solution = end._replace(displacement=displacement, steps=solution.steps + end.steps)
+    return solution
 
 
 def _descend(
@@ -154,12 +183,12 @@ def _descend(
     matrix: jax.Array | None,
     num_steps: int,
     field: Field,
-    optimizer: optax.GradientTransformation,
-    spacing: int,
-    elastic: Sequence[float],
+    level: int,
+    voxel_size: Sizes,
     tolerance: float,
-) -> jax.Array:
-    """Descends on one level's grid, pair by pair until it has converged, at most `num_steps` steps."""
+) -> Solution:
+    """Descends on the grid of one level until every pair has converged, at most `num_steps` steps."""
+    optimizer = field.optimizer(voxel_size)
 
     def loss(displacement):
         return objective(fixed, warp_between(moving, displacement, matrix), displacement)[0]
@@ -167,23 +196,22 @@ def _descend(
     def run_round(start, num_steps, length):
         def step(carry, _):
             parameters, state = carry
-            gradient = jax.grad(lambda parameters: jnp.sum(loss(field.trial(start, parameters, spacing))))(parameters)
+            gradient = jax.grad(lambda parameters: jnp.sum(loss(field.trial(start, parameters, level))))(parameters)
             updates, state = optimizer.update(gradient, state)
-            updates = length * updates
-            return (optax.apply_updates(parameters, updates), state), None
+            return (parameters + length * updates, state), None
 
-        parameters = jnp.zeros((len(start), *field.shape(start.shape[1:-1], spacing), start.shape[-1]))
+        parameters = jnp.zeros((len(start), *field.shape(start.shape[1:-1], level), start.shape[-1]))
         carry = parameters, optimizer.init(parameters)
         if num_steps == 1:
             (parameters, _), _ = step(carry, None)
         else:
             (parameters, _), _ = jax.lax.scan(step, carry, length=num_steps)
-        return field.accept(start, parameters, spacing, elastic, length)
+        return field.accept(start, parameters, level, voxel_size, length)
 
     def run(displacement, num_steps, length):
-        rounds, rest = divmod(num_steps, field.steps)
+        rounds, rest = divmod(num_steps, field.steps_per_round)
         displacement, _ = jax.lax.scan(
-            lambda start, _: (run_round(start, field.steps, length), None), displacement, length=rounds
+            lambda start, _: (run_round(start, field.steps_per_round, length), None), displacement, length=rounds
         )
         return run_round(displacement, rest, length) if rest else displacement
 
@@ -191,29 +219,44 @@ def _descend(
         return values.reshape(-1, *(1,) * (displacement.ndim - 1))
 
     def keep_going(carry):
-        check, _, _, length = carry
+        check, _, length = carry
         return (check < num_steps // STEPS_BETWEEN_CHECKS) & jnp.any(length > 0)
 
     def advance(carry):
-        check, displacement, value, length = carry
-        candidate = run(displacement, STEPS_BETWEEN_CHECKS, of_pairs(length))
-        candidate_value = loss(candidate)
-        gain = value - candidate_value
-        taken = (length > 0) & (gain > 0)
-        converged = jnp.where(gain > 0, gain < tolerance * jnp.abs(first), length <= SHORTEST)
+        check, solution, length = carry
+        running = length > 0
+        candidate = run(solution.displacement, STEPS_BETWEEN_CHECKS, of_pairs(length))
+        candidate_loss = loss(candidate)
+        gain = solution.loss - candidate_loss
+        taken = running & (gain > 0)
+        stops = jnp.where(gain > 0, gain < tolerance * jnp.abs(first), length <= SHORTEST)
+        converged = solution.converged | stops
         length = jnp.where(converged, 0.0, jnp.where(gain > 0, length, 0.5 * length))
         return (
             check + 1,
-            jnp.where(of_pairs(taken), candidate, displacement),
-            jnp.where(taken, candidate_value, value),
+            Solution(
+                jnp.where(of_pairs(taken), candidate, solution.displacement),
+                jnp.where(taken, candidate_loss, solution.loss),
+                solution.steps + STEPS_BETWEEN_CHECKS * running,
+                converged,
+            ),
             length,
         )
 
     first = loss(displacement)
-    carry = jnp.zeros((), jnp.int32), displacement, first, jnp.ones(len(fixed))
-    _, displacement, value, length = jax.lax.while_loop(keep_going, advance, carry)
+    solution = Solution(displacement, first, jnp.zeros(len(fixed), jnp.int32), jnp.zeros(len(fixed), bool))
+    length = jnp.ones(len(fixed))
+    if num_steps >= STEPS_BETWEEN_CHECKS:
+        carry = jnp.zeros((), jnp.int32), solution, length
+        _, solution, length = jax.lax.while_loop(keep_going, advance, carry)
     if rest := num_steps % STEPS_BETWEEN_CHECKS:
-        last = run(displacement, rest, of_pairs(length))
-        taken = (length > 0) & (loss(last) < value)
-        displacement = jnp.where(of_pairs(taken), last, displacement)
-    return displacement
+        running = length > 0
+        candidate = run(solution.displacement, rest, of_pairs(length))
+        candidate_loss = loss(candidate)
+        taken = running & (candidate_loss < solution.loss)
+        solution = solution._replace(
+            displacement=jnp.where(of_pairs(taken), candidate, solution.displacement),
+            loss=jnp.where(taken, candidate_loss, solution.loss),
+            steps=solution.steps + rest * running,
+        )
+    return solution

@@ -1,111 +1,290 @@
-"""What a refinement moves: displacements voxel by voxel, control grids, velocities. A new one is a line in `FIELDS`."""
+"""Parametrisations of the displacement that refinement optimises: dense, B-spline, velocity.
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+A field describes a small displacement that is composed with the displacement reached so far. A new field is a frozen
+dataclass with the methods of `Field` and a line in `FIELDS`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from air_jax.errors import OptionError
 from air_jax.transforms import bspline, compose, control_shape, exponential, smooth
-
-UPDATE_SIGMA = 3.0  # of a dense update where nothing else is said, in voxels
-TOTAL_SIGMA = 0.5  # of the whole dense displacement, after each update, where nothing else is said
-INTEGRATION_STEPS = 4  # of the small velocities of one round
 
 Shape = tuple[int, ...]
 
 
-class Field(NamedTuple):
-    """A parametrisation of a small displacement that is composed with the one reached so far.
+class Field(Protocol):
+    """The interface of a field. Fields are hashable: `refine` compiles once for equal fields.
 
     Attributes:
-      levels: from coarse to fine, how many times a level's voxels are larger, and the spacing of its control points in
-        those voxels.
-      steps: of the optimiser, before the result is taken over and the parameters start at zero again.
-      optimizer: makes the optax transformation, given the relative voxel sizes `[N]` and the fluid's sigma.
-      shape: of the parameters' spatial axes, given the image's and the spacing.
-      trial: `(start, parameters, spacing)` to the displacement that is differentiated.
-      accept: the same, when a round ends, for steps of `length` `[B, 1, ...]`, a share of the full one:
-        `(start, parameters, spacing, elastic, length)`, with what a dense displacement is smoothed by, `[N]` in voxels.
+      steps_per_round: number of optimiser steps before the result is composed and the parameters restart at zero.
+      levels: one entry for each level, from coarse to fine.
+      factors: for each level, the factor by which its voxels are larger than the image's.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # a field is a dataclass
+    steps_per_round: ClassVar[int]
+
+    @property
+    def levels(self) -> tuple[Any, ...]: ...
+
+    @property
+    def factors(self) -> tuple[int, ...]: ...
+
+    def shape(self, shape: Shape, level: int) -> Shape:
+        """Returns the spatial shape of the parameters.
+
+        Args:
+          shape: `S` of the level's grid.
+          level: index of the level.
+        """
+        ...
+
+    def optimizer(self, voxel_size: Sequence[float]) -> optax.GradientTransformation:
+        """Returns the optimiser of the parameters.
+
+        Args:
+          voxel_size: `[N]`, lengths of the level's voxels.
+        """
+        ...
+
+    def trial(self, displacement: jax.Array, parameters: jax.Array, level: int) -> jax.Array:
+        """Returns the displacement that is differentiated with respect to the parameters.
+
+        Args:
+          displacement: `[B, *S, N]` in voxels of the level, the start of the round.
+          parameters: `[B, *shape, N]`, see `shape`; 0 at the start of the round.
+          level: index of the level.
+
+        Returns:
+          `[B, *S, N]`.
+        """
+        ...
+
+    def accept(
+        self, displacement: jax.Array, parameters: jax.Array, level: int, voxel_size: Sequence[float], length: jax.Array
+    ) -> jax.Array:
+        """Returns the displacement after a round.
+
+        Args:
+          displacement: `[B, *S, N]` in voxels of the level, the start of the round.
+          parameters: `[B, *shape, N]` at the end of the round.
+          level: index of the level.
+          voxel_size: `[N]`, lengths of the level's voxels.
+          length: `[B, 1, ...]` in [0, 1], factor of the optimiser's updates in this round; 0 for converged pairs.
+
+        Returns:
+          `[B, *S, N]`.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class DenseField:
+    """One displacement a voxel, updated by smoothed steepest descent.
+
+    A trial adds the update to the displacement. At zero, that has the derivative of a composition and costs less.
+
+    Attributes:
+      update_sigma: standard deviation, in voxels of the level, of the Gaussian that smooths each update. Smaller values
+        follow finer detail.
+      total_sigma: standard deviation, in voxels of the level, of the Gaussian that smooths the whole displacement after
+        each update. Smaller values allow rougher displacements.
+      levels: factor by which the voxels of each level are larger than the image's, powers of 2 from coarse to fine.
+
+    Raises:
+      OptionError: a standard deviation that is negative or not finite, or levels that are not powers of 2.
+    """
+
+    update_sigma: float = 3.0
+    total_sigma: float = 0.5
+    levels: tuple[int, ...] = (4, 2, 1)
+
+    steps_per_round: ClassVar[int] = 1
+
+    def __post_init__(self):
+        for name in ("update_sigma", "total_sigma"):
+            _set_number(self, name, zero=True)
+        _check_factors(self.levels, self.levels)
+        object.__setattr__(self, "levels", tuple(map(int, self.levels)))
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        return self.levels
+
+    def shape(self, shape: Shape, level: int) -> Shape:
+        del level
+        return shape
+
+    def optimizer(self, voxel_size: Sequence[float]) -> optax.GradientTransformation:
+        return smoothed_descent(voxel_size, self.update_sigma)
+
+    def trial(self, displacement: jax.Array, parameters: jax.Array, level: int) -> jax.Array:
+        del level
+        return displacement + parameters
+
+    def accept(
+        self, displacement: jax.Array, parameters: jax.Array, level: int, voxel_size: Sequence[float], length: jax.Array
+    ) -> jax.Array:
+        del level
+        composed = compose(displacement, parameters)
+        sigma = tuple(self.total_sigma * min(voxel_size) / size for size in voxel_size)
+        # Shorter steps are smoothed less, so that steps of any length have the same fixed point.
+        return composed + length * (smooth(composed, sigma) - composed)
+
+
+@dataclass(frozen=True)
+class _ControlPointField:
+    """The common part of the fields of control points. `_increment` turns a spline into a displacement."""
+
     levels: tuple[tuple[int, int], ...]
-    steps: int
-    optimizer: Callable[[Sequence[float], float], optax.GradientTransformation]
-    shape: Callable[[Shape, int], Shape]
-    trial: Callable[[jax.Array, jax.Array, int], jax.Array]
-    accept: Callable[[jax.Array, jax.Array, int, Sequence[float], jax.Array], jax.Array]
+    learning_rate: float = 0.1
+
+    steps_per_round: ClassVar[int] = 10
+
+    def __post_init__(self):
+        _set_number(self, "learning_rate", zero=False)
+        try:
+            levels = tuple((factor, spacing) for factor, spacing in self.levels)
+        except (TypeError, ValueError) as error:
+            raise OptionError("levels", self.levels, "must be pairs (factor, spacing)") from error
+        _check_factors(self.levels, [factor for factor, _ in levels])
+        if not all(_is_positive_int(spacing) for _, spacing in levels):
+            raise OptionError("levels", self.levels, "the spacing of control points must be a whole number above 0")
+        object.__setattr__(self, "levels", tuple((int(factor), int(spacing)) for factor, spacing in levels))
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        return tuple(factor for factor, _ in self.levels)
+
+    def shape(self, shape: Shape, level: int) -> Shape:
+        return control_shape(shape, self._spacing(shape, level))
+
+    def optimizer(self, voxel_size: Sequence[float]) -> optax.GradientTransformation:
+        del voxel_size
+        return optax.adam(self.learning_rate)
+
+    def trial(self, displacement: jax.Array, parameters: jax.Array, level: int) -> jax.Array:
+        shape = displacement.shape[1:-1]
+        return compose(displacement, self._increment(bspline(parameters, self._spacing(shape, level), shape)))
+
+    def accept(
+        self, displacement: jax.Array, parameters: jax.Array, level: int, voxel_size: Sequence[float], length: jax.Array
+    ) -> jax.Array:
+        del voxel_size, length
+        return self.trial(displacement, parameters, level)
+
+    def _spacing(self, shape: Shape, level: int) -> tuple[int, ...]:
+        return (self.levels[level][1],) * len(shape)
+
+    def _increment(self, spline: jax.Array) -> jax.Array:
+        raise NotImplementedError
 
 
-def fluid(voxel_size: Sequence[float], update_sigma: float, longest: float = 0.5) -> optax.GradientTransformation:
-    """Smoothed steepest descent, whose longest step in each pair is `longest` of the smallest voxels.
+@dataclass(frozen=True)
+class BSplineField(_ControlPointField):
+    """Displacements that are cubic B-splines of control points, optimised by Adam.
 
-    Smoothing the gradient is a viscous fluid's regularization (Christensen et al. 1996); one length for each pair, and
-    not one for each voxel as in Adam, leaves flat background where it is.
+    At full resolution on all levels: for small images with a few large deformations. The objective should hold a
+    penalty on folding.
+
+    Attributes:
+      levels: `(factor, spacing)` of each level, from coarse to fine: the factor by which its voxels are larger than the
+        image's, a power of 2, and the spacing of the control points in these voxels.
+      learning_rate: of Adam, in voxels of the level.
+
+    Raises:
+      OptionError: wrong levels, or a learning rate that is not finite and above 0.
+    """
+
+    levels: tuple[tuple[int, int], ...] = ((1, 4), (1, 2), (1, 1))
+
+    def _increment(self, spline: jax.Array) -> jax.Array:
+        return spline
+
+
+@dataclass(frozen=True)
+class VelocityField(_ControlPointField):
+    """Exponentials of stationary velocities that are cubic B-splines of control points, optimised by Adam.
+
+    Each round composes the displacement with a diffeomorphism.
+
+    Attributes:
+      levels: as of `BSplineField`.
+      learning_rate: of Adam, in voxels of the level.
+      integration_steps: number of squarings, see `air_jax.transforms.exponential`.
+
+    Raises:
+      OptionError: as `BSplineField`, or a negative number of steps.
+    """
+
+    levels: tuple[tuple[int, int], ...] = ((4, 4), (2, 4), (1, 4), (1, 2))
+    integration_steps: int = 4
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not isinstance(self.integration_steps, int) or self.integration_steps < 0:
+            raise OptionError("integration_steps", self.integration_steps, "must be a whole number, 0 or more")
+
+    def _increment(self, spline: jax.Array) -> jax.Array:
+        return exponential(spline, integration_steps=self.integration_steps)
+
+
+# The words of the config and of the command.
+FIELDS = {"dense": DenseField, "control_grid": BSplineField, "velocity": VelocityField}
+
+
+def smoothed_descent(
+    voxel_size: Sequence[float], update_sigma: float, *, longest: float = 0.5
+) -> optax.GradientTransformation:
+    """Smoothed steepest descent whose longest update in each pair is `longest` of the smallest voxel length.
+
+    Smoothing the gradient regularizes like a viscous fluid (Christensen et al. 1996, Deformable templates using large
+    deformation kinematics). One step length a pair, instead of one a voxel as in Adam, leaves flat background in place.
+
+    Args:
+      voxel_size: `[N]`, in any unit.
+      update_sigma: standard deviation of the Gaussian, in the smallest voxel length.
+      longest: in the smallest voxel length, above 0.
+
+    Returns:
+      The optax transformation; gradients and updates are `[B, *S, N]` in voxels.
     """
     size = jnp.asarray(voxel_size, jnp.float32) / min(voxel_size)
     sigma = tuple(update_sigma * min(voxel_size) / length for length in voxel_size)
 
-    def update(gradient, state, params=None):
+    def update(updates, state, params=None):
         del params
-        sizes = size.reshape((1,) * (gradient.ndim - 1) + (-1,))
+        sizes = size.reshape((1,) * (updates.ndim - 1) + (-1,))
         # A gradient by voxels, twice divided by their size, is a step in voxels along the gradient by lengths.
-        step = smooth(gradient, sigma) / jnp.square(sizes)
+        step = smooth(updates, sigma) / jnp.square(sizes)
         length = jnp.sqrt(jnp.sum(jnp.square(step * sizes), axis=-1, keepdims=True))
-        length = jnp.max(length, axis=tuple(range(1, gradient.ndim)), keepdims=True)
+        length = jnp.max(length, axis=tuple(range(1, updates.ndim)), keepdims=True)
         return -longest * step / jnp.maximum(length, 1e-12), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _smoothed(start, parameters, spacing, elastic, length):
-    del spacing
-    composed = compose(start, parameters)
-    # Shorter steps are smoothed less, so that the two come to rest at the same place.
-    return composed + length * (smooth(composed, elastic) - composed)
+def _set_number(settings: Any, name: str, *, zero: bool) -> None:
+    """Checks that a setting is finite and positive (or 0, with `zero`), and stores it as a float."""
+    value = getattr(settings, name)
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        raise OptionError(name, value, "must be finite and " + ("0 or more" if zero else "above 0"))
+    object.__setattr__(settings, name, float(value))
 
 
-def _bspline(start, control, spacing, *_):
-    shape = start.shape[1:-1]
-    return compose(start, bspline(control, (spacing,) * len(shape), shape))
+def _check_factors(levels: Any, factors: Sequence[int]) -> None:
+    if not len(factors):
+        raise OptionError("levels", levels, "must not be empty")
+    if not all(_is_positive_int(factor) and int(factor).bit_count() == 1 for factor in factors):
+        raise OptionError("levels", levels, "the factors must be powers of 2, at least 1")
 
 
-def _velocity(start, control, spacing, *_):
-    shape = start.shape[1:-1]
-    return compose(start, exponential(bspline(control, (spacing,) * len(shape), shape), INTEGRATION_STEPS))
-
-
-def _control_shape(shape: Shape, spacing: int) -> Shape:
-    return control_shape(shape, (spacing,) * len(shape))
-
-
-FIELDS = {
-    # Every voxel's own displacement, in single smoothed steps. From zero, added is as good as composed, and cheaper.
-    "dense": Field(
-        levels=((4, 1), (2, 1), (1, 1)),
-        steps=1,
-        optimizer=fluid,
-        shape=lambda shape, spacing: shape,
-        trial=lambda start, added, spacing: start + added,
-        accept=_smoothed,
-    ),
-    # Cubic B-splines, at full resolution throughout: for small images and few, large deformations.
-    "control_grid": Field(
-        levels=((1, 4), (1, 2), (1, 1)),
-        steps=10,
-        optimizer=lambda voxel_size, update_sigma: optax.adam(0.1),
-        shape=_control_shape,
-        trial=_bspline,
-        accept=_bspline,
-    ),
-    # Velocities that are B-splines: each round's part is a diffeomorphism.
-    "velocity": Field(
-        levels=((4, 4), (2, 4), (1, 4), (1, 2)),
-        steps=10,
-        optimizer=lambda voxel_size, update_sigma: optax.adam(0.1),
-        shape=_control_shape,
-        trial=_velocity,
-        accept=_velocity,
-    ),
-}
+def _is_positive_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -1,4 +1,4 @@
-"""From coarse to fine: the same pairs on grids of fewer, larger voxels."""
+"""Levels of an optimisation, from coarse to fine: grids of fewer and larger voxels, numbers of steps, the warp."""
 
 from collections.abc import Sequence
 
@@ -7,17 +7,19 @@ import jax.numpy as jnp
 
 from air_jax.transforms import apply_affine, between_grids, compose_affine, identity_grid, invert_affine, sample, warp
 
-# Coarser than this many voxels along an axis, an image tells too little.
-FEWEST_VOXELS = 8
+FEWEST_VOXELS = 8  # along each axis of a coarse level
 
 
 def level_shape(shape: Sequence[int], coarse: float, voxel_size: Sequence[float]) -> tuple[int, ...]:
-    """The grid of a level: axes are shrunk by powers of two, until their voxels are about `coarse` long.
+    """Returns the shape of a level's grid: each axis is divided by a power of 2, for voxels of about one length.
 
     Args:
       shape: `S`.
-      coarse: length of a level's voxels, in the unit of `voxel_size`; axes with longer ones stay as they are.
-      voxel_size: `[N]`.
+      coarse: length of the level's voxels, in the unit of `voxel_size`. Axes with longer voxels keep their size.
+      voxel_size: `[N]`, lengths of the voxels of `shape`.
+
+    Returns:
+      `N` sizes, at least `FEWEST_VOXELS` along axes that were divided.
     """
     sizes = []
     for size, length in zip(shape, voxel_size, strict=True):
@@ -29,7 +31,15 @@ def level_shape(shape: Sequence[int], coarse: float, voxel_size: Sequence[float]
 
 
 def shares(num_steps: int, num_levels: int) -> list[int]:
-    """Steps shared out among levels, coarse to fine; what is left over goes to the last ones."""
+    """Shares steps equally among levels.
+
+    Args:
+      num_steps: number of all steps, 0 or more.
+      num_levels: number of levels, at least 1.
+
+    Returns:
+      The number of steps for each level, from coarse to fine. The last levels get the remainder.
+    """
     return [num_steps // num_levels + (index >= num_levels - num_steps % num_levels) for index in range(num_levels)]
 
 
@@ -40,19 +50,30 @@ def level_matrix(
     level_fixed: Sequence[int],
     level_moving: Sequence[int],
 ) -> jax.Array:
-    """`matrix` `[B, N, N + 1]`, from fixed to moving voxels, in the voxels of a level's grids."""
+    """Converts an affine to the voxels of a level's grids.
+
+    Args:
+      matrix: `[B, N, N + 1]`, from fixed to moving voxels.
+      fixed, moving: shapes of the images.
+      level_fixed, level_moving: shapes of the level's grids over the same extents.
+
+    Returns:
+      `[B, N, N + 1]`, from voxels of the level's fixed grid to voxels of its moving grid.
+    """
     to_fixed = jnp.broadcast_to(between_grids(fixed, level_fixed), matrix.shape)
     to_moving = jnp.broadcast_to(between_grids(moving, level_moving), matrix.shape)
     return compose_affine(invert_affine(to_moving), compose_affine(matrix, to_fixed))
 
 
 def warp_between(moving: jax.Array, displacement: jax.Array, matrix: jax.Array | None) -> jax.Array:
-    """`moving(matrix(p + u(p)))`, in one interpolation; what lies outside has the value of the border.
+    """Warps images by a displacement and an affine after it, `moving(matrix(p + u(p)))`, in one interpolation.
+
+    Points outside have the value of the nearest voxel at the border.
 
     Args:
       moving: `[B, *V, C]`.
       displacement: `u` `[B, *S, N]`, in voxels of the fixed grid `S`.
-      matrix: `[B, N, N + 1]` from fixed to moving voxels; None where both are the same.
+      matrix: `[B, N, N + 1]` from fixed to moving voxels. None: the identity.
 
     Returns:
       `[B, *S, C]`.

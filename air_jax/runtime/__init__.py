@@ -1,1 +1,1 @@
-"""Machinery below the mathematics: devices, start-up, command line, primitives, memory order and files."""
+"""Tools below the mathematics: devices and processes, start-up, command line, primitives, memory layout and files."""

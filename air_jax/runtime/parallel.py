@@ -1,4 +1,4 @@
-"""Data parallelism: the only file that says how a step is spread over devices, and over processes."""
+"""Data parallelism over devices and processes; the only file that uses `pmap`."""
 
 import atexit
 import contextlib
@@ -8,7 +8,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -16,13 +16,18 @@ from jax.experimental import multihost_utils
 
 from air_jax.errors import UserError
 
+if TYPE_CHECKING:
+    Device = Any  # JAX has no static type for its devices
+else:
+    Device = jax.Device
+
 AXIS_NAME = "devices"
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-# Pairs that a core of a CPU must have to itself before it is worth its own device.
-_MIN_PAIRS_A_CORE = 8
-# How long a process that is done waits for the last one, which scores and draws; a process that dies is noticed sooner.
+# Fewest pairs for which a CPU core is worth a device of its own.
+_MIN_PAIRS_PER_CORE = 8
+# How long a finished process waits for the last one, which scores and draws. A process that dies is noticed sooner.
 _SHUTDOWN_SECONDS = 24 * 3600
-# How long a process that failed waits for the others to say that they failed too.
+# How long a failed process waits for the others to report their own failure.
 _GRACE_SECONDS = 5.0
 
 
@@ -30,63 +35,86 @@ _GRACE_SECONDS = 5.0
 
 
 def use_cores(batch_size: int) -> None:
-    """Makes each core of a CPU a device, as many as share the batch evenly; must be called before JAX is used.
+    """Makes each CPU core a device, as many as divide the batch evenly; must be called before JAX is used.
 
-    Small steps gain nothing from two cores that work on each operation together, and up to twice the speed from two
-    that work on half of the batch each. Where the user has said how many devices there are (`JAX_NUM_CPU_DEVICES`, or
-    `--xla_force_host_platform_device_count` in `XLA_FLAGS`), that stands.
+    Two cores that share each operation of a small step gain nothing. Two cores with half of the batch each are up to
+    twice as fast. A number of devices that the user has set stays (`JAX_NUM_CPU_DEVICES`, or
+    `--xla_force_host_platform_device_count` in `XLA_FLAGS`).
+
+    Args:
+      batch_size: number of pairs in a step. Each device gets at least 8 of them.
     """
     in_flags = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if in_flags or jax.config.jax_num_cpu_devices > 0:
         return
-    counts = range(1, min(num_cores(), batch_size // _MIN_PAIRS_A_CORE) + 1)
+    counts = range(1, min(num_cores(), batch_size // _MIN_PAIRS_PER_CORE) + 1)
     jax.config.update("jax_num_cpu_devices", max((n for n in counts if batch_size % n == 0), default=1))
 
 
 def num_cores() -> int:
-    """The CPU cores that this process may use: its affinity, and the quota of its container."""
+    """Returns the number of CPU cores that this process may use, by its affinity and its container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):  # no quota, or no Linux
+    with contextlib.suppress(OSError, ValueError):  # without a quota, or not on Linux
         quota, period = map(int, CPU_QUOTA.read_text().split())
         cores = min(cores, max(1, quota // period))
     return cores
 
 
-def all_devices() -> list[jax.Device]:
-    """The devices of all processes: those of the first process in JAX's order, then those of the second, and so on."""
+def all_devices() -> list[Device]:
+    """Returns the devices of all processes: those of the first process in JAX's order, then those of the second, ..."""
     return sorted(jax.devices(), key=lambda device: device.process_index)
 
 
-def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """Puts a copy of every array on each device of this process, so that no call has to send it again."""
+def replicate(tree: Any, devices: Sequence[Device]) -> Any:
+    """Copies every array of a tree to each device of this process, so that no call has to transfer it again.
+
+    Args:
+      tree: tree of arrays of any shape.
+      devices: devices of all processes.
+
+    Returns:
+      The tree with arrays of the same shape and type, on the devices.
+    """
     return jax.device_put(tree, jax.sharding.NamedSharding(_local_mesh(devices), jax.sharding.PartitionSpec()))
 
 
-def shard(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """Spreads every array over the devices of this process: its first axis has one entry for each."""
+def shard(tree: Any, devices: Sequence[Device]) -> Any:
+    """Spreads the first axis of every array of a tree over the devices of this process.
+
+    Args:
+      tree: tree of arrays `[number of this process's devices, ...]`.
+      devices: devices of all processes.
+
+    Returns:
+      The tree with the same arrays, on the devices.
+    """
     return jax.device_put(tree, jax.sharding.NamedSharding(_local_mesh(devices), jax.sharding.PartitionSpec(AXIS_NAME)))
 
 
-def local_indices(devices: Sequence[jax.Device]) -> list[int]:
-    """Where the devices of this process stand in `devices`."""
+def local_indices(devices: Sequence[Device]) -> list[int]:
+    """Returns the indices in `devices` of the devices of this process.
+
+    Args:
+      devices: devices of all processes.
+    """
     return [devices.index(device) for device in _local_mesh(devices).devices]
 
 
-def data_parallel(train_steps: Callable, devices: Sequence[jax.Device], *, streaming: bool = False) -> Callable:
-    """`pmap`s `train_steps(state, images, device, num_steps)` over devices, of this process or of all.
+def data_parallel(train_steps: Callable, devices: Sequence[Device], *, streaming: bool = False) -> Callable:
+    """Maps `train_steps(state, images, device, num_steps)` over devices, of this process or of all (`pmap`).
 
-    State and resident images are the same on every device, so they are neither stacked nor copied by the caller; what
-    is mapped is the device's index in `devices`, from which a step takes its slice of the global batch, and the batches
-    when they are streamed. What comes back counts as the same on every device of this process: `train_steps` must
-    average (`pmean` over `AXIS_NAME`) everything that it returns.
+    The state and resident images are the same on every device; the caller neither stacks nor copies them. The mapped
+    argument is the device's index in `devices`, by which a step takes its slice of the global batch. Streamed batches
+    are also mapped. The results count as equal on all devices, so `train_steps` must average everything that it returns
+    (`pmean` over `AXIS_NAME`).
 
     Args:
       train_steps: see `air_jax.training.steps.make_train_steps`.
-      devices: the same list in every process, as `all_devices` gives it; each process calls `run` at the same time.
-      streaming: as for `make_train_steps`; the images given to `run` are then those of `shard`.
+      devices: the same list in every process, as from `all_devices`. Every process calls `run` at the same time.
+      streaming: as for `make_train_steps`; `run` then takes images from `shard`. Default: no.
 
     Returns:
-      `run(state, images, num_steps)`; `state` is donated. `num_steps` is static: each value is compiled once.
+      `run(state, images, num_steps)`. `state` is donated. `num_steps` is static: each value is compiled once.
     """
     mapped = jax.pmap(
         train_steps,
@@ -105,7 +133,7 @@ def data_parallel(train_steps: Callable, devices: Sequence[jax.Device], *, strea
     return run
 
 
-def _local_mesh(devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
+def _local_mesh(devices: Sequence[Device]) -> jax.sharding.Mesh:
     local = [device for device in devices if device.process_index == jax.process_index()]
     return jax.sharding.Mesh(np.asarray(local), (AXIS_NAME,))
 
@@ -117,34 +145,38 @@ def _local_mesh(devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
 def processes(
     coordinator_address: str | None, num_processes: int | None, process_id: int | None, *, detect: bool
 ) -> Iterator[None]:
-    """Joins this process to the others of its run, where there are others; must be entered before JAX is used.
+    """Joins this process to the other processes of its run, if any; must be entered before JAX is used.
 
-    Leaving it waits for the others. Leaving it by an exception ends this process soon after, whatever the others do:
-    they wait for it in a collective, and learn from its end that they must end too.
+    Leaving the block waits for the other processes. Leaving it by an exception ends this process within seconds: the
+    others wait for it in a collective, and its end makes them end.
 
     Args:
-      coordinator_address: `HOST:PORT` at which the first process listens; without it, this process is the only one.
-      num_processes: how many there are.
-      process_id: which of them this is, from 0.
-      detect: whether a cluster's environment (SLURM, Open MPI, Cloud TPU and others that JAX knows) tells all this.
+      coordinator_address: `HOST:PORT` at which the first process listens.
+      num_processes: number of processes.
+      process_id: index of this process, from 0. All three None: this process is the only one.
+      detect: whether JAX takes all three from the cluster's environment (SLURM, Open MPI, Cloud TPU and others).
 
     Raises:
-      UserError: arguments that do not fit, or the processes do not find each other.
+      UserError: the arguments do not fit each other, or the processes do not find each other.
     """
     if not _join(coordinator_address, num_processes, process_id, detect):
         yield
         return
     try:
         yield
-    except BaseException:
-        _give_up()
+    except BaseException as error:
+        _give_up(2 if isinstance(error, UserError) else 1)
         raise
     jax.distributed.shutdown()
 
 
 def _join(coordinator_address: str | None, num_processes: int | None, process_id: int | None, detect: bool) -> bool:
-    """Whether there is anything to join; see `processes`."""
-    given = {"coordinator_address": coordinator_address, "num_processes": num_processes, "process_id": process_id}
+    """Joins the other processes; returns whether there are any."""
+    given: dict[str, Any] = {
+        "coordinator_address": coordinator_address,
+        "num_processes": num_processes,
+        "process_id": process_id,
+    }
     missing = [f"--{name}" for name, value in given.items() if value is None]
     if detect:
         if len(missing) < len(given):
@@ -154,7 +186,7 @@ def _join(coordinator_address: str | None, num_processes: int | None, process_id
     elif len(missing) == len(given):
         return False
     elif missing:
-        raise UserError(f"several processes need {' and '.join(missing)} too")
+        raise UserError(f"several processes also need {' and '.join(missing)}")
     else:
         _check(**given)
     try:
@@ -180,43 +212,50 @@ def _check(coordinator_address: str, num_processes: int, process_id: int) -> Non
         raise UserError(f"--process_id={process_id}: must lie between 0 and {num_processes - 1}, one for each process")
 
 
-def _give_up() -> None:
-    """Leaves the run after a failure: in good order where all processes failed alike, alone otherwise."""
+def _give_up(status: int) -> None:
+    """Leaves the run after a failure: in good order where all processes failed, otherwise with the exit status."""
     leaving = threading.Thread(target=jax.distributed.shutdown, daemon=True)
     leaving.start()
     leaving.join(_GRACE_SECONDS)
 
     def end() -> None:
-        # JAX's own handler would wait for the others, who may be waiting for this process.
+        # JAX's own handler would wait for processes that may be waiting for this one.
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(1)
+        os._exit(status)
 
     if leaving.is_alive():
         atexit.register(end)
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that writes files and tells how the run goes."""
+    """Returns whether this is the process that writes files and prints progress."""
     return jax.process_index() == 0
 
 
 def say(text: str) -> None:
-    """Prints a line, in the first process alone."""
+    """Prints a line, only in the first process.
+
+    Args:
+      text: the line.
+    """
     if is_first_process():
         print(text, flush=True)
 
 
-def from_first_process(function: Callable[[], Any], like: Any = None) -> Any:
-    """Calls `function` in the first process alone; every process gets what it returned.
+def from_first_process(function: Callable[[], Any], *, like: Any = None) -> Any:
+    """Calls `function` only in the first process, and returns its result in every process.
 
     Args:
       function: returns a tree of arrays.
-      like: a tree of arrays of the same shapes and types; its values do not matter. None where it returns nothing.
+      like: tree of arrays of the same shapes and types; its values are not used. Default: `function` returns nothing.
+
+    Returns:
+      The result of `function`.
 
     Raises:
-      Exception: what `function` raised, in the first process.
-      UserError: `function` raised, in the other processes.
+      Exception: in the first process, the exception that `function` raised.
+      UserError: in the other processes, `function` raised an exception.
     """
     if jax.process_count() == 1:
         return function()
@@ -224,7 +263,7 @@ def from_first_process(function: Callable[[], Any], like: Any = None) -> Any:
     if is_first_process():
         try:
             result = function()
-        except Exception as error:  # raised again below, once the others know
+        except Exception as error:  # raised below, after the other processes have been told
             failure = error
     failed, result = multihost_utils.broadcast_one_to_all((np.int32(failure is not None), result))
     if failure is not None:
@@ -235,7 +274,15 @@ def from_first_process(function: Callable[[], Any], like: Any = None) -> Any:
 
 
 def check_agreement(text: str, name: str) -> None:
-    """Raises `UserError` in every process when `text` is not the same in all of them; `name` says what it is."""
+    """Checks that `text` is the same in all processes.
+
+    Args:
+      text: text to be compared, such as a config as JSON.
+      name: name of the text, for the message.
+
+    Raises:
+      UserError: it differs; in every process.
+    """
     if jax.process_count() == 1:
         return
     digests = multihost_utils.process_allgather(np.uint32(zlib.crc32(text.encode())))

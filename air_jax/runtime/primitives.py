@@ -1,4 +1,4 @@
-"""JAX primitives of our own: operations whose derivatives are known better than JAX would find them."""
+"""JAX primitives of our own, for operations whose derivatives have a faster form than JAX would derive."""
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -10,19 +10,22 @@ from jax.interpreters import batching, mlir
 
 
 def make_primitive(name: str, implementation: Callable, abstract: Callable, *, multiple_results: bool) -> Primitive:
-    """A primitive that is compiled as `implementation`; whoever makes it adds its derivatives (`jax.interpreters.ad`).
+    """Makes a primitive that compiles to `implementation`; the caller adds its derivatives (`jax.interpreters.ad`).
 
     Args:
-      name: for jaxprs.
-      implementation: `implementation(*arrays, **parameters)`, in terms of other JAX operations. The first axis of every
-        array and result counts independent items: under `vmap`, the mapped axis joins it.
-      abstract: the same, from abstract arrays to abstract results.
-      multiple_results: whether the results come as a list.
+      name: name of the primitive in jaxprs.
+      implementation: `implementation(*arrays, **parameters)`, made of other JAX operations. The first axis of every
+        array and result counts independent items; `vmap` merges the mapped axis into it.
+      abstract: the same function from abstract arrays to abstract results.
+      multiple_results: whether the result is a list of arrays.
+
+    Returns:
+      The primitive; its `bind(*arrays, **parameters)` applies it. Parameters must be hashable.
     """
     primitive = Primitive(name)
     primitive.multiple_results = multiple_results
 
-    @cache  # a new function each time would be compiled each time
+    @cache  # JAX compiles each new function again
     def compiled(parameters):
         return jax.jit(partial(implementation, **dict(parameters)))
 
@@ -34,12 +37,12 @@ def make_primitive(name: str, implementation: Callable, abstract: Callable, *, m
 
 
 def _batch(primitive: Primitive, arrays: Sequence[jax.Array], dims: Sequence[int | None], **parameters):
-    size = next(a.shape[d] for a, d in zip(arrays, dims, strict=True) if d is not None)
+    size = next(array.shape[dim] for array, dim in zip(arrays, dims, strict=True) if dim is not None)
 
     def merge(array, dim):
         first = jnp.broadcast_to(array, (size, *array.shape)) if dim is None else jnp.moveaxis(array, dim, 0)
         return first.reshape(-1, *first.shape[2:])
 
-    found = primitive.bind(*map(merge, arrays, dims), **parameters)
-    split = jax.tree.map(lambda array: array.reshape(size, -1, *array.shape[1:]), found)
+    results = primitive.bind(*map(merge, arrays, dims), **parameters)
+    split = jax.tree.map(lambda array: array.reshape(size, -1, *array.shape[1:]), results)
     return split, jax.tree.map(lambda _: 0, split)

@@ -1,4 +1,4 @@
-"""What a run spends before its first step, item by item, and the compilation cache that shortens it the next time."""
+"""The time before a run's first step, item by item, and the compilation cache that shortens the next start."""
 
 import contextlib
 import hashlib
@@ -14,24 +14,26 @@ from air_jax.runtime.files import cache_folder
 
 
 def use_compilation_cache() -> Path:
-    """Lets JAX keep what it compiles from one process to the next; returns the folder.
+    """Makes JAX keep compiled programs from one process to the next.
 
-    That is `JAX_COMPILATION_CACHE_DIR` where it is set, otherwise `air_jax` in the user's cache folder
-    (`XDG_CACHE_HOME`, or `~/.cache`), apart for each kind of processor, since homes are shared between machines. A
-    folder that cannot be written costs a warning of JAX's, no more.
+    The folder is `JAX_COMPILATION_CACHE_DIR` where that is set, otherwise one in `cache_folder()` for each kind of
+    processor, because machines may share a home folder. Where the folder cannot be written, JAX warns and goes on.
+
+    Returns:
+      The folder.
     """
     folder = jax.config.jax_compilation_cache_dir
     if not folder:
         folder = cache_folder() / "xla" / _processor()
         jax.config.update("jax_compilation_cache_dir", str(folder))
-    # A run compiles a few dozen small programs besides the large one; together they cost as much.
+    # A run compiles a few dozen small programs, which together take as long as the large one.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return Path(folder)
 
 
 def _processor() -> str:
-    """A name for this kind of processor: programs compiled for another's instructions would crash here."""
+    """Returns a name for this kind of processor: a program with instructions of another kind would crash."""
     description = platform.processor()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -40,7 +42,12 @@ def _processor() -> str:
 
 
 class CompileClock:
-    """Adds up the time that JAX spends tracing, lowering and compiling, and counts programs and cache hits."""
+    """Measures the time that JAX spends tracing, lowering and compiling in the main thread.
+
+    Attributes:
+      programs: number of programs compiled, or read from the cache.
+      from_cache: number of those read from the cache.
+    """
 
     def __init__(self):
         self.programs, self.from_cache = 0, 0
@@ -53,42 +60,50 @@ class CompileClock:
         """Seconds so far."""
         return sum(end - start for start, end in self._spans)
 
-    def _on_duration(self, event: str, seconds: float, **_) -> None:
-        # Other threads compile beside this one, and do not hold it up.
+    def _on_duration(self, event: str, duration_secs: float, **_) -> None:
+        # Compilation in other threads does not delay the main thread.
         if not event.startswith("/jax/core/compile/") or threading.current_thread() is not threading.main_thread():
             return
         self.programs += event.endswith("/backend_compile_duration")
         end = time.perf_counter()
-        # What is traced inside another function reports first, and must not count twice.
-        while self._spans and self._spans[-1][0] >= end - seconds:
+        # A function traced inside another one is reported first; its time must not count twice.
+        while self._spans and self._spans[-1][0] >= end - duration_secs:
             self._spans.pop()
-        self._spans.append((end - seconds, end))
+        self._spans.append((end - duration_secs, end))
 
     def _on_event(self, event: str, **_) -> None:
         self.from_cache += event == "/jax/compilation_cache/cache_hits"
 
 
-_clock = CompileClock()  # one for the process: JAX has no way to remove a listener
+_clock = CompileClock()  # one for the process, because JAX cannot remove a listener
 
 
 class StartUp:
-    """Times the items of a run's start, each without the compilation in it, which is an item of its own."""
+    """Times the items of a run's start. Compilation is an item of its own, and is not part of the others."""
 
-    def __init__(self, imports: float | None = None):
-        """`imports` is the time they took, in seconds, where the caller knows it."""
+    def __init__(self, *, imports: float | None = None):
+        """Starts without items, or with the one that the caller has measured.
+
+        Args:
+          imports: time of the imports, in seconds. Default: not known.
+        """
         self._seconds = {} if imports is None else {"imports": imports}
         self._compiled = _clock.seconds, _clock.programs, _clock.from_cache
 
     @contextlib.contextmanager
     def item(self, name: str) -> Iterator[None]:
-        """Times what is inside as the item `name`."""
+        """Times the block as an item.
+
+        Args:
+          name: name of the item; blocks of one name add up.
+        """
         start, compiled = time.perf_counter(), _clock.seconds
         yield
         seconds = time.perf_counter() - start - (_clock.seconds - compiled)
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
     def line(self) -> str:
-        """The items and their sum, as a line of text."""
+        """Returns the items and their sum, as a line of text."""
         seconds, programs, from_cache = self._compiled
         items = self._seconds | {"compile": _clock.seconds - seconds}
         listed = ", ".join(f"{name} {value:.1f} s" for name, value in items.items())

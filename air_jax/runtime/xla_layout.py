@@ -1,4 +1,4 @@
-"""What XLA's CPU compiler has to be told: which arrays to write to memory, and in which order."""
+"""Hints for XLA's CPU compiler: which arrays it writes to memory, and in which order of axes."""
 
 from typing import Any
 
@@ -8,17 +8,30 @@ from jax.experimental.layout import Layout, with_layout_constraint
 
 
 def apart(arrays: Any) -> Any:
-    """The same tree of arrays, computed before whatever reads them, where this is a CPU: not fused into it."""
+    """Keeps the computation of arrays apart from that of their users on a CPU: XLA does not fuse the two.
+
+    Args:
+      arrays: tree of arrays.
+
+    Returns:
+      The same arrays.
+    """
     return jax.lax.optimization_barrier(arrays) if jax.default_backend() == "cpu" else arrays
 
 
 def in_order(array: jax.Array) -> jax.Array:
-    """The same array, written to memory in the order of its axes, the last one fastest, where this is a CPU.
+    """Writes an array to memory in the order of its axes on a CPU, the last axis fastest.
 
-    XLA leaves a transpose to whatever reads it, and merges reshapes and pads with it; on a CPU each element's place is
-    then found by divisions, and neighbours in one vector lie far apart. A pass of its own over the array is ten times
-    as fast. GPUs and TPUs choose their layouts better than we could. (`jax.export` on a CPU asks that
-    `DisabledSafetyCheck.custom_call("LayoutConstraint")` be among its `disabled_checks`.)
+    XLA fuses a transpose, and the reshapes and pads around it, with the operation that reads it. On a CPU the position
+    of each element is then computed by divisions, and neighbours in a vector lie far apart; writing the array first is
+    ten times as fast. GPUs and TPUs choose good layouts themselves. (On a CPU, `jax.export` needs
+    `DisabledSafetyCheck.custom_call("LayoutConstraint")` among its `disabled_checks`.)
+
+    Args:
+      array: array of any shape.
+
+    Returns:
+      The same array.
     """
     if jax.default_backend() != "cpu":
         return array

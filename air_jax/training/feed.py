@@ -1,4 +1,4 @@
-"""How images reach the step: resident on the devices, or streamed from the host a few steps at a time."""
+"""The way of the images to the step: resident on the devices, or streamed from the host a few steps at a time."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -10,16 +10,16 @@ import numpy as np
 
 from air_jax.data import Images
 from air_jax.data.stream import stream
-from air_jax.runtime.parallel import data_parallel, local_indices, replicate, shard
+from air_jax.runtime.parallel import Device, data_parallel, local_indices, replicate, shard
 
-# Images of one streamed dispatch, in bytes, on each device; three such are on their way at once.
+# Bytes of images on each device in one streamed transfer; three transfers are on their way at once.
 STREAMED_BYTES = 2**26
 
 Run = Callable[[Any, int], tuple[Any, dict[str, Any]]]
 
 
-def fits(images: Images, devices: Sequence[jax.Device]) -> bool:
-    """Whether a copy of the images for each device leaves half of the memory free."""
+def fits(images: Images, devices: Sequence[Device]) -> bool:
+    """Returns whether a copy of the images on each device leaves half of the memory free."""
     size = num_bytes(images)
     local = [device for device in devices if device.process_index == jax.process_index()]
     if local[0].platform == "cpu":  # whose devices share the memory
@@ -29,25 +29,26 @@ def fits(images: Images, devices: Sequence[jax.Device]) -> bool:
 
 
 def num_bytes(images: Images) -> int:
-    """What the images and all that goes with them take in memory."""
+    """Returns the bytes of the images with their segmentations and pairs."""
     return sum(array.nbytes for array in jax.tree.leaves(images))
 
 
-def steps_per_dispatch(model: nn.Module, devices: Sequence[jax.Device]) -> int | None:
-    """1 for convolutions on a CPU, 50 to 100 times slower inside XLA's loop; otherwise None, for any number."""
+def steps_per_dispatch(model: nn.Module, devices: Sequence[Device]) -> int | None:
+    """Returns the largest number of steps in one dispatch: 1 for convolutions on a CPU, otherwise None for any number.
+
+    Gradients of convolutions are 50 to 100 times slower inside XLA's loop on a CPU.
+    """
     return 1 if devices[0].platform == "cpu" and getattr(model, "has_convolutions", False) else None
 
 
-def resident(
-    train_steps: Callable, images: Images, devices: Sequence[jax.Device], *, at_most: int | None = None
-) -> Run:
-    """`run(state, num_steps)` on images that stay on the devices.
+def resident(train_steps: Callable, images: Images, devices: Sequence[Device], *, at_most: int | None = None) -> Run:
+    """Builds `run(state, num_steps)` on images that stay on the devices.
 
     Args:
       train_steps: see `air_jax.training.steps.make_train_steps`.
-      images: all training images, with their segmentations and pairs where the steps need them.
+      images: all training images, with segmentations and pairs where the steps need them.
       devices: see `air_jax.runtime.parallel.data_parallel`.
-      at_most: steps in one dispatch.
+      at_most: largest number of steps in one dispatch; None for any.
     """
     parallel_steps = data_parallel(train_steps, devices)
     images = replicate(images, devices)
@@ -61,22 +62,22 @@ def resident(
 def streamed(
     train_steps: Callable,
     images: Images,
-    devices: Sequence[jax.Device],
+    devices: Sequence[Device],
     dispatches: Sequence[tuple[int, int]],
     *,
     seed: int,
     batch_size: int,
     at_most: int | None = None,
 ) -> Run:
-    """`run(state, num_steps)` on images that stay on the host: the batches of the next steps come while these run.
+    """Builds `run(state, num_steps)` on images that stay on the host; the next batches are read while steps run.
 
     Args:
       train_steps: see `air_jax.training.steps.make_train_steps`, built with `streaming`.
       images: see `air_jax.data.stream.stream`.
       devices: see `air_jax.runtime.parallel.data_parallel`.
-      dispatches: the calls that there will be: the first step and the number of steps of each.
+      dispatches: first step and number of steps of each later call, see `air_jax.training.loop.dispatches`.
       seed, batch_size: of the run.
-      at_most: steps in one transfer; fewer where their images would be larger than `STREAMED_BYTES`.
+      at_most: largest number of steps in one transfer; fewer where their images exceed `STREAMED_BYTES`.
     """
     local = local_indices(devices)
     step_bytes = 2 * (batch_size // len(devices)) * num_bytes(images) // len(images)
@@ -97,7 +98,7 @@ def streamed(
 
 
 def _split(num_steps: int, size: int) -> list[int]:
-    """`num_steps` in parts of `size`, and what is left."""
+    """Splits `num_steps` into parts of `size` and the rest."""
     return [min(size, num_steps - done) for done in range(0, num_steps, size)]
 
 
@@ -107,8 +108,8 @@ def _in_parts(
     """Takes steps in parts of `sizes`, and joins their metrics."""
     collected = []
     for size in sizes:
-        images = next_images()  # on their way while the part before runs
-        # More parts on their way would fill the device; and several virtual CPU devices could wait for each other.
+        images = next_images()  # transferred while the part before runs
+        # More parts at once would fill the device, and several virtual CPU devices could wait for each other.
         collected = jax.tree.map(np.asarray, collected)
         state, step_metrics = parallel_steps(state, images, size)
         collected.append(step_metrics)

@@ -1,4 +1,4 @@
-"""The figures that a run leaves: curves, some test pairs, what attention looks at."""
+"""The figures of a run: curves, test pairs, attention, segmentations."""
 
 from pathlib import Path
 
@@ -6,53 +6,87 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
-from ml_collections import ConfigDict
 
 from air_jax import visualize
-from air_jax.data import Dataset
-from air_jax.data.deformation import draw_displacements
+from air_jax.data import Images
+from air_jax.data.pairs import Pair, gather, unit_pair
 from air_jax.registration import Registration
-from air_jax.training import scoring
-from air_jax.transforms import warp
-from air_jax.transforms.filters import shrink
-from air_jax.transforms.intensity import to_unit_range
-from air_jax.workdir import config as configs
-from air_jax.workdir import log as run_log
+from air_jax.training.recipe import TrainingRecipe
+from air_jax.training.scoring import pair_keys
+from air_jax.training.tasks import Task
+from air_jax.transforms import shrink
+from air_jax.workdir import log
 
 NUM_DRAWN_PAIRS = 6
 
 
-def draw(registration: Registration, dataset: Dataset, config: ConfigDict, workdir: Path) -> None:
-    """Writes `figures/*.png`; of volumes, their middle slices. Images of other than 1 or 3 channels are not drawn."""
-    figures = {}
-    if lines := run_log.read(workdir):
-        figures["curves"] = visualize.curves_figure(lines)
-    if dataset.image_shape[-1] in (1, 3):
-        figures |= _pair_figures(registration, dataset, config)
+def draw_registrations(
+    registration: Registration, test: Images, pairs: np.ndarray, recipe: TrainingRecipe, workdir: Path
+) -> None:
+    """Writes `figures/*.png` of a registration's run; of volumes, their middle slices.
+
+    Args:
+      registration: the model.
+      test: images of the test part. Images of other than 1 or 3 channels are not drawn.
+      pairs: `[n, 2]`, of which the first are drawn.
+      recipe: of the run.
+      workdir: folder of the run.
+    """
+    figures = _curves(workdir)
+    if test.images.shape[-1] in (1, 3):
+        pair, count = _drawn_pair(test, pairs, recipe)
+        title = f"{Path(recipe.dataset['name']).name}: the first {count} test pairs, step {registration.step:,}"
+        figures |= _pair_figures(registration, pair, title)
+    _save(figures, workdir)
+
+
+def draw_segmentations(
+    task: Task, params: object, test: Images, pairs: np.ndarray, recipe: TrainingRecipe, workdir: Path
+) -> None:
+    """Writes `figures/*.png` of a segmenter's run: curves, and images with their known and found segmentations."""
+    figures = _curves(workdir)
+    if test.images.shape[-1] in (1, 3):
+        pair, count = _drawn_pair(test, pairs, recipe)
+        found, _ = task.predict(params, pair.fixed, pair.moving)
+        images, known, found = (np.asarray(array) for array in (pair.fixed, pair.segmentations()[0], found))
+        if found.ndim == 4:
+            images, known, found = _middle(images), _middle(known), _middle(found)
+        title = f"{Path(recipe.dataset['name']).name}: {count} test images"
+        figures["segmentation"] = visualize.segmentation_figure(images, known, found, title)
+    _save(figures, workdir)
+
+
+def _curves(workdir: Path) -> dict[str, Figure]:
+    lines = log.read(workdir)
+    return {"curves": visualize.curves_figure(lines)} if lines else {}
+
+
+def _drawn_pair(test: Images, pairs: np.ndarray, recipe: TrainingRecipe) -> tuple[Pair, int]:
+    """The pairs that are drawn, in [0, 1], and their number."""
+    # All are registered at once, and no larger batch is known to fit the memory.
+    chosen = pairs[: min(NUM_DRAWN_PAIRS, recipe.evaluation.batch_size)]
+    keys = pair_keys(recipe.evaluation.pairs_seed, len(test), chosen)
+    pair, _ = unit_pair(jax.tree.map(jnp.asarray, gather(test, *chosen.T)), recipe.deformation, keys)
+    return pair, len(chosen)
+
+
+def _save(figures: dict[str, Figure], workdir: Path) -> None:
     (workdir / "figures").mkdir(exist_ok=True)
-    paths = []
-    for name, figure in figures.items():
-        paths.append(workdir / "figures" / f"{name}.png")
-        figure.savefig(paths[-1], dpi=150)
+    paths = [workdir / "figures" / f"{name}.png" for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        figure.savefig(path, dpi=150)
     print(f"figures: {', '.join(map(str, paths))}", flush=True)
 
 
-def _pair_figures(registration: Registration, dataset: Dataset, config: ConfigDict) -> dict[str, Figure]:
-    """`registration`, and `attention` where a 2-D model has and keeps it."""
-    # All are registered at once, and no more than that has been shown to fit the memory.
-    count = min(NUM_DRAWN_PAIRS, config.eval.batch_size)
-    pairs = next(iter(scoring.pair_lists(dataset.test, config).values()))[:count]
-    fixed, moving = (np.asarray(to_unit_range(jnp.asarray(dataset.test.images[pairs[:, side]]))) for side in (0, 1))
-    if (deformation := configs.deformation(config)) is not None:
-        keys = scoring.pair_keys(config.eval.pairs_seed, len(dataset.test), pairs)
-        fixed = np.asarray(warp(moving, draw_displacements(keys, moving.shape[1:-1], deformation)))
-    result = jax.device_get(registration.register(fixed, moving))
-    title = f"{Path(config.dataset.name).name}: the first {len(pairs)} test pairs, step {registration.step:,}"
-    images, displacement = (fixed, moving, result.warped), result.displacement
-    is_volume = displacement.shape[-1] == 3
+def _pair_figures(registration: Registration, pair: Pair, title: str) -> dict[str, Figure]:
+    """`registration`, and `attention` where a 2-D model has and keeps attention weights."""
+    fixed, moving = np.asarray(pair.fixed), np.asarray(pair.moving)
+    result = jax.device_get(registration.register(fixed, moving, normalized=True))
+    drawn = fixed, moving, result.warped, result.displacement
+    is_volume = result.displacement.shape[-1] == 3
     if is_volume:
-        images, displacement = tuple(map(_middle, images)), _middle(displacement)[..., 1:]
-    figures = {"registration": visualize.registration_figure(*images, displacement, title)}
+        drawn = _middle(fixed), _middle(moving), _middle(result.warped), _middle(result.displacement)[..., 1:]
+    figures = {"registration": visualize.registration_figure(*drawn, title)}
     blocks = result.out.get("decoder", {})
     weights = blocks.get(f"block_{len(blocks) - 1}", {}).get("cross_attention")
     if weights is not None and not is_volume:  # models without attention have none, and flash attention keeps none
@@ -68,5 +102,5 @@ def _pair_figures(registration: Registration, dataset: Dataset, config: ConfigDi
 
 
 def _middle(volumes: np.ndarray) -> np.ndarray:
-    """`[B, D, H, W, C]` to its middle slices `[B, H, W, C]`."""
+    """`[B, D, H, W, ...]` to its middle slices `[B, H, W, ...]`."""
     return volumes[:, volumes.shape[1] // 2]

@@ -2,62 +2,75 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
-from air_jax.data import Images
 from air_jax.errors import UserError
 from air_jax.runtime.parallel import is_first_process, say
 from air_jax.runtime.startup import StartUp
-from air_jax.training import scoring
-from air_jax.training.scoring import Scorer
+from air_jax.training.recipe import StepPlan
 from air_jax.training.steps import TrainState
-from air_jax.workdir import log as run_log
-from air_jax.workdir.checkpoint import Checkpoints
+from air_jax.workdir import log
+from air_jax.workdir.checkpoint import Checkpoints, checkpoint_steps
+
+Dispatch = tuple[int, int]  # first step, number of steps
 
 
-def dispatches(step: int, total: int, log_every: int) -> Iterator[tuple[int, int]]:
-    """First step and number of steps of each dispatch from `step` to `total`; they end at multiples of `log_every`."""
-    while step < total:
-        num_steps = min(log_every - step % log_every, total - step)
-        yield step, num_steps
+def dispatches(step: int, plan: StepPlan) -> list[Dispatch]:
+    """First step and number of steps of each dispatch from `step` on; they end at multiples of `log_every`."""
+    spans = []
+    while step < plan.num_train_steps:
+        num_steps = min(plan.log_every - step % plan.log_every, plan.num_train_steps - step)
+        spans.append((step, num_steps))
         step += num_steps
+    return spans
 
 
 def train_loop(
     state: TrainState,
     run: Callable[[TrainState, int], tuple[TrainState, dict[str, jax.Array]]],
-    scorer: Scorer,
+    spans: Sequence[Dispatch],
+    validate: Callable[[Any], dict[str, float]],
     checkpoints: Checkpoints | None,
-    validation: Images,
-    config: ConfigDict,
+    plan: StepPlan,
     workdir: Path,
     start: StartUp,
 ) -> None:
-    """Takes steps in dispatches of `log_every`; validates and saves every `eval_every` steps and at the end.
+    """Takes steps in dispatches; validates and saves every `eval_every` steps and at the end.
 
-    Every process validates, so that none waits for another; those without `checkpoints` write nothing.
+    A run of 0 steps validates and saves its initial state. Every process validates, so that none waits for another;
+    those without `checkpoints` write nothing.
 
     Args:
       state: the state to go on from, on the devices.
       run: `run(state, num_steps)` takes steps, see `air_jax.training.feed`.
-      scorer, validation: what validates, and on which images.
+      spans: see `dispatches`.
+      validate: scores of parameters on the validation part, by name.
       checkpoints: where to save; None in processes other than the first.
-      config, workdir: of the run.
-      start: tells after the first dispatch what the start took.
+      plan: steps of the run.
+      workdir: folder of the run.
+      start: reports the start-up after the first dispatch.
 
     Raises:
       UserError: the loss or its gradient stopped being finite.
     """
-    pairs = next(iter(scoring.pair_lists(validation, config).values()))
-    saved_step, total = int(state.step), config.num_train_steps
-    steps_timed, busy_seconds, compiled = 0, 0.0, set()
-    for step, num_steps in dispatches(saved_step, total, config.log_every):
+
+    def validate_and_save(step: int, state: TrainState) -> None:
+        scores = validate(state.params)
+        _log(workdir, {"step": step, **{f"validation_{name}": score for name, score in scores.items()}})
+        say(f"  validation: {_summary(scores)}")
+        if checkpoints is not None:
+            checkpoints.save(step, state.params, state.opt_state, scores)
+
+    saved_step = int(state.step)
+    if plan.num_train_steps == 0 and not (checkpoints is not None and checkpoint_steps(checkpoints.directory)):
+        validate_and_save(0, state)
+    speed = _Speed(plan)
+    for step, num_steps in spans:
         begun = time.perf_counter()
         with start.item("first steps"):
             state, step_metrics = run(state, num_steps)
@@ -67,32 +80,44 @@ def train_loop(
         _check_finite(step_metrics, step, saved_step, workdir)
         step += num_steps
 
-        # Terms that steps do not look at are NaN.
-        means = {name: float(values.mean()) for name, values in step_metrics.items() if not np.isnan(values).all()}
-        line = {"step": step, **means}
-        # The first dispatch of each length compiles, so it tells nothing of the speed.
-        line["pairs_per_second"] = num_steps * config.batch_size / seconds
-        if not compiled:
+        if not speed.has_compiled:
             say(start.line())
-        if num_steps in compiled:
-            busy_seconds += seconds
-            steps_timed += num_steps
-        else:
-            line["seconds_to_compile_and_run"] = seconds
-            compiled.add(num_steps)
+        line = {"step": step, **{name: float(values.mean()) for name, values in step_metrics.items()}}
+        line |= speed.of(num_steps, seconds)
         _log(workdir, line)
-        _print_progress(line, total, (total - step) * busy_seconds / steps_timed if steps_timed else math.nan)
+        _print_progress(line, plan.num_train_steps, speed.seconds_left(step))
 
-        if step % config.eval_every == 0 or step == total:
-            scores = scorer.score(state.params, validation, pairs)["after"]
-            _log(workdir, {"step": step, **{f"validation_{name}": score for name, score in scores.items()}})
-            say(
-                f"  validation: Dice {scores['dice']:.4f}, MSE {scores['mse']:.5f}, "
-                f"folding {scores['folding_percent']:.2f} %"
-            )
-            if checkpoints is not None:
-                checkpoints.save(step, state.params, state.opt_state, scores)
+        if step % plan.eval_every == 0 or step == plan.num_train_steps:
+            validate_and_save(step, state)
             saved_step = step
+
+
+class _Speed:
+    """Pairs per second, and the time left. The first dispatch of each length compiles, so it does not count."""
+
+    def __init__(self, plan: StepPlan):
+        self._plan = plan
+        self._lengths: set[int] = set()
+        self._steps, self._seconds = 0, 0.0
+
+    @property
+    def has_compiled(self) -> bool:
+        return bool(self._lengths)
+
+    def of(self, num_steps: int, seconds: float) -> dict[str, float]:
+        """The entries of a line of the log, for a dispatch."""
+        entries = {"pairs_per_second": num_steps * self._plan.batch_size / seconds}
+        if num_steps in self._lengths:
+            self._steps += num_steps
+            self._seconds += seconds
+        else:
+            self._lengths.add(num_steps)
+            entries["seconds_to_compile_and_run"] = seconds
+        return entries
+
+    def seconds_left(self, step: int) -> float:
+        """NaN before the first dispatch that counts."""
+        return (self._plan.num_train_steps - step) * self._seconds / self._steps if self._steps else math.nan
 
 
 def _check_finite(step_metrics: dict[str, np.ndarray], step: int, saved_step: int, workdir: Path) -> None:
@@ -112,7 +137,12 @@ def _check_finite(step_metrics: dict[str, np.ndarray], step: int, saved_step: in
 
 def _log(workdir: Path, line: dict[str, Any]) -> None:
     if is_first_process():
-        run_log.append(workdir, line)
+        log.append(workdir, line)
+
+
+def _summary(scores: dict[str, float]) -> str:
+    names = {"dice": "Dice {:.4f}", "mse": "MSE {:.5f}", "folding_percent": "folding {:.2f} %"}
+    return ", ".join(text.format(scores[name]) for name, text in names.items() if name in scores)
 
 
 def _print_progress(line: dict[str, Any], total: int, seconds_left: float) -> None:

@@ -1,11 +1,10 @@
-"""The optimiser that a config describes: Adam, with the learning rate over the steps and gradients clipped."""
+"""The optimizer that a config describes: Adam with a schedule, gradient clipping and frozen parts."""
 
-import math
 from typing import Any
 
 import optax
 
-from air_jax.models import segmenter
+from air_jax.workdir.defaults import SEGMENTER
 
 SCHEDULES = ("constant", "cosine")
 
@@ -17,47 +16,32 @@ def make_optimizer(
     num_train_steps: int,
     clip_norm: float = 0.0,
     *,
-    num_segmenter_steps: float = 0,
+    freeze_segmenter: bool = False,
 ) -> optax.GradientTransformation:
-    """Adam (paper section 3.1).
+    """Builds Adam (paper section 3.1).
 
     Args:
       learning_rate: the highest.
-      schedule: `constant`, or `cosine` for a fall to 1 % of it at the last step.
-      warmup_steps: steps over which it rises linearly from 0 first.
-      num_train_steps: all steps, those of the warm-up among them.
-      clip_norm: gradients whose norm, over all parameters that train together, is larger are scaled down to it; 0
-        leaves all as they are.
-      num_segmenter_steps: the first of all steps, which move the segmenter alone; the others move all but it. Each of
-        the two trainings has a schedule, a warm-up and an Adam of its own. `math.inf`: all steps move it alone.
+      schedule: "constant", or "cosine" for a fall to 1 % of it at the last step.
+      warmup_steps: steps over which it first rises linearly from 0.
+      num_train_steps: all steps, warm-up included.
+      clip_norm: gradients whose norm over all parameters is larger are scaled down to it; 0 clips none.
+      freeze_segmenter: True if the model has a segmenter, whose parameters stay as they are.
 
     Raises:
       KeyError: an unknown schedule.
     """
-
-    def adam(num_steps):
-        rate = _rate(learning_rate, schedule, warmup_steps, num_steps)
-        if not clip_norm:
-            return optax.adam(rate)
-        return optax.chain(optax.clip_by_global_norm(clip_norm), optax.adam(rate))
-
-    if not num_segmenter_steps:
-        return adam(num_train_steps)
-    if num_segmenter_steps == math.inf:
-        parts = {"first": adam(num_train_steps), "then": optax.set_to_zero()}
-        return optax.partition(parts, _parts)
-    # They count steps themselves, from the state's first on, as `air_jax.training.steps` does: the state is restored whole.
-    parts = {
-        "first": optax.conditionally_mask(adam(num_segmenter_steps), lambda step: step < num_segmenter_steps),
-        "then": optax.conditionally_mask(
-            adam(num_train_steps - num_segmenter_steps), lambda step: step >= num_segmenter_steps
-        ),
-    }
-    return optax.partition(parts, _parts)
+    rate = _rate(learning_rate, schedule, warmup_steps, num_train_steps)
+    adam = optax.adam(rate)
+    if clip_norm:
+        adam = optax.chain(optax.clip_by_global_norm(clip_norm), adam)
+    if not freeze_segmenter:
+        return adam
+    return optax.partition({"trained": adam, "frozen": optax.set_to_zero()}, _parts)
 
 
 def _parts(params: Any) -> dict[str, str]:
-    return {name: "first" if name == segmenter.NAME else "then" for name in params}
+    return {name: "frozen" if name == SEGMENTER else "trained" for name in params}
 
 
 def _rate(learning_rate: float, schedule: str, warmup_steps: int, num_steps: int) -> optax.Schedule:

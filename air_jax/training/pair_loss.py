@@ -1,4 +1,4 @@
-"""The loss of training pairs: the objective, what their segmentations say, and consistency of both directions."""
+"""Losses of training: of pairs that are registered, and of images that are segmented."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,82 +6,79 @@ from typing import Any, NamedTuple
 import jax
 
 from air_jax.data.pairs import Pair
-from air_jax.losses import CONSISTENCIES, Objective, one_hot, segmentation, soft_dice
+from air_jax.losses import CONSISTENCIES, Objective, dice_loss, one_hot, segmentation_loss
 from air_jax.transforms import warp, with_edges
 
 
 class TrainingTerms(NamedTuple):
-    """What a training has in its loss beside the objective.
+    """Terms of the training loss besides the objective.
 
     Attributes:
       soft_dice: weight of the overlap of segmentations.
-      segmentation: weight of the model's own segmentations (`out["logits"]`), of both images.
-      labels: the labels in them that count.
-      consistencies: names in `CONSISTENCIES` and their weights. With any, both directions are predicted, and their
+      label_ids: the label ids that count.
+      consistencies: keys of `CONSISTENCIES` and their weights. With any, both directions are predicted, and their
         objectives and overlaps averaged.
-      edges: whether the objective sees the images' edges as channels of their own, see `air_jax.transforms.with_edges`.
+      edges: True if the objective sees the images' edges as further channels, see `air_jax.transforms.with_edges`.
     """
 
     soft_dice: float = 0.0
-    segmentation: float = 0.0
-    labels: tuple[int, ...] = ()
+    label_ids: tuple[int, ...] = ()
     consistencies: tuple[tuple[str, float], ...] = ()
     edges: bool = False
 
 
-NO_TERMS = TrainingTerms()
-Predict = Callable[[jax.Array, jax.Array], tuple[jax.Array, dict[str, Any]]]
-
-
 def pair_loss(
-    predict: Predict, objective: Objective, terms: TrainingTerms, pair: Pair
+    apply: Callable[..., Any], pair: Pair, *, objective: Objective, terms: TrainingTerms
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The loss of pairs `[B]`, and its unweighted terms by name, each `[B]`.
+    """Computes the loss of registering pairs.
 
     Args:
-      predict: fixed and moving images to the displacement `[B, *S, N]` and the model's intermediates.
-      objective: see `air_jax.losses.make_objective`.
-      terms: what else counts.
-      pair: with segmentations where `terms.labels` has any.
+      apply: `apply(fixed, moving, deterministic=False)` returns the displacement `[B, *S, N]` and intermediates.
+      pair: images `[B, *S, C]` in [0, 1], with segmentations where `terms` has label ids.
+      objective: see `air_jax.losses.Objective`.
+      terms: further terms.
+
+    Returns:
+      The loss `[B]`, and its unweighted terms by name, each `[B]`.
     """
 
-    def one_way(pair, displacement):
-        images = pair.fixed, pair.moving
-        fixed, moving = map(with_edges, images) if terms.edges else images
+    def one_way(pair: Pair, displacement: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        fixed, moving = pair.fixed, pair.moving
+        if terms.edges:
+            fixed, moving = with_edges(fixed), with_edges(moving)
         loss, parts = objective(fixed, warp(moving, displacement), displacement)
         if terms.soft_dice:
-            fixed, moving = (
-                one_hot(labels, terms.labels) for labels in (pair.fixed_segmentation, pair.moving_segmentation)
-            )
-            parts["soft_dice"] = soft_dice(fixed, warp(moving, displacement))
+            fixed, moving = (one_hot(segmentation, terms.label_ids) for segmentation in pair.segmentations())
+            parts = parts | {"soft_dice": dice_loss(fixed, warp(moving, displacement))}
             loss = loss + terms.soft_dice * parts["soft_dice"]
         return loss, parts
 
-    forward, out = predict(pair.fixed, pair.moving)
+    forward, _ = apply(pair.fixed, pair.moving, deterministic=False)
     loss, parts = one_way(pair, forward)
     if terms.consistencies:
-        backward, _ = predict(pair.moving, pair.fixed)
+        backward, _ = apply(pair.moving, pair.fixed, deterministic=False)
         both = (loss, parts), one_way(pair.swapped(), backward)
         loss, parts = jax.tree.map(lambda a, b: 0.5 * (a + b), *both)
         for name, weight in terms.consistencies:
             parts[name] = CONSISTENCIES[name](forward, backward)
             loss = loss + weight * parts[name]
-    if terms.segmentation:
-        parts["segmentation"] = _segmentation(out, terms, pair)
-        loss = loss + terms.segmentation * parts["segmentation"]
     return loss, parts
 
 
 def segmenter_loss(
-    predict: Predict, objective: Objective, terms: TrainingTerms, pair: Pair
+    apply: Callable[..., Any], pair: Pair, *, label_ids: tuple[int, ...]
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """As `pair_loss`, of the model's own segmentations alone: under jit, nothing else of the model is computed."""
-    del objective
-    _, out = predict(pair.fixed, pair.moving)
-    parts = {"segmentation": _segmentation(out, terms, pair)}
-    return terms.segmentation * parts["segmentation"], parts
+    """Computes the loss of segmenting both images of pairs, each by itself.
 
+    Args:
+      apply: `apply(image)` returns logits `[B, *S, 1 + L]`.
+      pair: images `[B, *S, C]` in [0, 1], with segmentations.
+      label_ids: the `L` label ids of the classes after the background.
 
-def _segmentation(out: dict[str, Any], terms: TrainingTerms, pair: Pair) -> jax.Array:
-    both = zip(out["logits"], (pair.fixed_segmentation, pair.moving_segmentation), strict=True)
-    return sum(segmentation(logits, labels, terms.labels) for logits, labels in both) / 2
+    Returns:
+      The mean loss `[B]` of the two images, and the same as the term "segmentation".
+    """
+    both = zip((pair.fixed, pair.moving), pair.segmentations(), strict=True)
+    of_fixed, of_moving = (segmentation_loss(apply(image), known, label_ids) for image, known in both)
+    loss = 0.5 * (of_fixed + of_moving)
+    return loss, {"segmentation": loss}

@@ -1,12 +1,13 @@
 """The story of a run: data, model, steps, checkpoints, scores, figures.
 
 How a run is resumed:
-1. the state is (step, parameters, optimiser's state), and the batch of a step is a function of (seed, step);
+1. the state is (step, parameters, optimizer's state), and the batch of a step is a function of (seed, step);
 2. a checkpoint is written at every validation, with its scores;
 3. the same command restores the newest readable checkpoint and drops the log lines written after it;
 4. so a run that was killed takes the same steps, in the same dispatches, as one that was not.
 
-Where several processes train together, each takes its share of every batch; the first one reads and writes the workdir.
+Where several processes train together, each takes its share of every batch; only the first one reads and writes the
+workdir.
 """
 
 import contextlib
@@ -16,13 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
+import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from air_jax.data import Dataset, Images, label_ids_of, load_dataset
 from air_jax.errors import UserError
-from air_jax.registration import load as load_registration
+from air_jax.models import Segmenter
+from air_jax.registration import Registration, from_recipe
 from air_jax.runtime.files import replace_text
 from air_jax.runtime.parallel import (
     AXIS_NAME,
@@ -34,116 +35,121 @@ from air_jax.runtime.parallel import (
     say,
 )
 from air_jax.runtime.startup import StartUp
-from air_jax.training import feed, loop, scoring, summary
-from air_jax.training import figures as run_figures
+from air_jax.training import feed, figures, scoring, summary
+from air_jax.training.loop import dispatches, train_loop
 from air_jax.training.optimizer import make_optimizer
-from air_jax.training.scoring import Scorer
-from air_jax.training.steps import TrainState, init_state, make_train_steps
+from air_jax.training.recipe import TrainingRecipe, classes_of, training_recipe, with_label_ids
+from air_jax.training.steps import TrainState, init_params, init_state, make_train_steps
+from air_jax.training.tasks import Refine, Task, registration_task, segmentation_task
 from air_jax.workdir import config as configs
-from air_jax.workdir import log as run_log
-from air_jax.workdir.checkpoint import Checkpoints
+from air_jax.workdir import log
+from air_jax.workdir.checkpoint import Checkpoints, restore_best_params
+from air_jax.workdir.config import SavedConfig
+from air_jax.workdir.defaults import SEGMENTER, Config
+from air_jax.workdir.recipe import InferenceRecipe, inference_recipe
+from air_jax.workdir.segmenter import own_segmenter, read_segmenter
 
 
 def train(
-    config: ConfigDict, workdir: str | Path, *, dataset: Dataset | None = None, start: StartUp | None = None
+    config: Config, workdir: str | Path, *, dataset: Dataset | None = None, start: StartUp | None = None
 ) -> dict[str, Any]:
     """Trains, validates, scores and draws, as the config says; resumes when `workdir` holds a run of the same config.
 
     Args:
-      config: see `configs/mnist.py` for every key.
-      workdir: folder of the run; afterwards it holds `config.json`, `metrics.jsonl`, `checkpoints/`, `eval.json` and
+      config: keys of `air_jax.workdir.defaults.default_config`.
+      workdir: folder of the run. Afterwards it holds `config.json`, `metrics.jsonl`, `checkpoints/`, `eval.json` and
         `figures/`.
-      dataset: the data set, where it is at hand, normalised; loaded as `config.dataset` says otherwise.
-      start: times the start, where the caller has begun to.
+      dataset: the normalised data set. Default: loaded as `config.dataset` says.
+      start: start-up times, where the caller has begun to take them.
 
     Returns:
-      The final scores, as in `eval.json`; nothing in processes other than the first.
+      The final scores, as in `eval.json`; an empty dict in processes other than the first.
 
     Raises:
-      UserError: the config, the workdir or the data will not do, or the loss stopped being finite.
+      UserError: the config, the workdir or the data cannot be used, or the loss stopped being finite.
     """
     workdir = Path(workdir).expanduser()
     start = start or StartUp()
 
     # ---- Config and data ---------------------------------------------------------------------------------------------
-    configs.check(config)
+    config = configs.complete(config)
+    recipe = training_recipe(config)
     check_agreement(config.to_json_best_effort(), "the config")
     with start.item("devices"):
         devices = all_devices()
-    if config.batch_size % len(devices):
-        raise UserError(f"--config.batch_size={config.batch_size}: must be a multiple of the {len(devices)} devices")
+    if recipe.steps.batch_size % len(devices):
+        raise UserError(
+            f"--config.batch_size={recipe.steps.batch_size}: must be a multiple of the {len(devices)} devices"
+        )
     configs.check_same_run(config, workdir)
-    say(f"devices: {len(devices)} x {devices[0].device_kind}, {config.batch_size // len(devices)} pairs a step each")
+    saved, frozen = _with_segmenter(config, recipe, workdir)
+    inference = inference_recipe(saved)
+    pairs_each = recipe.steps.batch_size // len(devices)
+    say(f"devices: {len(devices)} x {devices[0].device_kind}, {pairs_each} pairs a step each")
     with start.item("data"):
-        dataset = dataset or load_dataset(**config.dataset)
+        dataset = dataset or load_dataset(**recipe.dataset)
+    saved = dataclasses.replace(saved, image_shape=dataset.image_shape)
     configs.check_same_images(dataset.image_shape, workdir)
     from_first_process(lambda: _make_workdir(workdir))
     say(
-        f"data: {config.dataset.name}, images {list(dataset.image_shape)}: {len(dataset.train):,} for training, "
+        f"data: {recipe.dataset['name']}, images {list(dataset.image_shape)}: {len(dataset.train):,} for training, "
         f"{len(dataset.validation):,} for validation, {len(dataset.test):,} for testing"
     )
 
-    # ---- Model and optimiser -----------------------------------------------------------------------------------------
-    model = configs.build_model(config)
-    num_segmenter_steps = configs.segmenter_steps(config)
-    optimizer = make_optimizer(
-        config.learning_rate,
-        config.schedule,
-        config.warmup_steps,
-        config.num_train_steps,
-        config.clip_norm,
-        num_segmenter_steps=num_segmenter_steps,
-    )
+    # ---- Model and optimizer -----------------------------------------------------------------------------------------
+    task = _task(recipe, inference, dataset, dataset.validation)
+    optimizer = make_optimizer(**dataclasses.asdict(recipe.optimizer), freeze_segmenter=bool(recipe.segmenter_workdir))
     with start.item("model"):
-        state = init_state(model, optimizer, config.seed, dataset.image_shape)
-        say(summary.table(model, state.params, dataset.image_shape))
-    terms = configs.training_terms(config, dataset.train)
-    # Only what the steps read goes to the devices.
-    segmentations = dataset.train.segmentations if terms.labels else None
-    images = dataclasses.replace(dataset.train, labels=None, segmentations=segmentations)
-    streaming = not feed.fits(images, devices) if config.streaming is None else config.streaming
+        params = init_params(inference.model, recipe.seed, dataset.image_shape, task.num_images) | frozen
+        state = init_state(params, optimizer)
+        say(summary.table(inference.model, params, dataset.image_shape, task.num_images))
+    images = _needed(dataset.train, recipe)
+    streaming = not feed.fits(images, devices) if recipe.streaming is None else recipe.streaming
     train_steps = make_train_steps(
-        model,
+        inference.model,
         optimizer,
-        configs.objective(config),
-        seed=config.seed,
-        batch_size=config.batch_size,
+        task.loss,
+        seed=recipe.seed,
+        batch_size=recipe.steps.batch_size,
         num_devices=len(devices),
         axis_name=AXIS_NAME,
-        terms=terms,
-        num_segmenter_steps=num_segmenter_steps,
-        augmentation=configs.augmentation(config),
-        deformation=configs.deformation(config),
+        augmentation=recipe.augmentation,
+        deformation=recipe.deformation,
         streaming=streaming,
     )
 
     # ---- Training ----------------------------------------------------------------------------------------------------
     with Checkpoints(workdir / "checkpoints") if is_first_process() else contextlib.nullcontext() as checkpoints:
         with start.item("checkpoint"):
-            state = from_first_process(lambda: _resume(state, checkpoints, config, workdir), like=state)
+            state = from_first_process(
+                lambda: _resume(state, checkpoints, recipe.steps.num_train_steps, workdir), like=state
+            )
         if is_first_process():
-            configs.write(config, dataset.image_shape, workdir)
-        at_most = feed.steps_per_dispatch(model, devices)
+            configs.write(saved, workdir)
+        spans = dispatches(int(state.step), recipe.steps)
+        at_most = feed.steps_per_dispatch(inference.model, devices)
         if streaming:
             say("the training images stay on the host; each step's are streamed to the devices")
             run = feed.streamed(
                 train_steps,
                 images,
                 devices,
-                list(loop.dispatches(int(state.step), config.num_train_steps, config.log_every)),
-                seed=config.seed,
-                batch_size=config.batch_size,
+                spans,
+                seed=recipe.seed,
+                batch_size=recipe.steps.batch_size,
                 at_most=at_most,
             )
         else:
             run = feed.resident(train_steps, images, devices, at_most=at_most)
-        loop.train_loop(
+        scorer = scoring.Scorer(task, recipe.evaluation)
+        pairs = next(iter(scoring.pair_lists(dataset.validation, recipe.evaluation).values()))
+        train_loop(
             replicate(state, devices),
             run,
-            _scorer(model, config, dataset.validation),
+            spans,
+            lambda params: scorer.score(params, dataset.validation, pairs)["after"],
             checkpoints,
-            dataset.validation,
-            config,
+            recipe.steps,
             workdir,
             start,
         )
@@ -156,8 +162,8 @@ def evaluate(workdir: str | Path, *, dataset: Dataset | None = None) -> dict[str
     """Scores the best checkpoint of a run on the test part, writes `eval.json` and the figures, and prints the table.
 
     Args:
-      workdir: the run's folder.
-      dataset: the run's data set, where it is at hand, normalised; loaded as the run's config says otherwise.
+      workdir: folder of the run.
+      dataset: the run's normalised data set. Default: loaded as the run's config says.
 
     Returns:
       The scores, as in `eval.json`.
@@ -166,24 +172,84 @@ def evaluate(workdir: str | Path, *, dataset: Dataset | None = None) -> dict[str
       UserError: the folder is not a run's workdir, or its data cannot be had.
     """
     workdir = Path(workdir).expanduser()
-    registration = load_registration(workdir)
-    config, _ = configs.read(workdir)
-    dataset = dataset or load_dataset(**config.dataset)
+    saved = configs.read(workdir)
+    recipe, inference = training_recipe(saved.config), inference_recipe(saved)
+    step, params = restore_best_params(workdir / "checkpoints")
+    dataset = dataset or load_dataset(**recipe.dataset)
+    lists = scoring.pair_lists(dataset.test, recipe.evaluation)
+    first = next(iter(lists.values()))
     refine = None
-    if config.refine.num_steps:
-        refine = partial(registration.refine, num_steps=config.refine.num_steps)
-    scorer = _scorer(registration.model, config, dataset.test, refine=refine)
-    report = scoring.evaluate(scorer, registration.params, registration.step, dataset.test, config)
+    if recipe.registers:
+        registration = from_recipe(inference, params, image_shape=saved.image_shape, step=step)
+        draw = partial(figures.draw_registrations, registration)
+        if recipe.evaluation.refine_steps:
+            refine = _refinement(registration, recipe.evaluation.refine_steps)
+    task = _task(recipe, inference, dataset, dataset.test, refine=refine)
+    if not recipe.registers:
+        draw = partial(figures.draw_segmentations, task, params)
+
+    scorer = scoring.Scorer(task, recipe.evaluation, refine=refine)
+    report = {
+        "checkpoint_step": step,
+        "dataset": recipe.dataset["name"],
+        "seed": recipe.seed,
+        "pairs_seed": recipe.evaluation.pairs_seed,
+    } | scoring.score_lists(scorer, params, dataset.test, lists)
     replace_text(workdir / "eval.json", json.dumps(report, indent=2) + "\n")
     print(scoring.table(report), flush=True)
-    run_figures.draw(registration, dataset, config, workdir)
+    draw(dataset.test, first, recipe, workdir)
     return report
 
 
-def _scorer(model: nn.Module, config: ConfigDict, images: Images, **options: Any) -> Scorer:
-    deformation = configs.deformation(config)
-    labels = () if deformation else label_ids_of(images)  # the deformed image's own labels are not known
-    return Scorer(model, config.eval.batch_size, deformation, config.eval.pairs_seed, labels=labels, **options)
+def _task(
+    recipe: TrainingRecipe,
+    inference: InferenceRecipe,
+    dataset: Dataset,
+    scored: Images,
+    *,
+    refine: Refine | None = None,
+) -> Task:
+    """The task of a run, whose scores are for the part `scored` of the data set."""
+    if not recipe.registers:
+        assert isinstance(inference.model, Segmenter)
+        return segmentation_task(inference.model, classes_of(dataset.train, inference.model.num_classes))
+    assert recipe.objective is not None
+    return registration_task(
+        inference.model,
+        recipe.objective,
+        with_label_ids(recipe.terms, dataset.train),
+        label_ids=() if recipe.deformation else label_ids_of(scored),  # an artificial image has no segmentation
+        deformation=recipe.deformation,
+        refine=refine,
+    )
+
+
+def _refinement(registration: Registration, num_steps: int) -> Refine:
+    """The displacement after `num_steps` of instance optimisation."""
+
+    def refine(fixed: jax.Array, moving: jax.Array, displacement: jax.Array) -> jax.Array:
+        return registration.refine(fixed, moving, displacement, num_steps=num_steps).displacement
+
+    return refine
+
+
+def _with_segmenter(config: Config, recipe: TrainingRecipe, workdir: Path) -> tuple[SavedConfig, dict[str, Any]]:
+    """What `config.json` will hold but the image shape, and the frozen parameters of the segmenter by its name.
+
+    A run that has a checkpoint takes the segmenter from its own `config.json` and checkpoint.
+    """
+    if not recipe.segmenter_workdir:
+        return SavedConfig(config, ()), {}
+    if own := own_segmenter(workdir):
+        return SavedConfig(config, (), own), {}
+    segmenter, params = read_segmenter(recipe.segmenter_workdir)
+    return SavedConfig(config, (), segmenter), {SEGMENTER: params}
+
+
+def _needed(train: Images, recipe: TrainingRecipe) -> Images:
+    """The training images with only what the steps read: nothing else goes to the devices."""
+    segmented = recipe.terms.soft_dice or not recipe.registers
+    return dataclasses.replace(train, classes=None, segmentations=train.segmentations if segmented else None)
 
 
 def _make_workdir(workdir: Path) -> None:
@@ -193,17 +259,18 @@ def _make_workdir(workdir: Path) -> None:
         raise UserError(f"--workdir={workdir}: cannot be made ({error.strerror}); choose another") from error
 
 
-def _resume(state: TrainState, checkpoints: Checkpoints, config: ConfigDict, workdir: Path) -> TrainState:
+def _resume(state: TrainState, checkpoints: Checkpoints | None, num_train_steps: int, workdir: Path) -> TrainState:
     """The state to go on from: the newest readable checkpoint's, or the initial one; drops later lines from the log."""
+    assert checkpoints is not None  # the first process has them
     restored = checkpoints.restore_newest(state.params, state.opt_state)
     if restored is not None:
         step, params, opt_state = restored
-        if step > config.num_train_steps:
+        if step > num_train_steps:
             raise UserError(
-                f"--config.num_train_steps={config.num_train_steps}: the run in {workdir} is at step {step} already; "
+                f"--config.num_train_steps={num_train_steps}: the run in {workdir} is at step {step} already; "
                 "ask for more steps, or choose another --workdir"
             )
-        print(f"resuming from step {step:,} of {config.num_train_steps:,} in {workdir}", flush=True)
+        print(f"resuming from step {step:,} of {num_train_steps:,} in {workdir}", flush=True)
         state = TrainState(jnp.asarray(step, jnp.int32), params, opt_state)
-    run_log.drop_after(workdir, int(state.step))
+    log.drop_after(workdir, int(state.step))
     return state

@@ -2,9 +2,10 @@
 
 from air_jax.transforms.affine import apply_affine, between_grids, compose_affine, invert_affine
 from air_jax.transforms.bspline import bspline, control_shape
-from air_jax.transforms.displacement import compose, exponential, inverse, resize
+from air_jax.transforms.displacement import compose, exponential, resize, transform_points
 from air_jax.transforms.filters import shrink, smooth, with_edges
 from air_jax.transforms.grid import identity_grid
+from air_jax.transforms.inversion import inverse
 from air_jax.transforms.jacobian import (
     cell_jacobian_determinants,
     corner_jacobian_determinant,
@@ -32,6 +33,7 @@ __all__ = [
     "shrink",
     "simplex_jacobian_determinants",
     "smooth",
+    "transform_points",
     "warp",
     "with_edges",
 ]

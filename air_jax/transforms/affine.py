@@ -1,4 +1,4 @@
-"""Affine maps of points, `x -> linear x + translation`: matrices `[B, N, N + 1]` with the translation last."""
+"""Affine maps of points, `x -> linear x + translation`, as matrices `[B, N, N + 1]` with the translation last."""
 
 from collections.abc import Sequence
 
@@ -7,15 +7,25 @@ import jax.numpy as jnp
 
 
 def apply_affine(matrix: jax.Array, points: jax.Array) -> jax.Array:
-    """Maps points, component by component, so that nothing is computed in fewer bits than float32.
+    """Applies affine maps to points.
+
+    It computes each component as a sum, because accelerators multiply matrices in fewer bits than float32.
 
     Args:
-      matrix: `[B, N, N + 1]`.
-      points: `[B, *S, N]`.
+      matrix: `[B, N, N + 1]`, in the units of the points and of the result.
+      points: `[B, *S, N]`, for example in voxels. A batch of 1 is used for every item of the other argument.
 
     Returns:
       `[B, *S, N]`.
+
+    Raises:
+      ValueError: the shapes do not fit each other.
     """
+    if matrix.ndim != 3 or matrix.shape[1:] != (points.shape[-1], points.shape[-1] + 1):
+        raise ValueError(
+            f"apply_affine: matrix has shape {matrix.shape} and points has shape {points.shape}; "
+            "they must be [B, N, N + 1] and [B, *S, N]"
+        )
     num_axes = points.shape[-1]
 
     def entry(row: int, column: int) -> jax.Array:
@@ -29,23 +39,46 @@ def apply_affine(matrix: jax.Array, points: jax.Array) -> jax.Array:
 
 
 def between_grids(old_shape: Sequence[int], new_shape: Sequence[int]) -> jax.Array:
-    """The matrix `[N, N + 1]` from the voxels of a resized grid to those of the old one, over the same extent.
+    """Returns the affine map from the voxels of a resized grid to those of the old grid, over the same extent.
 
-    Voxels are cells, as in `resize`: the first edge stays the first edge, the last the last.
+    Args:
+      old_shape: spatial shape of the old grid.
+      new_shape: spatial shape of the resized grid. Voxels are cells, as in `resize`, so both grids have the same edges.
+
+    Returns:
+      `[N, N + 1]` float32, from voxels of the new grid to voxels of the old one.
+
+    Raises:
+      ValueError: the shapes have different numbers of axes.
     """
     scale = jnp.asarray([old / new for old, new in zip(old_shape, new_shape, strict=True)], jnp.float32)
     return jnp.concatenate([jnp.diag(scale), (0.5 * scale - 0.5)[:, None]], axis=1)
 
 
 def compose_affine(outer: jax.Array, inner: jax.Array) -> jax.Array:
-    """`x -> outer(inner(x))`, matrices `[..., N, N + 1]`."""
+    """Composes two affine maps: `x -> outer(inner(x))`.
+
+    Args:
+      outer: `[..., N, N + 1]`, the map that is applied second.
+      inner: the same shape, the map that is applied first. Its result has the unit that `outer` takes.
+
+    Returns:
+      `[..., N, N + 1]`.
+    """
     linear, translation = outer[..., :-1], outer[..., -1:]
     product = jnp.matmul(linear, inner, precision=jax.lax.Precision.HIGHEST)
     return product.at[..., -1:].add(translation)
 
 
 def invert_affine(matrix: jax.Array) -> jax.Array:
-    """The map back, matrices `[..., N, N + 1]`."""
+    """Inverts affine maps.
+
+    Args:
+      matrix: `[..., N, N + 1]`. A singular matrix gives values that are not finite.
+
+    Returns:
+      `[..., N, N + 1]`, from the unit of the results to that of the points.
+    """
     linear = jnp.linalg.inv(matrix[..., :-1])
     translation = -jnp.matmul(linear, matrix[..., -1:], precision=jax.lax.Precision.HIGHEST)
     return jnp.concatenate([linear, translation], axis=-1)

@@ -8,17 +8,16 @@ import numpy as np
 
 
 def bspline(control: jax.Array, spacing: Sequence[int], shape: Sequence[int]) -> jax.Array:
-    """The cubic B-spline of a control grid, at every voxel.
+    """Evaluates the cubic B-spline of a control grid at every voxel.
 
-    A control point is the centre of a cell of `spacing` voxels, and the cells cover the image from its first voxel
-    on. Beyond the border the
-    control points are repeated, so that a constant grid gives a constant field. The spline is twice continuously
-    differentiable; it smooths, and does not pass through its control points.
+    A control point is the centre of a cell of `spacing` voxels. The cells cover the image from its first voxel on.
+    Control points are repeated beyond the border, so a constant grid gives a constant field. The spline is twice
+    continuously differentiable. It smooths and does not pass through its control points.
 
     Args:
-      control: `[B, *K, F]`, coefficients.
-      spacing: voxels between control points along each axis; no less than 1.
-      shape: the image's spatial shape `S`, at most `K * spacing` and more than `(K - 1) * spacing`.
+      control: `[B, *K, F]`, coefficients, in the unit of the result.
+      spacing: voxels between control points along each axis, at least 1.
+      shape: spatial shape `S` of the image, at most `K * spacing` and more than `(K - 1) * spacing`.
 
     Returns:
       `[B, *S, F]`.
@@ -29,11 +28,11 @@ def bspline(control: jax.Array, spacing: Sequence[int], shape: Sequence[int]) ->
     needed = control_shape(shape, spacing)
     if control.shape[1:-1] != needed:
         raise ValueError(
-            f"bspline: an image of {tuple(shape)} voxels with control points {tuple(spacing)} voxels apart has a "
+            f"bspline: an image of {tuple(shape)} voxels with a spacing of {tuple(spacing)} voxels needs a "
             f"control grid of {needed}, not {control.shape[1:-1]}"
         )
     field = control
-    # Full precision: accelerators multiply matrices in fewer bits by default, and coordinates need all of them.
+    # Full precision: accelerators multiply matrices in fewer bits by default, and coordinates need all 24.
     for axis, (size, step) in enumerate(zip(shape, spacing, strict=True), start=1):
         matrix = _matrix(control.shape[axis], step)[:size]
         field = jnp.moveaxis(
@@ -43,12 +42,23 @@ def bspline(control: jax.Array, spacing: Sequence[int], shape: Sequence[int]) ->
 
 
 def control_shape(shape: Sequence[int], spacing: Sequence[int]) -> tuple[int, ...]:
-    """The shape `K` of the control grid of an image of shape `S`: cells of `spacing` voxels that cover it."""
+    """Returns the shape of the control grid whose cells cover an image.
+
+    Args:
+      shape: spatial shape `S` of the image.
+      spacing: voxels between control points along each axis, at least 1.
+
+    Returns:
+      `K`, the shape of the control grid.
+
+    Raises:
+      ValueError: `shape` and `spacing` have different lengths.
+    """
     return tuple(-(-size // step) for size, step in zip(shape, spacing, strict=True))
 
 
 def _matrix(num_points: int, spacing: int) -> np.ndarray:
-    """`[num_points * spacing, num_points]`: the weight of each control point at each voxel; rows sum to 1."""
+    """Weight of each control point at each voxel, `[num_points * spacing, num_points]`; rows sum to 1."""
     position = (np.arange(num_points * spacing) + 0.5) / spacing - 0.5  # in control points
     cell = np.floor(position).astype(int)
     t = position - cell

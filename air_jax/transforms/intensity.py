@@ -1,50 +1,61 @@
-"""Intensities before a model sees them."""
+"""Normalisation of intensities to [0, 1]."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Of an image's values: a few voxels of metal, vessels or noise must not darken all others.
+from air_jax.errors import OptionError
+
+# Limits in percent of an image's values. A few voxels of metal, vessels or noise must not darken all others.
 PERCENTILES = (0.5, 99.5)
-# Of the values above 0: scans in a black surround, whose share differs from scan to scan.
+# Upper limit in percent of the values above 0. The share of black background differs between scans.
 FOREGROUND_PERCENTILE = 98
-# Hounsfield units: radiology's window for soft tissue, level 40 and width 400.
+# Limits in Hounsfield units: the window of radiology for soft tissue, level 40 and width 400.
 CT_WINDOW = (-160.0, 240.0)
 
 
 def to_unit_range(images: jax.Array) -> jax.Array:
-    """Images of any shape to float32 in [0, 1]: unsigned integers by their dtype's range, floats as they are."""
+    """Converts images to float32 in [0, 1].
+
+    Args:
+      images: any shape. Unsigned integers are divided by the largest value of their dtype. Floats stay as they are and
+        must be in [0, 1].
+
+    Returns:
+      float32 of the same shape.
+    """
     if jnp.issubdtype(images.dtype, jnp.integer):
         return images.astype(jnp.float32) / jnp.iinfo(images.dtype).max
     return images.astype(jnp.float32)
 
 
 def normalize(image: np.ndarray, window: str) -> np.ndarray:
-    """One image to [0, 1]: linearly between the window's two limits, and clipped outside of them.
+    """Normalises one image to [0, 1]: linearly between the two limits of a window, clipped outside of them.
 
-    The limits are those of this image, and one pair for all of its channels. Voxels that are not finite count as 0, as
+    The limits are computed from this image, one pair for all of its channels. Values that are not finite count as 0, as
     in the images that `air_jax.io` reads.
 
     Args:
       image: `[*S]` or `[*S, C]`, real numbers or booleans.
-      window: a key of `WINDOWS`. "range": unsigned integers by their dtype's range, booleans and floats as they are,
-        in [0, 1] already, which is what `to_unit_range` does on the device. "percentile": from the 0.5th to the 99.5th
-        percentile of all values, background included; from the smallest to the largest where these two coincide, as
-        in sparse masks. "foreground": from 0 to the 98th percentile of the values above 0, for scans in a black
-        surround; where there are none, all is 0. "ct": from -160 to 240 Hounsfield units, soft tissue.
+      window: a key of `WINDOWS`. "range": the range of the dtype for unsigned integers; booleans and floats in [0, 1]
+        stay as they are, as in `to_unit_range`. "percentile": from the 0.5th to the 99.5th percentile of all values,
+        background included; from the smallest to the largest value where the two are equal, as in sparse masks.
+        "foreground": from 0 to the 98th percentile of the values above 0, for scans with black background; an image
+        without such values becomes 0. "ct": from -160 to 240 Hounsfield units, soft tissue.
 
     Returns:
-      float32 of the image's shape, 0 everywhere where the image is constant under "percentile".
+      float32 of the image's shape. An image that is constant under "percentile" becomes 0.
 
     Raises:
-      ValueError: no such window, or an image that does not fit it, told in one line.
+      OptionError: an unknown window.
+      ValueError: the image does not fit the window; the message is one line.
     """
     if window not in WINDOWS:
-        raise ValueError(f"no window {window!r}; there are {', '.join(WINDOWS)}")
+        raise OptionError("window", window, f"must be one of {', '.join(WINDOWS)}")
     image = np.asarray(image)
     if image.dtype.kind not in "biuf" or not image.size:
         raise ValueError(f"has dtype {image.dtype} and shape {image.shape}; give real numbers, at least one")
-    # 64 bits hold large integers apart, and the difference of any two float32.
+    # float64 distinguishes large integers, and holds the difference of any two float32.
     values = np.array(image, np.float64)
     values[~np.isfinite(values)] = 0
     low, high = WINDOWS[window](values, image.dtype)
@@ -75,7 +86,7 @@ def _percentile_limits(values: np.ndarray, dtype: np.dtype) -> tuple[float, floa
 def _foreground_limits(values: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
     del dtype
     foreground = values[values > 0]
-    return 0, np.percentile(foreground, FOREGROUND_PERCENTILE) if foreground.size else 0
+    return 0, float(np.percentile(foreground, FOREGROUND_PERCENTILE)) if foreground.size else 0
 
 
 def _ct_limits(values: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
@@ -88,5 +99,6 @@ def _ct_limits(values: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
     return CT_WINDOW
 
 
-# Each takes an image's values, as finite float64, and the dtype that they had; and returns what becomes 0 and 1.
+# Each function takes an image's values as finite float64 and their original dtype. It returns the values that become 0
+# and 1.
 WINDOWS = {"range": _range_limits, "percentile": _percentile_limits, "foreground": _foreground_limits, "ct": _ct_limits}

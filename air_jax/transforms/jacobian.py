@@ -1,4 +1,4 @@
-"""The Jacobian determinant of `p -> p + u(p)`: local volume change, and where the map folds."""
+"""Jacobian determinants of `p -> p + u(p)`: the local change of volume, and folds (determinants <= 0)."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ import numpy as np
 
 
 def _interior(array: jax.Array, offset: Sequence[int]) -> jax.Array:
-    """Cuts `[B, *S, N]` to the interior voxels, shifted by `offset`: -1, 0 or 1 along each axis."""
+    """Cuts `[B, *S, N]` to the interior voxels, shifted by `offset`, which is -1, 0 or 1 along each axis."""
     spatial = [slice(1 + step, size - 1 + step) for step, size in zip(offset, array.shape[1:-1], strict=True)]
     return array[(slice(None), *spatial)]
 
 
-def determinant(columns: list[jax.Array]) -> jax.Array:
-    """Determinant of the 2x2 or 3x3 matrix whose columns are given, each `[..., N]`."""
+def determinant(columns: Sequence[jax.Array]) -> jax.Array:
+    """Computes the determinant `[...]` of 2x2 or 3x3 matrices from their columns, `[..., N]` each."""
     if len(columns) == 2:
         (a, c), (b, d) = (jnp.moveaxis(column, -1, 0) for column in columns)
         return a * d - b * c
@@ -23,7 +23,7 @@ def determinant(columns: list[jax.Array]) -> jax.Array:
 
 
 def _check(displacement: jax.Array) -> int:
-    num_axes = displacement.shape[-1]
+    num_axes = displacement.shape[-1] if displacement.ndim else 0
     if num_axes not in (2, 3) or displacement.ndim != num_axes + 2:
         raise ValueError(f"displacement has shape {displacement.shape}; it must be [B, H, W, 2] or [B, D, H, W, 3]")
     if min(displacement.shape[1:-1]) < 3:
@@ -43,20 +43,20 @@ def _differences(displacement: jax.Array, num_axes: int, low: int, high: int) ->
 
 
 def _corner_determinants(displacement: jax.Array, num_axes: int) -> list[jax.Array]:
-    """The determinant at interior voxels, for each of the `2^N` combinations of backward and forward differences."""
+    """Determinants at interior voxels, for each of the `2^N` combinations of backward and forward differences."""
     backward = _differences(displacement, num_axes, low=-1, high=0)
     forward = _differences(displacement, num_axes, low=0, high=1)
     return [determinant(list(columns)) for columns in itertools.product(*zip(backward, forward, strict=True))]
 
 
 def jacobian_determinant(displacement: jax.Array) -> jax.Array:
-    """Jacobian determinant of `id + u` at interior voxels, by central differences.
+    """Computes the Jacobian determinant of `id + u` at interior voxels, by central differences.
 
     Args:
       displacement: `[B, *S, N]` in voxel units, 2-D or 3-D, at least 3 voxels along each axis.
 
     Returns:
-      `[B, *(S - 2)]`: 1 where volume is kept, <= 0 where the map folds.
+      `[B, *(S - 2)]`: the ratio of volumes; 1 where volume is kept, <= 0 where the map folds.
 
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement.
@@ -66,10 +66,10 @@ def jacobian_determinant(displacement: jax.Array) -> jax.Array:
 
 
 def corner_jacobian_determinant(displacement: jax.Array) -> jax.Array:
-    """The smallest determinant of `id + u` over every combination of forward and backward differences.
+    """Computes the smallest Jacobian determinant of `id + u` over all combinations of forward and backward differences.
 
-    Central differences skip the voxel itself and so miss folds of one voxel; where each of the `2^N` one-sided
-    determinants is positive, none of the corners around the voxel folds (Liu et al., IJCV 2024, section 3).
+    Central differences skip the voxel itself, so they miss folds of one voxel. Where all of the `2^N` one-sided
+    determinants are positive, no corner around the voxel folds (Liu et al., IJCV 2024, section 3).
 
     Args:
       displacement: `[B, *S, N]` in voxel units, 2-D or 3-D, at least 3 voxels along each axis.
@@ -84,20 +84,21 @@ def corner_jacobian_determinant(displacement: jax.Array) -> jax.Array:
 
 
 def simplex_jacobian_determinants(displacement: jax.Array) -> jax.Array:
-    """`N!` times the signed volume of each triangle (2-D) or tetrahedron (3-D) of a voxel after `p -> p + u(p)`.
+    """Computes `N!` times the signed volume of each triangle (2-D) or tetrahedron (3-D) after `p -> p + u(p)`.
 
-    A square between voxels is two triangles, in two ways, by either of its diagonals. A cube is five tetrahedra, in two
-    ways: four at every other corner and one in the middle. The simplex at a corner belongs to the voxel there; its
-    determinant is one of those that `corner_jacobian_determinant` takes the smallest of. The middle tetrahedra
-    belong to the cube's first and last voxel, with the edges along the diagonals of its three faces there (Liu et al.,
-    IJCV 2024, section 3: `J1*` and `J2*`).
+    A square between voxels has two divisions into two triangles, one for each diagonal. A cube has two divisions into
+    five tetrahedra: four at every other corner and one in the middle. The simplex at a corner belongs to the voxel
+    there; the smallest of their determinants is `corner_jacobian_determinant`. The tetrahedra in the middle belong to
+    the cube's first and last voxel; their edges are the diagonals of the three faces there (Liu et al., IJCV 2024,
+    section 3: `J1*` and `J2*`).
 
     Args:
       displacement: `[B, *S, N]` in voxel units, 2-D or 3-D, at least 3 voxels along each axis.
 
     Returns:
-      `[4, B, *(S - 2)]` or `[10, B, *(S - 2)]`, at interior voxels: the corners', then, in 3-D, those of the tetrahedra
-      in the middle of the cubes before and after the voxel. The identity gives 1, and 2 in the middle.
+      `[4, B, *(S - 2)]` or `[10, B, *(S - 2)]`, at interior voxels: the determinants of the corners; in 3-D followed by
+      those of the tetrahedra in the middle of the cubes before and after the voxel. The identity gives 1 at corners,
+      and 2 in the middle.
 
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement.
@@ -112,22 +113,22 @@ def simplex_jacobian_determinants(displacement: jax.Array) -> jax.Array:
                 _interior(displacement, offset) - center + jnp.broadcast_to(offset.astype(center.dtype), center.shape)
                 for offset in offsets
             ]
-            determinants.append(-side * determinant(edges))  # the order of the edges turns from one side to the other
+            determinants.append(-side * determinant(edges))  # the edges have the opposite orientation on the other side
     return jnp.stack(determinants)
 
 
 def cell_jacobian_determinants(displacement: jax.Array) -> jax.Array:
-    """The determinant of `id + u` at every corner of every cell, a cell being the square or cube between voxels.
+    """Computes the Jacobian determinant of `id + u` at every corner of every cell, the square or cube between voxels.
 
-    Each corner's determinant is that of the cell's edges that meet there. In 2-D the bilinear map of a cell folds
-    exactly where one of its four is not positive; those at an interior voxel are what `corner_jacobian_determinant`
-    takes the smallest of.
+    The determinant at a corner is that of the cell's edges that meet there. In 2-D the bilinear map of a cell folds if
+    and only if one of its four determinants is not positive. The smallest determinant at an interior voxel is
+    `corner_jacobian_determinant`.
 
     Args:
       displacement: `[B, *S, N]` in voxel units, 2-D or 3-D, at least 3 voxels along each axis.
 
     Returns:
-      `[2^N, B, *(S - 1)]`.
+      `[2^N, B, *(S - 1)]`, corners first.
 
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement.
@@ -140,7 +141,7 @@ def cell_jacobian_determinants(displacement: jax.Array) -> jax.Array:
         edges.append(difference + jnp.broadcast_to(unit, difference.shape))
 
     def at_corner(edge, axis, corner):
-        """The edges along `axis` that leave the given corner of each cell."""
+        """Edges along `axis` at the given corner of each cell."""
         spatial = [slice(None) if other == axis else slice(side, side - 1 or None) for other, side in enumerate(corner)]
         return edge[(slice(None), *spatial)]
 

@@ -1,91 +1,196 @@
-"""From a deformation and an affine map to fields between two files' grids, each in voxels of its own grid.
+"""Displacements and images between the grids of two files.
 
-A deformation `u` lives on the fixed grid and is followed by `matrix`, from fixed to moving voxels. The files' headers
-alone say `voxel_to_voxel`, from fixed to moving voxels of the same physical place. The whole map is one displacement `d` of the
-fixed grid, in its voxels: `voxel_to_voxel(p + d(p)) = matrix(p + u(p))`, so that the moving image is interpolated once.
+Three maps occur, all from points of the fixed grid, in voxels:
+
+- `voxel_to_voxel`: affine `[N, N + 1]` to the moving voxel at the same physical place, given by the two files' headers.
+- `matrix`: affine `[N, N + 1]` to moving voxels, the result of affine registration.
+- `u`: displacement `[*S, N]` of the deformation, which `matrix` follows.
+
+Together they are one displacement `d` of the fixed grid, in its voxels: `voxel_to_voxel(p + d(p)) = matrix(p + u(p))`.
+So the moving image is interpolated only once, and `d` is the field that ITK applies.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from air_jax.transforms import apply_affine, identity_grid, inverse, jacobian_determinant, sample
+from air_jax.transforms.affine import apply_affine
+from air_jax.transforms.grid import identity_grid
+from air_jax.transforms.inversion import inverse
+from air_jax.transforms.jacobian import jacobian_determinant
+from air_jax.transforms.sampling.sampler import check_integers, sample
 
 
 def voxel_matrix(fixed_affine: np.ndarray, moving_affine: np.ndarray) -> np.ndarray:
-    """`[N, N + 1]` float64: from the fixed image's voxels to the moving image's, of the same physical place.
+    """Returns the affine from fixed voxels to the moving voxels at the same physical place.
 
     Args:
       fixed_affine, moving_affine: `[N+1, N+1]`, array indices to physical space.
+
+    Returns:
+      `[N, N + 1]` float64: `voxel_to_voxel` of the other functions.
     """
     return np.linalg.solve(moving_affine, fixed_affine)[:-1]
 
 
 def whole_displacement(displacement: jax.Array, matrix: np.ndarray, voxel_to_voxel: np.ndarray) -> jax.Array:
-    """`d` `[*S, N]`, of the deformation `displacement` `[*S, N]` and what follows it, `matrix` `[N, N + 1]`."""
-    extra = np.linalg.solve(_square(voxel_to_voxel), _square(matrix)) - np.eye(
-        len(matrix) + 1
-    )  # close to 0, and so exact
+    """Combines deformation, affine and headers into one displacement of the fixed grid.
+
+    Args:
+      displacement: `u`, `[*S, N]`, voxels of the fixed grid.
+      matrix: `[N, N + 1]`, fixed to moving voxels, applied after `u`.
+      voxel_to_voxel: `[N, N + 1]`, see `voxel_matrix`.
+
+    Returns:
+      `d`, `[*S, N]` float32, voxels of the fixed grid. It is `u` to the last bit where the two matrices are equal.
+    """
+    # The difference from the identity is small; computed in float64, it stays exact.
+    difference = np.linalg.solve(_square(voxel_to_voxel), _square(matrix)) - np.eye(len(matrix) + 1)
     points = identity_grid(displacement.shape[:-1]) + displacement
-    return displacement + _apply(extra[:-1], points)
+    return displacement + _apply(difference[:-1], points)
 
 
 def whole_inverse(
-    displacement: jax.Array, matrix: np.ndarray, voxel_to_voxel: np.ndarray, moving_shape: tuple[int, ...]
+    displacement: jax.Array, matrix: np.ndarray, voxel_to_voxel: np.ndarray, moving_shape: Sequence[int]
 ) -> jax.Array:
-    """The inverse of the whole map: a displacement `[*V, N]` of the moving grid, in its voxels.
+    """Inverts the map of `whole_displacement`: a displacement of the moving grid.
 
-    It leads from a point of the moving image to the physical place of the fixed image that shows the same.
+    It leads from a point of the moving image to the physical place where the fixed image shows the same structure.
 
     Args:
-      displacement: `u` `[*S, N]`.
-      matrix, voxel_to_voxel: `[N, N + 1]`, see above.
-      moving_shape: `V`.
+      displacement: `u`, `[*S, N]`, voxels of the fixed grid.
+      matrix, voxel_to_voxel: `[N, N + 1]`, as in `whole_displacement`.
+      moving_shape: `V`, sizes of the moving grid.
+
+    Returns:
+      `[*V, N]` float32, voxels of the moving grid.
     """
-    # voxel_to_voxel(back(y) + shift) - y, with the small difference computed first.
-    extra = (_square(voxel_to_voxel) @ np.linalg.inv(_square(matrix)) - np.eye(len(matrix) + 1))[:-1]
+    back = np.linalg.inv(_square(matrix))
+    # The result is voxel_to_voxel(back(y) + shift) - y. The small difference of the affine part is computed in float64.
+    difference = _square(voxel_to_voxel) @ back - np.eye(len(matrix) + 1)
     linear = np.concatenate([voxel_to_voxel[:, :-1], np.zeros((len(voxel_to_voxel), 1))], axis=1)
-    back = np.linalg.inv(_square(matrix))[:-1]
-    return _whole_inverse(displacement, *(jnp.asarray(m, jnp.float32) for m in (back, linear, extra)), moving_shape)
+    back, linear, difference = (jnp.asarray(m, jnp.float32) for m in (back[:-1], linear, difference[:-1]))
+    return _whole_inverse(displacement, back, linear, difference, tuple(moving_shape))
 
 
-def compile_inverse(shape: tuple[int, ...], moving_shape: tuple[int, ...]) -> None:
-    """Compiles what `whole_inverse` runs for these grids, into JAX's persistent cache; for another thread."""
+def compile_inverse(shape: Sequence[int], moving_shape: Sequence[int]) -> None:
+    """Compiles the program of `whole_inverse` into JAX's persistent cache; may run in another thread.
+
+    Args:
+      shape, moving_shape: `S` and `V`, sizes of the fixed and of the moving grid.
+    """
     num_axes = len(shape)
     matrix = jax.ShapeDtypeStruct((num_axes, num_axes + 1), jnp.float32)
     displacement = jax.ShapeDtypeStruct((*shape, num_axes), jnp.float32)
-    _whole_inverse.lower(displacement, matrix, matrix, matrix, moving_shape).compile()
+    _whole_inverse.lower(displacement, matrix, matrix, matrix, tuple(moving_shape)).compile()
 
 
-@partial(jax.jit, static_argnames="moving_shape")
-def _whole_inverse(displacement, back, linear, extra, moving_shape):
-    undone, _ = inverse(displacement[None])
+@partial(jax.jit, static_argnums=4)
+def _whole_inverse(displacement, back, linear, difference, moving_shape):
+    inverted, _ = inverse(displacement[None])
     grid = identity_grid(moving_shape)
-    shift = sample(undone, _apply(back, grid)[None], mode="nearest")[0]
-    return _apply(linear, shift) + _apply(extra, grid)
+    shift = sample(inverted, _apply(back, grid)[None], mode="nearest")[0]
+    return _apply(linear, shift) + _apply(difference, grid)
 
 
-def sample_moving(moving: np.ndarray, displacement: jax.Array, voxel_to_voxel: np.ndarray, order: int = 1) -> jax.Array:
-    """The moving image `[*V]` or `[*V, C]` where the whole `displacement` `[*S, N]` points: `moving(voxel_to_voxel(p + d))`."""
-    return _sample_moving(jnp.asarray(moving), displacement, jnp.asarray(voxel_to_voxel, jnp.float32), order)
+def sample_moving(
+    moving: np.ndarray | jax.Array,
+    displacement: np.ndarray | jax.Array,
+    voxel_to_voxel: np.ndarray,
+    *,
+    order: int = 1,
+) -> jax.Array:
+    """Samples the moving image on the fixed grid: `moving(voxel_to_voxel(p + d(p)))`, 0 outside the moving image.
+
+    Args:
+      moving: `[*V]` or `[*V, C]`. For segmentations see `sample_segmentation`.
+      displacement: `d`, `[*S, N]`, voxels of the fixed grid, see `whole_displacement`.
+      voxel_to_voxel: `[N, N + 1]`, see `voxel_matrix`. Any other affine from fixed to moving voxels may take its place.
+      order: 1 interpolates linearly, 0 takes the nearest voxel.
+
+    Returns:
+      `[*S]` or `[*S, C]`, in the dtype of `moving`.
+
+    Raises:
+      ValueError: the moving image has integers of 64 bits that JAX would cut off.
+      OptionError: `order` is unknown.
+    """
+    check_integers("sample_moving", moving)
+    return _sample_moving(
+        jnp.asarray(moving), jnp.asarray(displacement), jnp.asarray(voxel_to_voxel, jnp.float32), order
+    )
 
 
-@partial(jax.jit, static_argnames="order")
+@partial(jax.jit, static_argnums=3)
 def _sample_moving(moving, displacement, voxel_to_voxel, order):
     coordinates = _apply(voxel_to_voxel, identity_grid(displacement.shape[:-1]) + displacement)
     return sample(moving[None], coordinates[None], order=order)[0]
 
 
-@jax.jit
+def sample_segmentation(
+    segmentation: np.ndarray, displacement: np.ndarray | jax.Array, voxel_to_voxel: np.ndarray
+) -> np.ndarray:
+    """Samples a moving segmentation on the fixed grid with nearest neighbour; label ids stay exact.
+
+    Args:
+      segmentation: `[*V]`, any integer type, up to 64 bits.
+      displacement: `d`, `[*S, N]`, voxels of the fixed grid, see `whole_displacement`.
+      voxel_to_voxel: `[N, N + 1]`, see `voxel_matrix`.
+
+    Returns:
+      `[*S]` in the type of `segmentation`; 0 outside the moving image.
+    """
+    ids, (ranks,) = label_ranks(segmentation)
+    sampled = np.asarray(sample_moving(ranks, displacement, voxel_to_voxel, order=0))
+    return np.array(ids, segmentation.dtype)[sampled]
+
+
+def label_ranks(*segmentations: np.ndarray) -> tuple[list[int], list[np.ndarray]]:
+    """Numbers the label ids that occur in any of the segmentations. JAX holds ranks exactly, but not ids of 64 bits.
+
+    Args:
+      *segmentations: any shapes and integer types, up to 64 bits.
+
+    Returns:
+      The ids: 0, the background, then all others in ascending order. And for each segmentation the ranks, int32 of its
+      shape: `ids[rank]` is the voxel's id.
+    """
+    found = [np.unique(segmentation) for segmentation in segmentations]
+    # Python's integers: NumPy would turn a mixture of uint64 and signed types into floats.
+    ids = [0, *sorted({label for own in found for label in own.tolist()} - {0})]
+    rank_of = {label: rank for rank, label in enumerate(ids)}
+    ranks = []
+    for own, segmentation in zip(found, segmentations, strict=True):
+        table = np.array([rank_of[label] for label in own.tolist()], np.int32)
+        ranks.append(table[np.searchsorted(own, segmentation)])
+    return ids, ranks
+
+
 def jacobian_map(displacement: jax.Array) -> jax.Array:
-    """Determinant of `id + d` at every voxel `[*S]`, central differences; at the border, that of the next voxel."""
+    """Returns the Jacobian determinant of `id + d` at every voxel, by central differences.
+
+    Args:
+      displacement: `d`, `[*S, N]` in voxels, at least 3 voxels along each axis.
+
+    Returns:
+      `[*S]` float32. Voxels at the border have the value of their inner neighbour.
+
+    Raises:
+      ValueError: the shape is not that of a 2-D or 3-D displacement.
+    """
+    return _jacobian_map(displacement)
+
+
+@jax.jit
+def _jacobian_map(displacement):
     interior = jacobian_determinant(displacement[None])[0]
     return jnp.pad(interior, 1, mode="edge")
 
 
-def _apply(matrix: np.ndarray, points: jax.Array) -> jax.Array:
+def _apply(matrix: np.ndarray | jax.Array, points: jax.Array) -> jax.Array:
     return apply_affine(jnp.asarray(matrix, jnp.float32)[None], points[None])[0]
 
 

@@ -1,6 +1,7 @@
-"""Figures: what a person looks at first, after a run and after registering two files."""
+"""Figures of training runs and of registered pairs."""
 
 from air_jax.visualize.report import report_figure
 from air_jax.visualize.runs import attention_figure, curves_figure, registration_figure
+from air_jax.visualize.segmentations import segmentation_figure
 
-__all__ = ["attention_figure", "curves_figure", "registration_figure", "report_figure"]
+__all__ = ["attention_figure", "curves_figure", "registration_figure", "report_figure", "segmentation_figure"]

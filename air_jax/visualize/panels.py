@@ -1,22 +1,53 @@
-"""What is drawn into one panel, and how two images become one."""
+"""Drawing of one panel, fusion of two images into one, and text that comes from users."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.image import AxesImage
 
-MAX_PIXELS = 512  # along a side of a panel: more would only cost time, no page shows them
+MAX_PIXELS = 512  # along a side of a panel; no page shows more
+
+# Options of a text with names of files or data sets: a `$` in a name is no formula.
+PLAIN_TEXT: dict[str, Any] = {"parse_math": False, "usetex": False}
+
+
+def printable(text: str) -> str:
+    r"""Returns text that can be drawn: bytes of a file name that are not UTF-8 become escapes, as in `\udcff`.
+
+    Args:
+      text: any text.
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def draw_lines(axis: Axes, lines: Iterable[np.ndarray]) -> None:
-    """Draws the lines of a deformed grid, `[K, 2]` points (x, y) each."""
+    """Draws the lines of a deformed grid.
+
+    Args:
+      axis: panel.
+      lines: points (x, y) of each line, `[K, 2]`.
+    """
     axis.add_collection(LineCollection(list(lines), colors="#4fc3f7", linewidths=0.4))
 
 
-def draw_plane(axis: Axes, plane: np.ndarray, origin: str, start: int = 0, **options) -> AxesImage:
-    """Draws `[H, W]` or `[H, W, 3]` such that voxel `(y, x)` of `plane` lies at `(x + start, y + start)`."""
+def draw_plane(
+    axis: Axes, plane: np.ndarray, origin: Literal["upper", "lower"], *, start: int = 0, **options: Any
+) -> AxesImage:
+    """Draws a plane so that its voxel `(y, x)` lies at `(x + start, y + start)`.
+
+    Args:
+      axis: panel.
+      plane: `[H, W]` or `[H, W, 3]`; reduced to at most `MAX_PIXELS` along a side.
+      origin: "upper" for rows that run down the page, "lower" for rows that run up.
+      start: coordinate of the first voxel. Default: 0.
+      **options: passed to `Axes.imshow`.
+
+    Returns:
+      The drawn image.
+    """
     small, steps = shrink(plane, np.mean)
     bottom, right = start - 0.5 + np.multiply(steps, small.shape[:2])
     left = top = start - 0.5
@@ -24,8 +55,16 @@ def draw_plane(axis: Axes, plane: np.ndarray, origin: str, start: int = 0, **opt
     return axis.imshow(small, extent=extent, origin=origin, **options)
 
 
-def shrink(plane: np.ndarray, reduce: Callable) -> tuple[np.ndarray, tuple[int, int]]:
-    """Reduces `[H, W, ...]` block by block to at most `MAX_PIXELS` a side, and tells the block's sides."""
+def shrink(plane: np.ndarray, reduce: Callable[..., np.ndarray]) -> tuple[np.ndarray, tuple[int, int]]:
+    """Reduces a plane block by block to at most `MAX_PIXELS` along a side.
+
+    Args:
+      plane: `[H, W, ...]`. Its last row and column are repeated to fill the last blocks.
+      reduce: `reduce(blocks, axis=(1, 3))`, such as `np.mean`.
+
+    Returns:
+      The reduced plane `[H', W', ...]`, and the height and width of a block.
+    """
     height, width = (-(-size // MAX_PIXELS) for size in plane.shape[:2])
     if height == width == 1:
         return plane, (1, 1)
@@ -36,19 +75,45 @@ def shrink(plane: np.ndarray, reduce: Callable) -> tuple[np.ndarray, tuple[int, 
 
 
 def grey(plane: np.ndarray) -> np.ndarray:
-    """`[H, W]` of a plane with or without colours."""
+    """Averages the colours of a plane.
+
+    Args:
+      plane: `[H, W]` or `[H, W, 3]`.
+
+    Returns:
+      `[H, W]`.
+    """
     return plane.mean(axis=-1) if plane.ndim == 3 else plane
 
 
 def fusion(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """`[H, W, 3]`: the first in magenta, the second in green, so that what agrees is grey."""
+    """Shows two planes as one: the first magenta, the second green, grey where they agree.
+
+    Args:
+      first, second: `[H, W]` or `[H, W, 3]`.
+
+    Returns:
+      `[H, W, 3]`.
+    """
     return np.stack([grey(first), grey(second), grey(first)], axis=-1)
 
 
-def checkerboard(first: np.ndarray, second: np.ndarray, spacing: Sequence[float], num_squares: int = 8) -> np.ndarray:
-    """Squares of the two planes in turn, `num_squares` along the longer side; `spacing` is mm along its two axes."""
+def checkerboard(
+    first: np.ndarray, second: np.ndarray, spacing: Sequence[float] | np.ndarray, *, num_squares: int = 8
+) -> np.ndarray:
+    """Shows two planes as alternating squares.
+
+    Args:
+      first, second: `[H, W]` or `[H, W, 3]`.
+      spacing: mm per voxel along the two axes; squares have equal sides in mm.
+      num_squares: number of squares along the longer side. Default: 8.
+
+    Returns:
+      The shape of `first`; its first square is of `first`.
+    """
+    sides = np.asarray(spacing, dtype=float)
     shape = np.array(first.shape[:2])
-    cells = np.maximum(1, np.rint((shape * spacing).max() / num_squares / spacing)).astype(int)
+    cells = np.maximum(1, np.rint((shape * sides).max() / num_squares / sides)).astype(int)
     rows, columns = (np.arange(size) // cell for size, cell in zip(shape, cells, strict=True))
     is_first = (rows[:, None] + columns) % 2 == 0
     return np.where(is_first[..., None] if first.ndim == 3 else is_first, first, second)

@@ -1,16 +1,18 @@
-"""The figure of one registered pair: the images, how well they agree before and after, and the deformation."""
+"""The figure of one registered pair: its images, their agreement before and after, and the deformation."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from air_jax.transforms import corner_jacobian_determinant, jacobian_determinant
 from air_jax.visualize import panels
@@ -27,37 +29,47 @@ COLUMNS = (
     "deformed grid\n(where moving is read)",
     "volume change (Jacobian)\nred: any corner folds",
 )
-NUM_LINES = 30
-MAX_SCORES = 12
-WIDTH = 19.5  # inches, of the whole figure
-LINE_HEIGHT = 0.16  # inches, of a line of text
+NUM_LINES = 30  # of the deformed grid, along the longer side
+MAX_SCORES = 12  # in the table below the panels
+WIDTH = 19.5  # of the figure, in inches
+LINE_HEIGHT = 0.16  # of a line of text, in inches
+# Upper ends of the colour scale of Jacobian determinants; the lower end is the reciprocal.
 JACOBIAN_SCALES = (1.25, 1.5, 2, 4, 8)
 
 
 class Plane(NamedTuple):
-    """A plane through `point`, by the array axes that its picture has from top to bottom and from left to right."""
+    """A plane of the image, and the way it is drawn.
+
+    Attributes:
+      vertical: array axis that runs along the height of the page.
+      horizontal: array axis that runs from left to right.
+      point: indices of a voxel in the plane.
+      origin: "upper" where the vertical axis runs down the page, "lower" where it runs up.
+    """
 
     vertical: int
     horizontal: int
     point: tuple[int, ...]
-    origin: str  # "upper" where the vertical axis runs down the page, "lower" where it runs up
+    origin: Literal["upper", "lower"]
 
     @property
     def normals(self) -> list[int]:
+        """Array axes that are not in the plane."""
         return [axis for axis in range(len(self.point)) if axis not in (self.vertical, self.horizontal)]
 
     def cut(self, array: np.ndarray) -> np.ndarray:
-        """`[V, H, ...]` of `[*S, ...]`, ready to be drawn."""
+        """Cuts the plane out of an array `[*S, ...]`; returns `[V, H, ...]`."""
         plane = array[self._at(self.point)]
         return plane.swapaxes(0, 1) if self.vertical > self.horizontal else plane
 
     def determinant(self, function: Callable[[jax.Array], jax.Array], displacement: np.ndarray) -> np.ndarray:
-        """`[V - 2, H - 2]` of `function`, a Jacobian determinant, computed from the plane and its two neighbours."""
+        """Computes a Jacobian determinant `[V - 2, H - 2]` from the plane and its two neighbours."""
         slab = displacement[self._at([slice(index - 1, index + 2) for index in self.point])]
-        return self._replace(point=(0,) * len(self.point)).cut(np.asarray(function(slab[None]))[0])
+        # The determinant has one voxel along the other axes.
+        return self._replace(point=(0,) * len(self.point)).cut(np.asarray(function(jnp.asarray(slab[None])))[0])
 
     def _at(self, indices: Sequence[int | slice]) -> tuple[int | slice, ...]:
-        """The whole of the plane's own axes, and what `indices` says of the others."""
+        """Returns an index: all of the plane's own axes, `indices` along the others."""
         return tuple(index if axis in self.normals else slice(None) for axis, index in enumerate(indices))
 
 
@@ -75,60 +87,65 @@ def report_figure(
     """Draws one registered pair: one row in 2-D, three planes through the middle of the fixed image's content in 3-D.
 
     Args:
-      fixed, moving, warped: `[*S]` or `[*S, 3]` in [0, 1], 2-D or 3-D, in the fixed image's space; `moving` is not
-        deformed yet.
+      fixed, moving, warped: `[*S]` or `[*S, 3]` in [0, 1], 2-D or 3-D, on the fixed image's grid; `moving` without the
+        displacement.
       displacement: `[*S, N]` in voxels, at least 3 voxels along each axis.
       spacing: mm per voxel along each of the `N` axes; 1 for pictures.
-      title: of the whole figure.
-      is_picture: the first axis runs down the page, as rows do; otherwise the first of a plane's axes runs to the right
-        and the other one up, which shows NIfTI volumes with the head up.
-      scores: `{"before": {name: value}, "after": {name: value}}`, printed below the panels.
+      title: title of the figure, any text: file names are drawn as they are.
+      is_picture: whether the first axis runs down the page, as rows do. Default: no, the first axis of a plane runs to
+        the right and the other one up, which shows NIfTI volumes with the head up.
+      scores: `{"before": {name: value}, "after": {name: value}}`, printed below the panels. Default: none.
+
+    Returns:
+      The figure.
     """
     fixed, moving, warped, displacement = map(np.asarray, (fixed, moving, warped, displacement))
-    spacing = np.asarray(spacing, dtype=float)
+    sides = np.asarray(spacing, dtype=float)
     shape = displacement.shape[:-1]
     planes = _planes(_middle(fixed, shape), is_picture)
     table = _table(scores) if scores else []
 
-    extents = np.array(shape) * spacing
+    extents = np.array(shape) * sides
     across = max(extents[plane.horizontal] for plane in planes)
-    # One scale for all planes, up to what would leave no room for thin or long ones.
+    # All planes have one scale, except very thin or long ones.
     ratios = [np.clip(extents[plane.vertical] / across, 0.5, 1.6) for plane in planes]
-    below = LINE_HEIGHT * max(0, len(table) - 2)  # two lines have room beside the colour bars
+    below = LINE_HEIGHT * max(0, len(table) - 2)  # two lines fit beside the colour bars
     height = WIDTH / len(COLUMNS) * sum(ratios) + 1.7 + below
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    figure.get_layout_engine().set(rect=(0, below / height, 1, 1 - below / height))
-    figure.suptitle(title, fontsize=11)
-    figure.text(0.015, 0.3 * LINE_HEIGHT / height, "\n".join(table), family="monospace", fontsize=8, va="bottom")
+    layout = ConstrainedLayoutEngine(rect=(0, below / height, 1, 1 - below / height))
+    figure = Figure(figsize=(WIDTH, height), layout=layout)
+    figure.suptitle(panels.printable(title), fontsize=11, **panels.PLAIN_TEXT)
+    text = panels.printable("\n".join(table))
+    style = {"family": "monospace", "fontsize": 8, "va": "bottom"}
+    figure.text(0.015, 0.3 * LINE_HEIGHT / height, text, **style, **panels.PLAIN_TEXT)
 
     grid = figure.add_gridspec(len(planes) + 1, len(COLUMNS), height_ratios=[*ratios, 0.06])
     axes = np.array(
         [[figure.add_subplot(grid[row, column]) for column in range(len(COLUMNS))] for row in range(len(planes))]
     )
     images = [[np.clip(plane.cut(image), 0, 1) for image in (fixed, moving, warped)] for plane in planes]
-    _draw_images(axes, images, planes, spacing)
+    _draw_images(axes, images, planes, sides)
     _draw_differences(axes[:, 6:8], images, planes, bar=figure.add_subplot(grid[-1, 6:8]))
     for axis, plane, (_, before, _) in zip(axes[:, 8], planes, images, strict=True):
         panels.draw_plane(axis, 0.5 * before, plane.origin, cmap="gray", vmin=0, vmax=1)
-        panels.draw_lines(axis, _grid_lines(plane, displacement, spacing))
+        panels.draw_lines(axis, _grid_lines(plane, displacement, sides))
     _draw_jacobians(axes[:, 9], planes, displacement, bar=figure.add_subplot(grid[-1, 9]))
     for row, plane in zip(axes, planes, strict=True):
-        _frame(row, plane, shape, spacing)
+        _frame(row, plane, shape, sides)
     for axis, name in zip(axes[0], COLUMNS, strict=True):
         axis.set_title(name, fontsize=9)
     return figure
 
 
 def _middle(fixed: np.ndarray, shape: Sequence[int]) -> tuple[int, ...]:
-    """The centre of what is brighter than the mean, kept inside so that it has two neighbours along each axis."""
+    """Returns the centre of the voxels brighter than the mean, moved inside so that it has neighbours on each axis."""
     brightness = fixed if fixed.ndim == len(shape) else fixed.mean(axis=-1)
     foreground = brightness > brightness.mean()
     if not foreground.any():
         foreground = ~foreground
     axes = range(len(shape))
     counts = [foreground.sum(axis=tuple(other for other in axes if other != axis)) for axis in axes]
-    centers = [np.average(np.arange(size), weights=count) for size, count in zip(shape, counts, strict=True)]
-    return tuple(int(np.clip(round(center), 1, size - 2)) for center, size in zip(centers, shape, strict=True))
+    centres = [np.average(np.arange(size), weights=count) for size, count in zip(shape, counts, strict=True)]
+    return tuple(int(np.clip(np.rint(centre), 1, size - 2)) for centre, size in zip(centres, shape, strict=True))
 
 
 def _planes(point: tuple[int, ...], is_picture: bool) -> list[Plane]:
@@ -139,12 +156,12 @@ def _planes(point: tuple[int, ...], is_picture: bool) -> list[Plane]:
 
 
 def _table(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """The lines of the scores' table; a score that one side lacks leaves its place empty."""
+    """Returns the lines of the table of scores; a score that one side lacks is empty."""
     names = list(dict.fromkeys(name for side in ("before", "after") for name in scores.get(side, {})))
     rows = [("score", "before", "after")]
     for name in names[:MAX_SCORES]:
-        values = (scores.get(side, {}).get(name) for side in ("before", "after"))
-        rows.append((name, *("" if value is None else f"{value:.4g}" for value in values)))
+        before, after = (scores.get(side, {}).get(name) for side in ("before", "after"))
+        rows.append((name, "" if before is None else f"{before:.4g}", "" if after is None else f"{after:.4g}"))
     width = max(len(row[0]) for row in rows)
     lines = [f"{name:<{width}}  {before:>10}  {after:>10}" for name, before, after in rows]
     return lines + ["..."] * (len(names) > MAX_SCORES)
@@ -159,16 +176,17 @@ def _draw_images(axes: np.ndarray, images: Sequence, planes: Sequence[Plane], sp
 
 
 def _draw_differences(axes: np.ndarray, images: Sequence, planes: Sequence[Plane], bar: Axes) -> None:
-    """Before and after on one scale, which a few voxels may exceed."""
+    """Draws the differences before and after on one scale, which a few voxels exceed."""
     differences = [
         [panels.grey(fixed) - panels.grey(other) for other in (moving, warped)] for fixed, moving, warped in images
     ]
-    limit = max(np.percentile(np.abs(difference), 99.5) for pair in differences for difference in pair)
-    limit = max(limit, 0.05)  # images that agree shall look so
+    limits = [np.percentile(np.abs(difference), 99.5) for pair in differences for difference in pair]
+    limit = float(max(*limits, 0.05))  # small differences must look small
+    colours: dict[str, Any] = {"cmap": "RdBu_r", "norm": Normalize(-limit, limit)}
     for row, plane, pair in zip(axes, planes, differences, strict=True):
         for axis, difference in zip(row, pair, strict=True):
-            drawn = panels.draw_plane(axis, difference, plane.origin, cmap="RdBu_r", vmin=-limit, vmax=limit)
-    _draw_bar(bar, drawn)
+            panels.draw_plane(axis, difference, plane.origin, **colours)
+    _draw_bar(bar, ScalarMappable(**colours))
 
 
 def _draw_jacobians(axes: np.ndarray, planes: Sequence[Plane], displacement: np.ndarray, bar: Axes) -> None:
@@ -176,37 +194,31 @@ def _draw_jacobians(axes: np.ndarray, planes: Sequence[Plane], displacement: np.
     folds = [plane.determinant(corner_jacobian_determinant, displacement) <= 0 for plane in planes]
     change = max(np.percentile(np.abs(np.log(np.maximum(values, 1e-3))), 99) for values in determinants)
     scale = next((scale for scale in JACOBIAN_SCALES if np.log(scale) >= change), JACOBIAN_SCALES[-1])
+    colours: dict[str, Any] = {"cmap": "PuOr_r", "norm": LogNorm(1 / scale, scale)}
     for axis, plane, values, folded in zip(axes, planes, determinants, folds, strict=True):
-        drawn = panels.draw_plane(
-            axis,
-            np.clip(values, 1 / scale, scale),
-            plane.origin,
-            start=1,
-            cmap="PuOr_r",
-            norm=LogNorm(1 / scale, scale),
-        )
+        panels.draw_plane(axis, np.clip(values, 1 / scale, scale), plane.origin, start=1, **colours)
         _draw_folds(axis, folded)
         axis.set_xlabel(f"{folded.sum():,} of {folded.size:,} fold", fontsize=8)
     ticks = {1 / scale: f"{1 / scale:.2g}", 1: "1", scale: f"{scale:g}"}
-    _draw_bar(bar, drawn).set_ticks(list(ticks), labels=list(ticks.values()))
+    _draw_bar(bar, ScalarMappable(**colours)).set_ticks(list(ticks), labels=list(ticks.values()))
 
 
 def _draw_folds(axis: Axes, folded: np.ndarray) -> None:
-    """Marks of one size, because single voxels of a large image would be too small to see."""
+    """Marks folded voxels; marks have one size, because a voxel of a large image would not be seen."""
     small, steps = panels.shrink(folded, np.any)
-    y, x = ((np.argwhere(small) + 0.5) * steps + 0.5).T  # the first of them is voxel 1
+    y, x = ((np.argwhere(small) + 0.5) * steps + 0.5).T  # determinants begin at voxel 1
     axis.scatter(x, y, s=5, c="red", marker="s", linewidths=0)
 
 
-def _draw_bar(axis: Axes, drawn: AxesImage) -> Colorbar:
-    bar = axis.figure.colorbar(drawn, cax=axis, orientation="horizontal")
+def _draw_bar(axis: Axes, colours: ScalarMappable) -> Colorbar:
+    bar = axis.figure.colorbar(colours, cax=axis, orientation="horizontal")
     axis.tick_params(labelsize=8)
     bar.minorticks_off()
     return bar
 
 
 def _grid_lines(plane: Plane, displacement: np.ndarray, spacing: np.ndarray) -> list[np.ndarray]:
-    """Lines `[K, 2]` of points (x, y): about `NUM_LINES` along the longer side, and as far apart along the other."""
+    """Returns lines `[K, 2]` of points (x, y), at equal distances in mm: about `NUM_LINES` along the longer side."""
     in_plane = [plane.horizontal, plane.vertical]
     field = plane.cut(displacement)[..., in_plane]
     height, width = field.shape[:2]
@@ -218,7 +230,7 @@ def _grid_lines(plane: Plane, displacement: np.ndarray, spacing: np.ndarray) -> 
 
 
 def _frame(row: np.ndarray, plane: Plane, shape: Sequence[int], spacing: np.ndarray) -> None:
-    """The same limits and true proportions for the panels of a row, and the names of the axes that they show."""
+    """Sets the same limits and true proportions for the panels of a row, and names their axes."""
     height, width = shape[plane.vertical], shape[plane.horizontal]
     bottom, top = (height - 0.5, -0.5) if plane.origin == "upper" else (-0.5, height - 0.5)
     aspect = spacing[plane.vertical] / spacing[plane.horizontal]

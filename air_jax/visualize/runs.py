@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
@@ -11,21 +12,32 @@ from matplotlib.ticker import MaxNLocator
 
 from air_jax import metrics
 from air_jax.transforms import corner_jacobian_determinant, identity_grid, jacobian_determinant
-from air_jax.visualize.panels import draw_lines
+from air_jax.visualize.panels import PLAIN_TEXT, draw_lines, printable
 
-MAX_LINES = 40  # of a deformed grid, along each axis: more would hide the image
+MAX_LINES = 40  # of a deformed grid along each axis; more would hide the image
+# Label of the axis, and of the curve, of each entry of the log that is drawn.
+CURVES = {
+    "loss": ("training loss", None),
+    "validation_dice": ("validation Dice", None),
+    "validation_folding_percent": ("validation folding (%)", "central differences"),
+    "validation_any_corner_folding_percent": ("validation folding (%)", "any corner"),
+}
+# No fold, fold by one-sided differences, fold by central differences.
 FOLD_COLORS = ListedColormap([(0, 0, 0, 0), "#ffb000", "#d62728"])
 
 
 def registration_figure(
     fixed: np.ndarray, moving: np.ndarray, warped: np.ndarray, displacement: np.ndarray, title: str
 ) -> Figure:
-    """Draws pairs as the paper's Fig. 3 does, one row a pair, and where each displacement folds.
+    """Draws pairs as in the paper's Fig. 3, one row a pair, with the folds of each displacement.
 
     Args:
-      fixed, moving, warped: 2-D images `[B, H, W, C]` in [0, 1].
-      displacement: `[B, H, W, 2]`.
-      title: of the whole figure.
+      fixed, moving, warped: 2-D images `[B, H, W, C]` in [0, 1], C of 1 or 3.
+      displacement: `[B, H, W, 2]` in pixels.
+      title: title of the figure, any text: names of data sets are drawn as they are.
+
+    Returns:
+      The figure.
     """
     columns = (
         "moving",
@@ -38,8 +50,8 @@ def registration_figure(
     rows = len(fixed)
     figure = Figure(figsize=(1.7 * len(columns), 1.7 * rows + 1.1), layout="constrained")
     axes = figure.subplots(rows, len(columns), squeeze=False)
-    folding = np.asarray(metrics.folding_percent(displacement))
-    dice = np.asarray(metrics.mask_dice(fixed, warped))
+    folding = np.asarray(metrics.folding_percent(jnp.asarray(displacement)))
+    dice = np.asarray(metrics.mask_dice(jnp.asarray(fixed), jnp.asarray(warped)))
     for row in range(rows):
         for axis, image in zip(axes[row], (moving, fixed, warped), strict=False):
             _show(axis, image[row])
@@ -52,7 +64,8 @@ def registration_figure(
             axis.set(xticks=[], yticks=[])
     for axis, name in zip(axes[0], columns, strict=True):
         axis.set_title(name, fontsize=9)
-    figure.suptitle(f"{title}\nred: folds by central differences; orange: any corner of a voxel folds", fontsize=9)
+    legend = "red: folds by central differences; orange: any corner of a voxel folds"
+    figure.suptitle(f"{printable(title)}\n{legend}", fontsize=9, **PLAIN_TEXT)
     return figure
 
 
@@ -61,7 +74,7 @@ def _show(axis: Axes, image: np.ndarray) -> None:
 
 
 def _draw_grid(axis: Axes, image: np.ndarray, displacement: np.ndarray) -> None:
-    """The lines of the identity grid after `p -> p + u(p)`, over the moving image that they read from."""
+    """Draws the lines of the identity grid after `p -> p + u(p)`, over the moving image."""
     height, width, _ = displacement.shape
     coordinates = np.asarray(identity_grid((height, width))) + displacement
     _show(axis, 0.5 * image)
@@ -72,50 +85,60 @@ def _draw_grid(axis: Axes, image: np.ndarray, displacement: np.ndarray) -> None:
 
 
 def _draw_folds(axis: Axes, image: np.ndarray, displacement: np.ndarray) -> None:
-    central = np.asarray(jacobian_determinant(displacement))[0] <= 0
-    corner = np.asarray(corner_jacobian_determinant(displacement))[0] <= 0
+    field = jnp.asarray(displacement)
+    central = np.asarray(jacobian_determinant(field))[0] <= 0
+    corner = np.asarray(corner_jacobian_determinant(field))[0] <= 0
     _show(axis, image)
     axis.imshow(np.pad(np.where(central, 2, np.where(corner, 1, 0)), 1), cmap=FOLD_COLORS, vmin=0, vmax=2, alpha=0.8)
 
 
 def curves_figure(lines: Sequence[dict[str, float]]) -> Figure:
-    """Draws training loss and validation scores against the step, from the lines of a run's `metrics.jsonl`."""
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    loss_axis, dice_axis, folding_axis = figure.subplots(1, 3)
-    _curve(loss_axis, lines, "loss", "training loss")
-    _curve(dice_axis, lines, "validation_dice", "validation Dice")
-    _curve(folding_axis, lines, "validation_folding_percent", "validation folding (%)", label="central differences")
-    _curve(folding_axis, lines, "validation_any_corner_folding_percent", "validation folding (%)", label="any corner")
-    folding_axis.legend(fontsize=8, frameon=False)
-    for axis in (loss_axis, dice_axis, folding_axis):
+    """Draws the training loss and the validation scores against the step.
+
+    Args:
+      lines: lines of a run's `metrics.jsonl`; each has a `step`. A quantity that no line has, such as the folding of a
+        segmenter, is left out.
+
+    Returns:
+      The figure, with one panel for each quantity.
+    """
+    points = {key: [(line["step"], line[key]) for line in lines if key in line] for key in CURVES}
+    labels = list(dict.fromkeys(ylabel for key, (ylabel, _) in CURVES.items() if points[key]))
+    figure = Figure(figsize=(3.7 * max(len(labels), 1), 3.2), layout="constrained")
+    panels = dict(zip(labels, figure.subplots(1, max(len(labels), 1), squeeze=False)[0], strict=False))
+    for key, (ylabel, label) in CURVES.items():
+        if not points[key]:
+            continue
+        panels[ylabel].plot(*zip(*points[key], strict=True), label=label, marker="." if len(points[key]) < 40 else None)
+        panels[ylabel].set(xlabel="step", ylabel=ylabel)
+        if label:
+            panels[ylabel].legend(fontsize=8, frameon=False)
+    for axis in panels.values():
         axis.grid(alpha=0.3)
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def _curve(axis: Axes, lines: Sequence[dict], key: str, ylabel: str, label: str | None = None) -> None:
-    points = [(line["step"], line[key]) for line in lines if key in line]
-    axis.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 40 else None)
-    axis.set(xlabel="step", ylabel=ylabel)
-
-
 def attention_figure(
     fixed: np.ndarray, moving: np.ndarray, weights: np.ndarray, *, token_grid: Sequence[int], patch_size: Sequence[int]
 ) -> Figure:
-    """Draws which patches of the fixed image one patch of the moving image attends to, head by head.
+    """Draws the attention of the brightest patch of the moving image to the patches of the fixed image, by head.
 
     Args:
-      fixed, moving: one pair `[H, W, C]`; the moving image as the decoder read it.
-      weights: cross-attention weights `[heads, T, T]` of that pair, moving patches first.
-      token_grid: patches along each axis, those that padding completes included.
+      fixed, moving: one pair `[H, W, C]` in [0, 1], C of 1 or 3; the moving image as the decoder read it.
+      weights: cross-attention weights `[heads, T, T]` of the pair; the first T counts patches of the moving image.
+      token_grid: number of patches along each axis, including those completed by padding.
       patch_size: pixels of a patch along each axis.
+
+    Returns:
+      The figure.
     """
     (rows, columns), (height, width) = np.asarray(token_grid), np.asarray(patch_size)
     padded = np.zeros((rows * height, columns * width))
     padded[: moving.shape[0], : moving.shape[1]] = moving.mean(axis=-1)
     brightness = padded.reshape(rows, height, columns, width).mean(axis=(1, 3))
-    query = int(brightness.argmax())  # the patch with the most to tell
+    query = int(brightness.argmax())
     corner = (query % columns * width - 0.5, query // columns * height - 0.5)
     figure = Figure(figsize=(1.9 * (len(weights) + 1), 2.6), layout="constrained")
     axes = figure.subplots(1, len(weights) + 1)

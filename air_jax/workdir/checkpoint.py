@@ -1,8 +1,8 @@
-"""Checkpoints of a run: the only file that knows how they are stored.
+"""Checkpoints of a run; the only file that knows their storage format.
 
-A checkpoint is a folder named by its step. It holds the parameters and the optimiser's state, both as host arrays, so
-that it can be restored on any number of devices, and the validation scores. Its commit file is written last: without
-it, the folder was left by a run that was killed, or by a copy that was cut short.
+A checkpoint is a folder named by its step. It holds the parameters, the optimizer's state and the validation scores.
+The arrays are host arrays, so that any number of devices can restore them. The commit file is written last: a folder
+without it was left by a killed run, or by a copy that was cut short.
 """
 
 import json
@@ -19,19 +19,20 @@ from air_jax.errors import UserError
 
 BEST_SCORE = "dice"
 _COMMIT_FILE = "commit_success.txt"
+_EMPTY = "no_arrays"  # key of the placeholder of a tree without arrays
 _policies = ocp.checkpoint_managers
 
 
 class Checkpoints:
-    """Writes the checkpoints of a run and resumes from them. Keeps the newest `keep` and the best, by validation Dice.
+    """Writes the checkpoints of a run and resumes from them; keeps the newest `keep` and the best by validation Dice.
 
     Saving is asynchronous; leaving the context (or `close`) waits until everything is written. A checkpoint that cannot
     be read is reported and moved to the folder `damaged` beside the checkpoints. Where several processes train
-    together, the first one alone opens it.
+    together, only the first one opens it.
     """
 
     def __init__(self, directory: Path, *, keep: int = 2):
-        """Opens the folder, making it if need be."""
+        """Opens the folder `directory`, and makes it where there is none."""
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every save in a dozen lines
         self.directory = Path(directory).absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -62,21 +63,26 @@ class Checkpoints:
         )
 
     def save(self, step: int, params: Any, opt_state: Any, scores: dict[str, float]) -> None:
-        """Saves in the background; `scores` must hold the validation `dice`."""
+        """Saves in the background. `scores` are those of the validation, `dice` among them."""
         # Copies: the caller's next step reuses the device buffers, which on CPU are the very memory to be written.
         params, opt_state = jax.tree.map(np.array, (params, opt_state))
         self._manager.save(
             step,
-            args=ocp.args.Composite(params=ocp.args.StandardSave(params), opt_state=ocp.args.StandardSave(opt_state)),
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(_not_empty(params)), opt_state=ocp.args.StandardSave(_not_empty(opt_state))
+            ),
             metrics={name: float(score) for name, score in scores.items()},
             force=True,
         )
 
     def restore_newest(self, params: Any, opt_state: Any) -> tuple[int, Any, Any] | None:
-        """Restores step, parameters and optimiser's state of the newest readable checkpoint; None if there is none.
+        """Restores the newest readable checkpoint.
 
         Args:
-          params, opt_state: what the restored trees must look like.
+          params, opt_state: trees of the structure and shapes that are restored.
+
+        Returns:
+          Step, parameters and optimizer's state; None where there is no checkpoint.
 
         Raises:
           UserError: there are checkpoints, but none can be read.
@@ -120,10 +126,16 @@ class Checkpoints:
 
 
 def restore_best_params(directory: Path) -> tuple[int, Any]:
-    """Restores the parameters of the best checkpoint that can be read, and its step; changes nothing in the folder.
+    """Restores the best checkpoint that can be read, and changes nothing in the folder.
+
+    Args:
+      directory: folder of the checkpoints.
+
+    Returns:
+      Step and parameters.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no readable checkpoint.
     """
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     ranked = []
@@ -142,6 +154,11 @@ def restore_best_params(directory: Path) -> tuple[int, Any]:
     )
 
 
+def checkpoint_steps(directory: Path) -> list[int]:
+    """Steps of the checkpoints in a folder, whole or not, in ascending order; none where there is no folder."""
+    return [int(folder.name) for folder in _step_folders(directory)]
+
+
 def _step_folders(directory: Path) -> list[Path]:
     """The folders of a run's checkpoints, whole or not, oldest step first."""
     if not directory.is_dir():
@@ -157,11 +174,19 @@ def _read_scores(folder: Path) -> dict[str, float]:
 
 def _read_item(folder: Path, name: str, target: Any = None) -> Any:
     with ocp.StandardCheckpointer(multiprocessing_options=_this_process_alone()) as checkpointer:
-        return checkpointer.restore(folder / name, None if target is None else jax.tree.map(np.asarray, target))
+        like = None if target is None else jax.tree.map(np.asarray, _not_empty(target))
+        tree = checkpointer.restore(folder / name, like)
+    is_empty = isinstance(tree, dict) and tree.keys() == {_EMPTY}
+    return {} if is_empty else tree
+
+
+def _not_empty(tree: Any) -> Any:
+    """The tree, or a placeholder for one without arrays, which Orbax refuses: models without parameters have it."""
+    return tree if jax.tree.leaves(tree) else {_EMPTY: np.zeros(1, np.int8)}
 
 
 def _this_process_alone() -> ocp.options.MultiprocessingOptions:
-    """Keeps Orbax from waiting for the other processes, which do not call it."""
+    """Options with which Orbax does not wait for the other processes, which do not call it."""
     index = jax.process_index()
     return ocp.options.MultiprocessingOptions(
         primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process_{index}"

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: what a run tells of its steps and validations, one JSON object a line."""
+"""`metrics.jsonl`, the log of a run: steps and validations, one JSON object a line."""
 
 import json
 from pathlib import Path
@@ -10,13 +10,13 @@ FILE_NAME = "metrics.jsonl"
 
 
 def append(workdir: Path, line: dict[str, Any]) -> None:
-    """Adds a line."""
+    """Adds a line to the log of `workdir`."""
     with (workdir / FILE_NAME).open("a") as log:
         log.write(json.dumps(line) + "\n")
 
 
 def read(workdir: Path) -> list[dict[str, Any]]:
-    """The lines, but for those cut short when a run was killed; none where there is no log."""
+    """Returns the lines of the log, without lines that a killed run cut short; an empty list where there is no log."""
     lines = []
     if (workdir / FILE_NAME).exists():
         for text in (workdir / FILE_NAME).read_text().splitlines():
@@ -28,6 +28,6 @@ def read(workdir: Path) -> list[dict[str, Any]]:
 
 
 def drop_after(workdir: Path, step: int) -> None:
-    """Drops the lines of steps after `step`, which a resumed run will take again."""
+    """Drops the lines of steps after `step`, which a resumed run takes again."""
     kept = [line for line in read(workdir) if line["step"] <= step]
     replace_text(workdir / FILE_NAME, "".join(json.dumps(line) + "\n" for line in kept))

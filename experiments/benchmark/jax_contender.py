@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from air_jax import warp
 from air_jax.runtime.parallel import all_devices, use_cores
 from air_jax.training.summary import count_flops
-from air_jax.workdir import config as configs
+from air_jax.workdir.recipe import build_model, training_objective
 from configs import mnist
 from experiments.benchmark import training
 from experiments.benchmark.works import STEPS_A_CALL, inference_images, train_images, warp_inputs
@@ -36,8 +36,8 @@ def prepare(work: str, volume_shape: tuple[int, ...], in_a_row: int) -> Prepared
 def train(batch_size: int) -> Prepared:
     """`STEPS_A_CALL` steps, as `python -m air_jax.main` takes them."""
     config = mnist.get_config()
-    model = configs.build_model(config)
-    objective = configs.objective(config)
+    model = build_model(config.model)
+    objective = training_objective(config)
     images = train_images()[..., None]
     call, params = training.prepare(
         model, objective, images, batch_size, all_devices(), steps_a_call=STEPS_A_CALL, clip_norm=config.clip_norm
@@ -55,7 +55,7 @@ def train(batch_size: int) -> Prepared:
 def inference(in_a_row: int) -> Prepared:
     """The forward pass of a batch, and the warp of the moving images."""
     config = mnist.get_config()
-    model = configs.build_model(config)
+    model = build_model(config.model)
     fixed, moving = (jnp.asarray(images)[..., None] for images in inference_images())
     params = jax.jit(model.init)(jax.random.key(0), fixed[:1], moving[:1])["params"]
 

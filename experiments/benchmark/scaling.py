@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from air_jax.runtime.parallel import use_cores
-from air_jax.workdir import config as configs
+from air_jax.workdir.recipe import build_model, training_objective
 from experiments.benchmark import training
 
 NUM_DEVICES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -30,8 +30,8 @@ def step_seconds(config, batch_size: int, num_devices: int) -> tuple[float, int]
     """Median time of a step of `batch_size` pairs on the first devices, and the number of parameters."""
     images = np.random.default_rng(0).integers(0, 256, (256, *IMAGE_SHAPE), dtype=np.uint8)
     call, params = training.prepare(
-        configs.build_model(config),
-        configs.objective(config),
+        build_model(config.model),
+        training_objective(config),
         images,
         batch_size,
         jax.local_devices()[:num_devices],

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from matplotlib.figure import Figure
 
 from air_jax import AiR, warp
-from air_jax.losses import mse
+from air_jax.losses import mse_loss
 from experiments.benchmark import machine
 
 # By name of what is varied: the values, and the batch size, image size and model options that each stands for.
@@ -52,7 +52,7 @@ def measure(batch_size: int, size: int, options: dict, repeats: int) -> dict[str
 
     def loss(variables, fixed, moving):
         displacement, _ = model.apply(variables, fixed, moving)
-        return jnp.mean(mse(fixed, warp(moving, displacement)))
+        return jnp.mean(mse_loss(fixed, warp(moving, displacement)))
 
     step = jax.jit(jax.value_and_grad(loss)).lower(variables, fixed, moving).compile()
     seconds = []

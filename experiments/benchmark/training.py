@@ -1,6 +1,7 @@
-"""Training as `python -m air_jax.main` does it, for whatever model and images a measurement needs."""
+"""Training as `python -m air_jax.main` does it, of any model on any images."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -11,7 +12,8 @@ from air_jax.losses import Objective
 from air_jax.runtime.parallel import AXIS_NAME, replicate
 from air_jax.training import feed
 from air_jax.training.optimizer import make_optimizer
-from air_jax.training.steps import Params, init_state, make_train_steps
+from air_jax.training.pair_loss import TrainingTerms, pair_loss
+from air_jax.training.steps import Params, init_params, init_state, make_train_steps
 
 
 def prepare(
@@ -29,13 +31,13 @@ def prepare(
     steps = make_train_steps(
         model,
         optimizer,
-        objective,
+        partial(pair_loss, objective=objective, terms=TrainingTerms()),
         seed=0,
         batch_size=batch_size,
         num_devices=len(devices),
         axis_name=AXIS_NAME,
     )
-    initial = init_state(model, optimizer, 0, images.shape[1:])
+    initial = init_state(init_params(model, 0, images.shape[1:], num_images=2), optimizer)
     state = replicate(initial, devices)
     run = feed.resident(steps, Images(images), devices)
 

@@ -1,4 +1,4 @@
-"""The benchmark runs: every piece of air_jax's work, once, small."""
+"""The benchmark runs every piece of air_jax's work once, small."""
 
 import subprocess
 import sys
@@ -14,15 +14,15 @@ SHAPE = (6, 7, 8)
 
 
 @pytest.mark.parametrize("work", works([16], SHAPE, 1))
-def test_air_jax_does_the_work(work, monkeypatch):
-    monkeypatch.setattr(jax_contender, "use_cores", lambda _: None)  # JAX has been used
+def test_air_jax_runs_every_piece_of_work(work, monkeypatch):
+    monkeypatch.setattr(jax_contender, "use_cores", lambda _: None)  # too late: JAX has started
     call, cost = jax_contender.prepare(work, SHAPE, 1)
     jax.block_until_ready(call())
     assert ("flops" in cost) == (not work.startswith("warp_"))
     assert all(value > 0 for value in cost.values())
 
 
-def test_a_call_counts_what_it_does_in_a_row():
+def test_a_call_repeats_its_work_as_often_as_it_counts():
     started = []
     assert jax_contender._repeated(lambda: started.append(1) or len(started), 5)() == 5
     assert len(started) == 5
@@ -33,7 +33,7 @@ def test_a_call_counts_what_it_does_in_a_row():
         assert work.bytes == (once[name].bytes and times * once[name].bytes)
 
 
-def test_one_command_leaves_results(tmp_path):
+def test_the_command_writes_json_and_a_table(tmp_path):
     command = [sys.executable, "-m", "experiments.benchmark", "--works", "warp_1_forward", "--contenders", "air_jax"]
     command += ["--rounds", "1", "--volume_shape", *map(str, SHAPE), "--output", str(tmp_path / "found.json")]
     done = subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True)

@@ -1,10 +1,9 @@
-"""The notebook runs from top to bottom, on digits; outside Colab its install cell does nothing."""
+"""The notebook runs from top to bottom on digits. Outside Colab its install cell does nothing."""
 
 import re
 
 import nbclient
 import nbformat
-import pytest
 from helpers import REPOSITORY
 
 PATH = REPOSITORY / "experiments" / "notebooks" / "air_mnist.ipynb"
@@ -22,15 +21,7 @@ def test_the_notebook_runs_on_digits(tmp_path):
     parameters.source = f'config_name = "digits"\nnum_train_steps = 100\nworkdir = "{tmp_path / "run"}"'
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     pictures = [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
-    assert len(pictures) == 4  # the run's three, and the learned template
+    assert len(pictures) == 4  # three of the run, one of the learned template
     text = "".join(output.get("text", "") for output in outputs(notebook))
     first, last = map(float, re.search(r"template: ([\d.]+) at first, ([\d.]+) after", text).groups())
     assert last < 0.8 * first
-
-
-@pytest.mark.parametrize("name", ["README.md", "experiments/notebooks/air_mnist.ipynb"])
-def test_the_repository_has_one_address(name):
-    (address,) = re.findall(r"^url = https://github\.com/(\S+)$", (REPOSITORY / "setup.cfg").read_text(), re.MULTILINE)
-    mentions = re.findall(r"(?<![/.])\b[\w-]+/air_jax\b|(?<=github/)[\w-]+/air_jax\b", (REPOSITORY / name).read_text())
-    assert mentions
-    assert set(mentions) == {address}, f"setup.cfg says {address}"

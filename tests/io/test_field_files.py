@@ -1,4 +1,4 @@
-"""Displacement fields in files mean to ITK and ANTs what they mean here."""
+"""Displacement field files: ITK and ANTs apply them as this library does."""
 
 import jax.numpy as jnp
 import nibabel
@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from air_jax import UserError, io, transforms
 from air_jax.io.space import reversed_affine
 
-# The fixed and the moving image share the middle of the body and nothing else.
+# Shape, spacing and rotation of the fixed and of the moving grid, which have only their middle in common.
 GRIDS = {
     2: (((45, 38), (0.9, 1.2), 0.3), ((52, 40), (1.0, 0.8), -0.5)),
     3: (((23, 19, 16), (0.9, 1.2, 1.5), (0.2, -0.3, 0.25)), ((26, 21, 18), (1.1, 0.8, 1.3), (-0.3, 0.1, 0.4))),
@@ -20,7 +20,7 @@ CENTRE = np.array([12.0, -7.0, 31.0])
 
 
 def grid_affine(shape, spacing, rotation):
-    """A rotated grid whose middle lies at `CENTRE`."""
+    """Returns the affine of a rotated grid whose middle lies at `CENTRE`."""
     num_axes = len(shape)
     turn = (0, 0, rotation) if num_axes == 2 else rotation
     affine = np.eye(num_axes + 1)
@@ -37,11 +37,11 @@ def smooth(shape, seed):
 
 @pytest.fixture(params=["2d", "3d", "2d_rows_first", "3d_slices_first"], scope="module")
 def pair(request, tmp_path_factory):
-    """Both images in files, a displacement, and the moving image as we sample it."""
+    """Writes both images and a displacement; warps the moving image with our sampler."""
     folder = tmp_path_factory.mktemp(request.param)
     (fixed_shape, *fixed_grid), (moving_shape, *moving_grid) = GRIDS[int(request.param[0])]
     fixed_affine, moving_affine = grid_affine(fixed_shape, *fixed_grid), grid_affine(moving_shape, *moving_grid)
-    if request.param.endswith("first"):  # arrays whose last axis is x, as from pictures and NumPy files
+    if request.param.endswith("first"):  # arrays whose last axis is x, like those of pictures and NumPy files
         axes = np.eye(len(fixed_affine))[[*range(len(fixed_affine) - 1)[::-1], -1]]
         fixed_shape, moving_shape = fixed_shape[::-1], moving_shape[::-1]
         fixed_affine, moving_affine = fixed_affine @ axes, moving_affine @ axes
@@ -60,7 +60,7 @@ def pair(request, tmp_path_factory):
     return folder, displacement, fixed_affine, np.asarray(warped)[0, ..., 0], inside
 
 
-def test_simpleitk_warps_as_we_do(pair):
+def test_simpleitk_warps_with_our_field_as_we_do(pair):
     folder, _, _, warped, inside = pair
     fixed, moving = (SimpleITK.ReadImage(folder / name) for name in ("fixed.nii.gz", "moving.nii.gz"))
     field = SimpleITK.ReadImage(folder / "field.nii.gz", SimpleITK.sitkVectorFloat64)
@@ -70,7 +70,7 @@ def test_simpleitk_warps_as_we_do(pair):
     assert difference.max() < 1e-4
 
 
-def test_ants_warps_as_we_do(pair):
+def test_ants_warps_with_our_field_as_we_do(pair):
     ants = pytest.importorskip("ants", reason="antspyx is not installed")
     folder, _, _, warped, inside = pair
     fixed, moving = (ants.image_read(str(folder / name)) for name in ("fixed.nii.gz", "moving.nii.gz"))
@@ -79,7 +79,7 @@ def test_ants_warps_as_we_do(pair):
     assert difference.max() < 1e-4
 
 
-def test_field_round_trip(pair):
+def test_a_written_field_is_read_back(pair):
     folder, displacement, affine, _, _ = pair
     read, read_affine = io.read_field(folder / "field.nii.gz")
     assert read.dtype == np.float32
@@ -87,8 +87,8 @@ def test_field_round_trip(pair):
     np.testing.assert_allclose(read_affine, affine, atol=1e-5)
 
 
-def test_reads_the_fields_of_simpleitk(pair):
-    """A field that SimpleITK writes in mm, in float64, is ours in voxels."""
+def test_fields_of_simpleitk_are_read(pair):
+    """SimpleITK writes vectors in mm, float64; we read them in voxels."""
     folder, displacement, affine, _, _ = pair
     vectors = displacement.astype(np.float64) @ affine[:-1, :-1].T
     num_axes = displacement.shape[-1]
@@ -104,8 +104,8 @@ def test_reads_the_fields_of_simpleitk(pair):
     np.testing.assert_allclose(read_affine, affine, atol=1e-5)
 
 
-def test_reads_the_fields_of_ants(pair):
-    """ANTs' own writer, given our vectors in mm."""
+def test_fields_of_ants_are_read(pair):
+    """ANTs rewrites our file with its own writer."""
     ants = pytest.importorskip("ants", reason="antspyx is not installed")
     folder, displacement, affine, _, _ = pair
     image = ants.image_read(str(folder / "field.nii.gz"))
@@ -115,7 +115,7 @@ def test_reads_the_fields_of_ants(pair):
     np.testing.assert_allclose(read_affine, affine, atol=1e-5)
 
 
-def test_simpleitk_accepts_the_header(pair):
+def test_the_header_marks_a_vector_image_in_mm(pair):
     folder, displacement, _, _, _ = pair
     header = nibabel.load(folder / "field.nii.gz").header
     num_axes = displacement.shape[-1]
@@ -133,7 +133,7 @@ def one_line(error, path):
 
 
 @pytest.mark.parametrize("kind", ["scalar", "series", "colours", "two components in 3-D"])
-def test_an_image_is_no_field(tmp_path, kind):
+def test_an_image_is_refused_as_a_field(tmp_path, kind):
     path = tmp_path / "image.nii.gz"
     if kind == "scalar":
         io.write_image(path, np.zeros((4, 5, 6), np.float32), np.eye(4))
@@ -142,12 +142,12 @@ def test_an_image_is_no_field(tmp_path, kind):
     else:
         pixels = np.zeros((6, 5, 4, 3), np.uint8) if kind == "colours" else np.zeros((6, 5, 4, 2), np.float32)
         SimpleITK.WriteImage(SimpleITK.GetImageFromArray(pixels, isVector=True), path)
-    with pytest.raises(UserError, match="no displacement field") as error:
+    with pytest.raises(UserError, match="not a displacement field") as error:
         io.read_field(path)
     one_line(error, path)
 
 
-def test_a_field_is_no_image(tmp_path):
+def test_a_field_is_refused_as_an_image(tmp_path):
     path = tmp_path / "field.nii.gz"
     io.write_field(path, np.zeros((4, 5, 2)), reversed_affine(np.ones(2)))
     with pytest.raises(UserError, match=r"\(4, 5, 1, 1, 2\)") as error:
@@ -155,7 +155,7 @@ def test_a_field_is_no_image(tmp_path):
     one_line(error, path)
 
 
-def test_write_field_refuses(tmp_path):
+def test_write_field_refuses_sheared_affines_wrong_shapes_and_other_endings(tmp_path):
     sheared = np.eye(4)
     sheared[0, 1] = 0.1
     path = tmp_path / "field.nii.gz"

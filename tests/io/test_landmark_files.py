@@ -1,4 +1,4 @@
-"""Landmark files: what is written comes back, and what others write is understood."""
+"""Landmark files: written points are read back, files of other programs are read, faulty files are refused."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.mark.parametrize("num_axes", [2, 3])
-def test_landmarks_round_trip(tmp_path, num_axes):
+def test_written_landmarks_are_read_back_and_their_voxels_are_itks(tmp_path, num_axes):
     points = RNG.normal(size=(6, num_axes)) * 100
     io.write_landmarks(tmp_path / "points.csv", points)
     assert (tmp_path / "points.csv").read_text().startswith("x,y,z\n"[: 2 * num_axes - 1] + "\n")
@@ -42,7 +42,7 @@ def test_landmarks_round_trip(tmp_path, num_axes):
         ("1;2;3\n", [[1, 2, 3]]),
     ],
 )
-def test_landmarks_of_others(tmp_path, text, points):
+def test_landmark_files_of_other_programs_are_read(tmp_path, text, points):
     (tmp_path / "points.csv").write_text(text, encoding="utf-8", newline="")
     read = io.read_landmarks(tmp_path / "points.csv")
     assert read.dtype == np.float64
@@ -64,12 +64,12 @@ def test_landmarks_of_others(tmp_path, text, points):
         ("1,2\n3,\n", "line 2: ''"),
     ],
 )
-def test_landmarks_refuses(tmp_path, text, match):
+def test_a_faulty_landmark_file_is_refused_in_one_line(tmp_path, text, match):
     (tmp_path / "points.csv").write_text(text)
     refused(tmp_path / "points.csv", match, io.read_landmarks)
 
 
-def test_landmarks_unreadable(tmp_path):
+def test_an_unreadable_landmark_file_is_refused_in_one_line(tmp_path):
     refused(tmp_path / "points.csv", "not found", io.read_landmarks)
     (tmp_path / "points.csv").write_bytes(b"\xff\xfe\x00x\n" * 9)
     refused(tmp_path / "points.csv", "damaged, or not a text file", io.read_landmarks)

@@ -1,4 +1,4 @@
-"""NIfTI files: what is written comes back, and ITK sees the same."""
+"""NIfTI files: written images are read back, and ITK reads the same voxels and affine."""
 
 import nibabel
 import numpy as np
@@ -15,7 +15,7 @@ RNG = np.random.default_rng(0)
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
 @pytest.mark.parametrize("shape", [(11, 9), (11, 9, 7)])
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".NII.GZ"])
-def test_nifti_round_trip_and_itk(tmp_path, shape, dtype, suffix):
+def test_a_written_image_is_read_back_and_itk_agrees(tmp_path, shape, dtype, suffix):
     array = (RNG.random(shape) * 200).astype(dtype)
     affine = oblique_affine(len(shape))
     path = tmp_path / f"image{suffix}"
@@ -32,7 +32,7 @@ def test_nifti_round_trip_and_itk(tmp_path, shape, dtype, suffix):
 
 
 @pytest.mark.parametrize("num_axes", [2, 3])
-def test_nifti_of_simpleitk(tmp_path, num_axes):
+def test_an_image_of_simpleitk_is_read(tmp_path, num_axes):
     shape = (11, 9, 7)[:num_axes]
     image = SimpleITK.GetImageFromArray(RNG.random(shape[::-1]).astype(np.float32))
     affine = oblique_affine(num_axes)
@@ -55,20 +55,20 @@ def write_forms(path, qform, qform_code, sform, sform_code, shape=(6, 5, 4), uni
 
 @pytest.mark.parametrize("sform_code", [0, 1, 2, 4])
 @pytest.mark.parametrize("qform_code", [0, 1, 2])
-def test_nifti_chooses_the_form_that_itk_chooses(tmp_path, qform_code, sform_code):
+def test_qform_or_sform_is_chosen_as_itk_chooses(tmp_path, qform_code, sform_code):
     qform, sform = np.diag([2.0, 3, 4, 1]), np.diag([2.0, 3, 4, 1])
     qform[:3, 3] = 9
     write_forms(tmp_path / "image.nii", qform, qform_code, sform, sform_code)
     check_against_itk(tmp_path / "image.nii")
 
 
-def test_nifti_in_metres(tmp_path):
+def test_affines_in_metres_become_mm(tmp_path):
     affine = np.diag([0.002, 0.003, 0.004, 1])
     write_forms(tmp_path / "image.nii", affine, 1, affine, 1, unit="meter")
     check_against_itk(tmp_path / "image.nii")
 
 
-def test_nifti_sheared(tmp_path):
+def test_a_sheared_affine_is_refused(tmp_path):
     qform, sform = np.diag([2.0, 3, 4, 1]), np.diag([2.0, 3, 4, 1])
     sform[0, 1] = 0.3
     write_forms(tmp_path / "image.nii", qform, 0, sform, 1)
@@ -82,7 +82,7 @@ def test_nifti_sheared(tmp_path):
     assert not (tmp_path / "new.nii").exists()
 
 
-def test_nifti_of_two_minds_or_singular(tmp_path):
+def test_contradictory_and_singular_affines_are_refused(tmp_path):
     write_forms(tmp_path / "image.nii", np.eye(4), 0, np.diag([2.0, 3, 4, 1]), 2)
     refused(tmp_path / "image.nii", "different voxel sizes")
     flat = np.diag([1.0, 1, 0, 1])
@@ -94,8 +94,7 @@ def test_nifti_of_two_minds_or_singular(tmp_path):
     refused(tmp_path / "image.nii", "not invertible")
 
 
-def test_nifti_slices(tmp_path):
-    """A slice is 2-D; where it is not in the x-y plane, ITK's and our way out."""
+def test_slices_are_2d_images_placed_as_in_itk(tmp_path):
     path = tmp_path / "slice.nii"
     in_plane = np.diag([2.0, 3, 4, 1])
     in_plane[:2, :2] = oblique_affine(2)[:2, :2]
@@ -119,7 +118,7 @@ def test_nifti_slices(tmp_path):
     np.testing.assert_allclose(io.read_image(path).affine, [[1.5, 0, -7], [0, 1.2, -8], [0, 0, 1]], atol=1e-6)
 
 
-def test_nifti_types(tmp_path):
+def test_voxel_types_are_kept_or_become_float32(tmp_path):
     path = tmp_path / "image.nii"
     scaled = nibabel.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
     scaled.header.set_slope_inter(0.5, 10)
@@ -150,7 +149,7 @@ def test_nifti_types(tmp_path):
     np.testing.assert_array_equal(io.read_image(path).array, np.where(np.isfinite(holes), 1, 0).astype(np.float32))
 
 
-def test_nifti_refuses(tmp_path):
+def test_images_that_nifti_or_the_library_cannot_hold_are_refused(tmp_path):
     path = tmp_path / "image.nii.gz"
     nibabel.Nifti1Image(np.zeros((4, 5, 6, 7), np.float32), np.eye(4)).to_filename(path)
     refused(path, r"\(4, 5, 6, 7\).*without time axis")

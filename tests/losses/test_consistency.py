@@ -1,4 +1,4 @@
-"""Inverse consistency against NumPy and SciPy in float64, and what exact inverses, borders and checkerboards cost."""
+"""Inverse consistency against NumPy and SciPy in float64, for exact inverses, borders and checkerboards."""
 
 from functools import partial
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from air_jax.losses import CONSISTENCIES, gradient_inverse_consistency
-from experiments.consistency import gradient_inverse_consistency_differences
+from air_jax.losses import CONSISTENCIES, gradient_inverse_consistency_loss
+from experiments.consistency.derivatives import gradient_inverse_consistency_differences
 
 SHAPES = [(6, 7), (4, 5, 6)]
 
@@ -19,7 +19,7 @@ def grid_of(shape):
 
 
 def read(field, points):
-    """A field `[*S, N]` at points `[..., N]`, linearly, with its edge values outside."""
+    """A displacement `[*S, N]` at points `[..., N]`, linearly, with its edge values outside."""
     coordinates = np.moveaxis(points, -1, 0)
     components = np.moveaxis(field, -1, 0)
     return np.stack([map_coordinates(c, coordinates, order=1, mode="nearest") for c in components], axis=-1)
@@ -31,7 +31,7 @@ def residual(first, second, points):
 
 
 def of_both_orders(reference):
-    """Makes a reference for one order of one pair, `[*S, N]` each, one for `[B, *S, N]`."""
+    """Turns a reference for one order of one pair, `[*S, N]` each, into one for `[B, *S, N]`."""
 
     def of_batch(forward, backward, **options):
         pairs = zip(forward, backward, strict=True)
@@ -69,8 +69,8 @@ REFERENCES = {
 }
 
 
-def fields(shape, batch=2):
-    """Two fields that are roughly inverse and lead over the border; no cell's centre comes close to a cell's side."""
+def displacements(shape, batch=2):
+    """Two displacements that are roughly inverse and cross the border. No centre of a cell comes close to a side."""
     rng = np.random.default_rng(0)
     translation = rng.integers(-2, 3, (batch, *(1 for _ in shape), len(shape)))
     noise = 0.12 * rng.standard_normal((2, batch, *shape, len(shape)))
@@ -78,7 +78,7 @@ def fields(shape, batch=2):
 
 
 def affine_field(shape, matrix, translation=0.0):
-    """Of `p -> centre + matrix (p - centre) + translation`, `[2, *S, N]`: the same for two pairs."""
+    """Displacement of `p -> centre + matrix (p - centre) + translation`, `[2, *S, N]`, the same for two pairs."""
     from_centre = grid_of(shape) - (np.array(shape) - 1) / 2
     field = from_centre @ (np.asarray(matrix).T - np.eye(len(shape))) + translation
     return np.stack([field, field]).astype(np.float32)
@@ -86,7 +86,7 @@ def affine_field(shape, matrix, translation=0.0):
 
 @partial(jax.jit, static_argnums=0)
 def compute(name, forward, backward, weights):
-    """One program for each entry and shape, for all tests: values, and gradients of their weighted sum."""
+    """Values, and gradients of their weighted sum. All tests share one program for each entry and shape."""
     values, pull = jax.vjp(CONSISTENCIES[name], forward, backward)
     return values, pull(weights)
 
@@ -109,8 +109,8 @@ def test_every_entry_has_a_reference(name):
 @pytest.mark.parametrize("name", CONSISTENCIES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_values_and_gradients_agree_with_their_references(name, shape):
-    """Gradients along a direction of both fields, against central differences of the reference."""
-    pair = fields(shape)
+    """Gradients along a direction of both displacements, against central differences of the reference."""
+    pair = displacements(shape)
     rng = np.random.default_rng(1)
     weights = np.array([1.0, -0.5], np.float32)
     directions = rng.standard_normal((2, *pair[0].shape))
@@ -131,8 +131,8 @@ def test_values_and_gradients_agree_with_their_references(name, shape):
 
 
 @pytest.mark.parametrize("name", CONSISTENCIES)
-def test_pairs_do_not_see_each_other_and_the_order_of_the_maps_does_not_matter(name):
-    forward, backward = fields((6, 7))
+def test_pairs_are_independent_and_the_order_of_the_maps_does_not_matter(name):
+    forward, backward = displacements((6, 7))
     together, gradients = value_and_gradients(name, forward, backward)
     np.testing.assert_allclose(value_of(name, backward, forward), together, rtol=1e-5)
     swapped = value_of(name, forward[::-1], backward[::-1])
@@ -142,23 +142,23 @@ def test_pairs_do_not_see_each_other_and_the_order_of_the_maps_does_not_matter(n
     np.testing.assert_allclose(spoiled[1], together[1], rtol=1e-6)
     for found, expected in zip(spoiled_gradients, gradients, strict=True):
         np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
-    assert not np.any(compute(name, *fields((6, 7)), jnp.asarray([1.0, 0.0]))[1][0][1])
+    assert not np.any(compute(name, *displacements((6, 7)), jnp.asarray([1.0, 0.0]))[1][0][1])
 
 
 @pytest.mark.parametrize("name", CONSISTENCIES)
 def test_vmap_changes_nothing(name):
-    forward, backward = map(jnp.asarray, fields((6, 7)))
+    forward, backward = map(jnp.asarray, displacements((6, 7)))
     mapped = jax.jit(jax.vmap(CONSISTENCIES[name]))(forward[:, None], backward[:, None])
     np.testing.assert_allclose(mapped[:, 0], value_of(name, forward, backward), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", CONSISTENCIES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_translations_are_exact_inverses_also_over_the_border(name, shape):
+def test_translations_are_exact_inverses_also_across_the_border(name, shape):
     translation = 1.25 * np.arange(1, len(shape) + 1)
     forward = affine_field(shape, np.eye(len(shape)), translation)
     np.testing.assert_allclose(value_of(name, forward, -forward), 0, atol=1e-12)
-    # The same twice misses by a constant, which has no derivative.
+    # The same translation twice leaves a constant residual, which has no derivative.
     constant = np.sum((2 * translation) ** 2) if name == "inverse_consistency" else 0.0
     np.testing.assert_allclose(value_of(name, forward, forward), constant, rtol=1e-6, atol=1e-12)
 
@@ -168,8 +168,8 @@ def test_linear_maps_and_their_inverses(shape):
     scale = 0.6
     pair = [affine_field(shape, factor * np.eye(len(shape))) for factor in (scale, 1 / scale)]
     np.testing.assert_allclose(value_of("inverse_consistency", *pair), 0, atol=1e-10)
-    # The gradient counts cells that the enlargement leads out of the image as well, along each axis on its own: what
-    # would take it back is not known there.
+    # The gradient also counts cells that the enlargement moves out of the image, for each axis separately, because the
+    # inverse is unknown there.
     centres = [np.abs(np.arange(size - 1) + 0.5 - (size - 1) / 2) for size in shape]
     outside = sum(np.mean(c / scale > (size - 1) / 2) for c, size in zip(centres, shape, strict=True))
     assert 0 < outside < len(shape)
@@ -178,8 +178,8 @@ def test_linear_maps_and_their_inverses(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_linear_maps_that_are_no_inverses_by_hand(shape):
-    """With A and B that stay inside, the residual's Jacobian is B A - 1 in one order, A B - 1 in the other."""
+def test_linear_maps_that_are_not_inverse_by_hand(shape):
+    """For A and B that stay inside, the Jacobian of the residual is B A - 1 in one order and A B - 1 in the other."""
     identity = np.eye(len(shape))
     a, b = 0.6 * identity + 0.06 * np.random.default_rng(0).standard_normal((2, *identity.shape))
     pair = [affine_field(shape, matrix, 0.05) for matrix in (a, b)]
@@ -193,7 +193,7 @@ def test_linear_maps_that_are_no_inverses_by_hand(shape):
 
 @pytest.mark.parametrize("name", CONSISTENCIES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_zero_fields_cost_nothing_and_have_no_gradient(name, shape):
+def test_zero_displacements_have_loss_0_and_no_gradient(name, shape):
     zero = np.zeros((2, *shape, len(shape)), np.float32)
     values, gradients = value_and_gradients(name, zero, zero)
     for found in (values, *gradients):
@@ -202,7 +202,7 @@ def test_zero_fields_cost_nothing_and_have_no_gradient(name, shape):
 
 @pytest.mark.parametrize("name", CONSISTENCIES)
 def test_second_derivatives_at_zero(name):
-    """Forward over reverse. With one field zero, either cost is quadratic in the other one, if that points inwards."""
+    """Forward over reverse. With one displacement zero, the losses are quadratic in the other if it points inwards."""
     zero = jnp.zeros((1, 4, 5, 2))
     direction = jnp.asarray(np.random.default_rng(0).standard_normal(zero.shape), jnp.float32)
 
@@ -221,7 +221,7 @@ def test_second_derivatives_at_zero(name):
 def test_voxels_that_leave_the_image_do_not_count_for_inverse_consistency():
     field = np.zeros((2, 6, 7, 2), np.float32)
     field[:, 2, 3, 0] = -30
-    # Where the other order begins, at the voxel that this one leaves from, it counts.
+    # The other order counts, at the voxel from which this one leaves.
     np.testing.assert_allclose(value_of("inverse_consistency", field, np.zeros_like(field)), 30**2 / 42 / 2, rtol=1e-6)
     everywhere = np.full_like(field, 30)
     values, gradients = value_and_gradients("inverse_consistency", everywhere, everywhere)
@@ -229,35 +229,35 @@ def test_voxels_that_leave_the_image_do_not_count_for_inverse_consistency():
         np.testing.assert_array_equal(found, 0)
 
 
-def test_checkerboards_cost_something_off_the_centres_alone():
+def test_checkerboards_cost_only_off_the_centres():
     board = 0.1 * (-1.0) ** grid_of((6, 7)).sum(-1)
     field = np.stack([board, board], axis=-1)[None]
     pair = [jnp.asarray(array, jnp.float32) for array in (field, np.zeros_like(field))]
     reference = partial(REFERENCES["gradient_inverse_consistency"], field, np.zeros_like(field))
-    compute_at = jax.jit(lambda offset: gradient_inverse_consistency(*pair, offset=offset))
+    compute_at = jax.jit(lambda offset: gradient_inverse_consistency_loss(*pair, offset=offset))
     np.testing.assert_allclose(compute_at(jnp.full((5, 6, 2), 0.5)), 0, atol=1e-12)
-    # The slope along either axis is twice the height, times 1 - 2 * 0.3 because the sign changes along the other one:
-    # of two components along two axes, in both orders.
+    # The slope along each axis is twice the height, times 1 - 2 * 0.3, because the sign changes along the other axis.
+    # There are two components along two axes, in both orders.
     np.testing.assert_allclose(compute_at(jnp.full((5, 6, 2), 0.3)), 4 * (0.2 * 0.4) ** 2, rtol=1e-4)
     random = np.random.default_rng(0).uniform(0.1, 0.9, (5, 6, 2))
     np.testing.assert_allclose(compute_at(jnp.asarray(random, jnp.float32)), reference(offset=random), rtol=1e-4)
 
 
 def test_forward_differences_come_close():
-    """The opponent in experiments/consistency.py computes the same thing, as well as float32 lets it."""
-    pair = fields((6, 7))
+    """experiments/consistency/derivatives.py computes the same loss, as exactly as float32 can."""
+    pair = displacements((6, 7))
     found = jax.jit(partial(gradient_inverse_consistency_differences, step=1e-2))(*pair)
     np.testing.assert_allclose(found, value_of("gradient_inverse_consistency", *pair), rtol=2e-2)
 
 
 @pytest.mark.parametrize("name", CONSISTENCIES)
 @pytest.mark.parametrize("shapes", [((1, 6, 7, 2), (1, 6, 8, 2)), ((1, 6, 7, 3), (1, 6, 7, 3)), ((6, 7, 2), (6, 7, 2))])
-def test_shapes_that_do_not_fit(name, shapes):
-    with pytest.raises(ValueError, match=f"^{name}: forward has shape") as error:
+def test_wrong_shapes_are_refused(name, shapes):
+    with pytest.raises(ValueError, match=f"^{name}_loss: forward has shape") as error:
         CONSISTENCIES[name](*map(jnp.zeros, shapes))
     assert "\n" not in str(error.value)
 
 
-def test_an_axis_of_one_voxel_has_no_cells():
+def test_an_axis_of_one_voxel_is_refused():
     with pytest.raises(ValueError, match="at least 2 voxels"):
-        gradient_inverse_consistency(jnp.zeros((1, 1, 7, 2)), jnp.zeros((1, 1, 7, 2)))
+        gradient_inverse_consistency_loss(jnp.zeros((1, 1, 7, 2)), jnp.zeros((1, 1, 7, 2)))

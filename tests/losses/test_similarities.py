@@ -1,4 +1,4 @@
-"""Similarities against brute-force references in float64, and what each of them must and must not see."""
+"""Similarities against brute-force references in float64, and the changes that each measures or ignores."""
 
 import itertools
 from functools import partial
@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from scipy.interpolate import BSpline
 
-from air_jax.losses import SIMILARITIES, lncc, mi, mind_ssc, squared_lncc
+from air_jax.errors import OptionError
+from air_jax.losses import SIMILARITIES, lncc_loss, mi_loss, mind_ssc_loss, squared_lncc_loss
+from air_jax.losses.mind import _descriptors
 
 VARIANCE_FLOOR = (1 / 255) ** 2
 
 
 def mean_over_channels(reference):
-    """Makes a reference for two images `[*S]` one for `[B, *S, C]`."""
+    """Turns a reference for two images `[*S]` into one for `[B, *S, C]`."""
 
     def of_batch(fixed, warped, **options):
         pairs = zip(fixed, warped, strict=True)
@@ -109,23 +111,25 @@ REFERENCES = {
 }
 CASES = [
     *((name, function, {}) for name, function in SIMILARITIES.items()),
-    ("lncc", lncc, {"window": 3}),
-    ("squared_lncc", squared_lncc, {"window": 5}),
-    ("mi", mi, {"bins": 8}),
-    ("mind_ssc", mind_ssc, {"radius": 1, "dilation": 1}),
+    ("lncc", lncc_loss, {"window": 3}),
+    ("squared_lncc", squared_lncc_loss, {"window": 5}),
+    ("mi", mi_loss, {"bins": 8}),
+    ("mind_ssc", mind_ssc_loss, {"radius": 1, "dilation": 1}),
+    ("mind_ssc", mind_ssc_loss, {"radius": 2, "dilation": 1}),
+    ("mind_ssc", mind_ssc_loss, {"radius": 0, "dilation": 3}),
 ]
 CONTRAST_BLIND = ["ncc", "lncc", "squared_lncc", "mind_ssc"]
 
 
 def images(shape=(6, 7), batch=2, channels=2):
-    """Two that are alike, but for noise."""
+    """Two images that differ by noise."""
     rng = np.random.default_rng(0)
     fixed, noise = rng.random((2, batch, *shape, channels)).astype(np.float32)
     return fixed, 0.7 * fixed + 0.3 * noise
 
 
 def blob(shape=(32, 32), centre=16.0):
-    """Smooth structure everywhere, so that every window has contrast, `[1, *S, 1]` in [0.1, 0.9]."""
+    """Smooth structure with contrast in every window, `[1, *S, 1]` in [0.1, 0.9]."""
     grid = np.stack(np.meshgrid(*(np.arange(size) for size in shape), indexing="ij"), axis=-1)
     distance = np.sqrt(np.sum((grid - centre) ** 2, axis=-1))
     return jnp.asarray((0.5 + 0.4 * np.cos(distance / 3))[None, ..., None], jnp.float32)
@@ -165,7 +169,7 @@ def test_vmap_over_stacks_of_pairs(name):
 @pytest.mark.parametrize("argument", [0, 1])
 def test_gradients_agree_with_differences(name, argument):
     with jax.enable_x64(True):
-        # Some voxels at the ends of the range, which must not be dead ends of the derivative.
+        # Some voxels are at the ends of the range, where the derivative must not be 0.
         pair = [jnp.asarray(image, jnp.float64).at[:, 0].set(0).at[:, 1].set(1) for image in images(channels=1)]
         direction = jnp.asarray(np.random.default_rng(2).standard_normal(pair[0].shape))
 
@@ -175,7 +179,7 @@ def test_gradients_agree_with_differences(name, argument):
             moved[argument] = moved[argument] + step * direction
             return SIMILARITIES[name](*moved).sum()
 
-        # Forward over reverse, which second-order optimisers need, gives both derivatives.
+        # Forward over reverse, as second-order optimisers use it, gives both derivatives.
         slope, curvature = jax.jit(lambda at: jax.jvp(jax.grad(along), (at,), (1.0,)))(0.0)
         step = 1e-6
         np.testing.assert_allclose(slope, (along(step) - along(-step)) / (2 * step), rtol=1e-5, atol=1e-8)
@@ -194,7 +198,7 @@ def test_gradients_are_finite_on_flat_images(name):
 
 
 @pytest.mark.parametrize("name", ["ncc", "lncc", "squared_lncc"])
-def test_noise_on_flat_images_is_no_correlation(name):
+def test_noise_on_flat_images_does_not_correlate(name):
     noise = jnp.asarray(1e-6 * np.random.default_rng(0).standard_normal((1, 16, 16, 1)), jnp.float32)
     np.testing.assert_allclose(SIMILARITIES[name](0.5 + noise, 0.5 + noise), 1, atol=1e-3)
 
@@ -216,8 +220,8 @@ def test_brightness_and_contrast_do_not_matter(name):
 
 @pytest.mark.parametrize("name", [name for name in SIMILARITIES if name != "mse"])
 @pytest.mark.parametrize("shape", [(32, 32), (20, 20, 20)])
-def test_shifts_cost(name, shape):
-    """Also with inverted contrast, where the similarity is meant for it."""
+def test_shifts_increase_the_loss(name, shape):
+    """Also with inverted contrast, for the similarities that allow it."""
     fixed, shifted = blob(shape, 10.0), blob(shape, 11.0)
     similarity = jax.jit(SIMILARITIES[name])
     assert float(similarity(fixed, shifted)[0]) > float(similarity(fixed, fixed)[0]) + 0.01
@@ -226,7 +230,7 @@ def test_shifts_cost(name, shape):
 
 
 def test_mutual_information_of_separate_intensities_is_their_histograms():
-    """On bins' centres far apart: the joint entropy has the windows' own one twice, the two others once each."""
+    """At centres of bins far apart, the joint entropy has that of the window twice, both others have it once."""
     levels = np.array([0, 12, 27]) / 27
     rng = np.random.default_rng(0)
     fixed = rng.integers(3, size=400)
@@ -236,24 +240,61 @@ def test_mutual_information_of_separate_intensities_is_their_histograms():
     counts /= counts.sum()
     expected = entropy(counts) - entropy(counts.sum(0)) - entropy(counts.sum(1))
     pair = [jnp.asarray(levels[index].reshape(1, 20, 20, 1), jnp.float32) for index in (fixed, warped)]
-    np.testing.assert_allclose(mi(*pair), expected, rtol=1e-5)
+    np.testing.assert_allclose(mi_loss(*pair), expected, rtol=1e-5)
 
 
 def test_mutual_information_of_unrelated_images_is_small_and_never_negative():
     """With several chunks of voxels, the last one not full."""
     fixed, warped = jnp.asarray(np.random.default_rng(0).random((2, 1, 200, 205, 1)), jnp.float32)
-    assert -0.02 < float(mi(fixed, warped)[0]) <= 0
-    assert float(mi(fixed, fixed)[0]) < -2
+    assert -0.02 < float(mi_loss(fixed, warped)[0]) <= 0
+    assert float(mi_loss(fixed, fixed)[0]) < -2
 
 
 @pytest.mark.parametrize(
     ("similarity", "message"),
     [
-        (partial(lncc, window=4), "window is 4"),
-        (partial(squared_lncc, window=-1), "window is -1"),
-        (partial(mi, bins=5), "bins is 5"),
+        (partial(lncc_loss, window=4), "window=4: must be odd"),
+        (partial(squared_lncc_loss, window=-1), "window=-1: must be odd"),
+        (partial(mi_loss, bins=5), "bins=5: must be at least 6"),
+        (partial(mind_ssc_loss, radius=-1), "radius=-1: must not be negative"),
+        (partial(mind_ssc_loss, dilation=0), "dilation=0: must be positive"),
     ],
 )
-def test_mistakes(similarity, message):
-    with pytest.raises(ValueError, match=message):
+def test_wrong_options_are_refused(similarity, message):
+    with pytest.raises(OptionError, match=message):
         similarity(*map(jnp.asarray, images()))
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+@pytest.mark.parametrize(
+    "shapes",
+    [((2, 6, 7, 1), (2, 6, 7, 3)), ((2, 6, 7, 1), (1, 6, 7, 1)), ((2, 6, 1, 1), (2, 6, 7, 1)), ((6, 7), (6, 7))],
+)
+def test_other_shapes_are_refused_and_not_broadcast(name, shapes):
+    with pytest.raises(ValueError, match=f"^{name}_loss: fixed has shape") as error:
+        SIMILARITIES[name](*map(jnp.zeros, shapes))
+    assert all(str(shape) in str(error.value) for shape in shapes)
+    assert "\n" not in str(error.value)
+
+
+def test_patches_of_mind_ssc_at_the_border_by_hand():
+    """The image is a ramp along the rows, so two neighbours at a right angle differ by 1.
+
+    A neighbour beyond the first or last row has the value of the voxel itself, so that it differs by 0.
+    """
+    ramp = jnp.broadcast_to(jnp.arange(6.0)[None, :, None, None], (1, 6, 5, 1))
+    # Squared differences of the pairs up-left, up-right, down-left and down-right.
+    expected = np.ones((4, 6, 5))
+    expected[:2, 0] = expected[2:, -1] = 0
+    # Patches are cut off at the border: their mean is over the voxels inside.
+    means = np.stack(
+        [
+            [[e[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2].mean() for j in range(5)] for i in range(6)]
+            for e in expected
+        ]
+    )
+    distances = means - means.min(0)
+    variance = distances.mean(0)
+    variance = np.maximum(np.clip(variance, 0.001 * variance.mean(), 1000 * variance.mean()), 1e-6)
+    found = _descriptors(ramp, radius=1, dilation=1)[:, 0, :, :, 0]
+    np.testing.assert_allclose(found, np.exp(-distances / variance), atol=1e-5)

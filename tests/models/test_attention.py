@@ -129,6 +129,7 @@ def test_elsewhere_flash_attention_works_in_chunks_and_computes_the_same(name, c
     assert_gradients_agree(gradient, expected_gradient)
 
 
+@pytest.mark.real_compiler
 def test_chunks_need_less_memory_than_all_weights():
     tokens, heads, head_size = 16 * attention.CHUNK_SIZE, 2, 8
     query = jnp.zeros((1, tokens, heads, head_size))

@@ -1,6 +1,7 @@
-"""The programs as a user calls them: overrides, mistakes, and what an import costs."""
+"""The commands as a user calls them: help, mistakes, exit statuses, and the cost of an import."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -8,69 +9,129 @@ import sys
 import pytest
 from helpers import REPOSITORY
 
+# Runs each command line in a child of one process, so that the imports are paid once.
+PROGRAM = """
+import io, json, os, sys, tempfile
+from air_jax.runtime import command_line
+import air_jax.training.run, ml_collections.config_flags
+found = []
+for arguments in json.load(sys.stdin):
+    files = [tempfile.TemporaryFile("w+") for _ in range(2)]
+    child = os.fork()
+    if child == 0:
+        status = 1
+        os.dup2(files[0].fileno(), 1), os.dup2(files[1].fileno(), 2)
+        sys.argv = ["air-jax", *arguments]
+        try:
+            command_line.console()
+            status = 0
+        except SystemExit as error:
+            status = error.code or 0
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    texts = []
+    for file in files:
+        file.seek(0)
+        texts.append(file.read())
+    found.append([status, *texts])
+json.dump(found, sys.stdout)
+"""
 
-def run(*arguments, module="air_jax.main", **environment):
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, **environment},
-        capture_output=True,
+DIGITS = ["train", "--config=configs/digits.py"]
+MISTAKES = [
+    ([*DIGITS, "--config.nope=1"], "'nope'"),
+    ([*DIGITS, "--config.model.nope=1"], "'nope'"),
+    ([*DIGITS, "--config.seed=abc"], "--config.seed=abc: invalid literal for int()"),
+    ([*DIGITS, "--config.seed=-1"], "--config.seed=-1: must be a number and not negative"),
+    ([*DIGITS, "--config.model.head=spline"], "--config.model.head='spline': must be one of"),
+    ([*DIGITS, "--config.model.width=15"], "--config.model.width=15: must be a multiple of"),
+    ([*DIGITS, "--config.loss.similarity=nope"], "--config.loss.similarity='nope': must be one of"),
+    ([*DIGITS, "--config.batch_size=0"], "--config.batch_size=0: must be a positive number"),
+    ([*DIGITS, "--config.eval_every=150"], "must be a multiple of log_every"),
+    ([*DIGITS, "--config.dataset.num_validation=2000"], "dataset.name='digits'"),
+    ([*DIGITS, "digits"], "unexpected argument 'digits'"),
+    ([*DIGITS, "--nope=1"], "Unknown command line flag 'nope'"),
+    ([*DIGITS, "--num_processes=two"], "--num_processes=two"),
+    (["train", "--config=configs/nowhere.py"], "--config=configs/nowhere.py: cannot be loaded"),
+    (["train"], "--config must be given"),
+    (["evaluate"], "--workdir must be given"),
+    (["register", "--fixed=a.nii.gz"], "--moving must be given"),
+    (["draw"], "unknown command 'draw'; there are train, evaluate, register"),
+]
+
+
+def outcomes(commands, cwd=REPOSITORY):
+    """Exit status, standard output and standard error of each `air-jax` command line."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        input=json.dumps(commands),
+        cwd=cwd,
+        env=environment,
         text=True,
+        capture_output=True,
+        check=True,
     )
+    return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--config=configs/digits.py", "--config.nope=1"], "'nope'"),
-        (["--config=configs/digits.py", "--config.model.nope=1"], "'nope'"),
-        (["--config=configs/digits.py", "--config.seed=abc"], "--config.seed=abc: invalid literal for int()"),
-        (["--config=configs/digits.py", "--config.model.head=spline"], "--config.model.head='spline': must be one of"),
-        (["--config=configs/digits.py", "--config.model.width=15"], "--config.model.width=15: must be a multiple of"),
-        (
-            ["--config=configs/digits.py", "--config.loss.similarity=nope"],
-            "--config.loss.similarity='nope': must be one of",
-        ),
-        (["--config=configs/digits.py", "--config.batch_size=0"], "--config.batch_size=0: must be positive"),
-        (["--config=configs/digits.py", "--config.eval_every=150"], "must be a multiple of log_every"),
-        (["--config=configs/digits.py", "--config.dataset.num_validation=2000"], "dataset.name='digits'"),
-        (["--config=configs/digits.py", "digits"], "unexpected argument 'digits'"),
-        (["--config=configs/nowhere.py"], "--config=configs/nowhere.py: cannot be loaded"),
-        ([], "--config must be given"),
-    ],
-)
-def test_a_mistake_ends_in_one_line_and_leaves_nothing(tmp_path, arguments, message):
-    workdir = tmp_path / "run"
-    result = run(*arguments, f"--workdir={workdir}")
-    assert result.returncode != 0
-    assert message in result.stderr
-    # absl adds a second line, on --help, to its own message about a value of the wrong type.
-    assert len(result.stderr.strip().splitlines()) <= 2
-    assert "Traceback" not in result.stderr
+@pytest.fixture(scope="module")
+def mistakes(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    commands = [[*words, f"--workdir={workdir}"] if words[0] == "train" else words for words, _ in MISTAKES]
+    return workdir, outcomes(commands)
+
+
+@pytest.mark.parametrize("index", range(len(MISTAKES)), ids=[" ".join(words)[-40:] for words, _ in MISTAKES])
+def test_a_mistake_ends_in_one_line_with_status_2_and_leaves_nothing(mistakes, index):
+    workdir, found = mistakes
+    status, _, error = found[index]
+    assert status == 2, error
+    assert MISTAKES[index][1] in error
+    assert len(error.strip().splitlines()) == 1
+    assert error.startswith("air_jax: ")
     assert not workdir.exists()
 
 
-def test_evaluate_without_a_run(tmp_path):
-    result = run(f"--workdir={tmp_path / 'nothing'}", module="air_jax.evaluate")
-    assert result.returncode == 1
-    assert result.stderr.strip().endswith(f"is {tmp_path / 'nothing'} the workdir of a run?")
-    assert len(result.stderr.strip().splitlines()) == 1
+def test_help_names_the_commands_and_their_flags():
+    commands = [[], ["--help"], ["train", "--help"], ["evaluate", "--help"], ["register", "--help"]]
+    (bare, overview, train, evaluate, register) = outcomes(commands)
+    assert [status for status, *_ in (bare, overview, train, evaluate, register)] == [0] * 5
+    assert bare == overview
+    assert all(f"  {name} " in overview[1] for name in ("train", "evaluate", "register"))
+    assert "python -m air_jax.main --config=configs/mnist.py" in train[1]
+    assert "--coordinator_address: HOST:PORT" in train[1]
+    assert "--workdir: Folder of a run." in evaluate[1]
+    assert "--fixed_landmarks: " in register[1]
 
 
-def test_a_workdir_that_cannot_be_made(tmp_path):
+def test_folders_that_cannot_be_used_end_in_one_line_with_status_2(tmp_path):
     (tmp_path / "file").write_text("")
-    result = run("--config=configs/digits.py", f"--workdir={tmp_path / 'file' / 'run'}")
-    assert result.returncode == 1
-    assert "cannot be made" in result.stderr
-    assert "Traceback" not in result.stderr
+    commands = [["evaluate", f"--workdir={tmp_path / 'nothing'}"], [*DIGITS, f"--workdir={tmp_path / 'file' / 'run'}"]]
+    for (status, _, error), message in zip(
+        outcomes(commands), (f"is {tmp_path / 'nothing'} the workdir of a run?", "cannot be made"), strict=True
+    ):
+        assert status == 2
+        assert message in error
+        assert len(error.strip().splitlines()) == 1
 
 
 @pytest.mark.skipif(
     importlib.util.find_spec("tensorflow") is not None, reason="with TensorFlow it would try to download"
 )
 def test_mnist_that_cannot_be_had_never_becomes_another_set(tmp_path):
-    result = run("--config=configs/mnist.py", f"--workdir={tmp_path / 'run'}", TFDS_DATA_DIR=str(tmp_path))
-    assert result.returncode == 1
+    result = subprocess.run(
+        [sys.executable, "-m", "air_jax.main", "--config=configs/mnist.py", f"--workdir={tmp_path / 'run'}"],
+        cwd=REPOSITORY,
+        env={**os.environ, "TFDS_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert "needs TensorFlow" in result.stderr
     assert "configs/digits.py needs no download" in result.stderr

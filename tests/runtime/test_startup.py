@@ -1,4 +1,4 @@
-"""The compilation cache, and what a start's items add up to."""
+"""The compilation cache, and the items of a run's start."""
 
 import json
 import os
@@ -13,6 +13,7 @@ import pytest
 from helpers import REPOSITORY
 
 from air_jax.runtime import startup
+from air_jax.runtime.files import cache_folder
 
 RUN = """
 import json, jax, jax.numpy as jnp
@@ -32,22 +33,19 @@ def run(**environment):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_the_second_process_compiles_nothing(tmp_path):
+def test_the_second_process_compiles_nothing(tmp_path, monkeypatch):
+    """The first process uses the default folder; the second one is told the same folder by the user."""
     folder, programs, from_cache = run(XDG_CACHE_HOME=str(tmp_path))
-    assert folder.startswith(str(tmp_path / "air_jax" / "xla"))
     assert programs > 0
     assert from_cache == 0
-    assert run(XDG_CACHE_HOME=str(tmp_path)) == [folder, programs, programs]
-
-
-def test_a_folder_that_the_user_named_is_used(tmp_path):
-    folder, *_ = run(JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine"), XDG_CACHE_HOME=str(tmp_path / "other"))
-    assert folder == str(tmp_path / "mine")
-    assert any((tmp_path / "mine").iterdir())
+    again = run(JAX_COMPILATION_CACHE_DIR=folder, XDG_CACHE_HOME=str(tmp_path / "other"))
+    assert again == [folder, programs, programs]
     assert not (tmp_path / "other").exists()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert folder == str(cache_folder() / "xla" / startup._processor())
 
 
-def test_items_leave_compilation_out_and_nested_traces_count_once():
+def test_items_exclude_compilation_and_nested_traces_count_once():
     clock = startup.CompileClock()
     inner = jax.jit(lambda x: jnp.cos(x) * 2.5)
     begun = time.perf_counter()
@@ -64,18 +62,28 @@ def test_items_leave_compilation_out_and_nested_traces_count_once():
     )
     assert imports == 1.0
     assert pause >= 0.2
+    assert re.search(r"\(\d+ of [1-9]\d* programs from the cache\)$", start.line())
+
+
+TRAIN = """
+import runpy, jax
+from air_jax.training import run
+run.train = lambda *_, **__: print("cache:", jax.config.jax_compilation_cache_dir)
+runpy.run_module("air_jax.main", run_name="__main__")
+"""
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_one_config_key_turns_the_cache_off(tmp_path, cached):
+def test_one_config_key_turns_the_cache_off(cached, tmp_path):
+    """The command, without the training."""
     environment = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
-    command = [sys.executable, "-m", "air_jax.main", "--config=configs/digits.py", f"--workdir={tmp_path / 'run'}"]
-    command += [f"--config.{key}" for key in ("num_train_steps=2", "log_every=2", "eval_every=2", "batch_size=8")]
-    command += [f"--config.compilation_cache={cached}", "--config.eval.num_pairs=8"]
+    flags = ["--config=configs/digits.py", f"--config.compilation_cache={cached}", f"--workdir={tmp_path / 'run'}"]
     done = subprocess.run(
-        command, cwd=REPOSITORY, env=environment | {"XDG_CACHE_HOME": str(tmp_path)}, text=True, capture_output=True
+        [sys.executable, "-c", TRAIN, *flags],
+        cwd=REPOSITORY,
+        env=environment | {"XDG_CACHE_HOME": str(tmp_path)},
+        text=True,
+        capture_output=True,
+        check=True,
     )
-    assert done.returncode == 0, done.stderr
-    assert "start-up: " in done.stdout
-    assert "(0 of " in done.stdout
-    assert (tmp_path / "air_jax").exists() == cached
+    assert done.stdout.startswith(f"cache: {tmp_path / 'air_jax'}" if cached else "cache: None")

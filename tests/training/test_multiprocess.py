@@ -236,12 +236,12 @@ import numpy as np
 from air_jax.runtime import parallel
 address, number, index = (flag.split("=")[1] for flag in sys.argv[1:4])
 with parallel.processes(address, int(number), int(index), detect=False):
-    parallel.from_first_process(lambda: np.float32(1), np.float32(0))
+    parallel.from_first_process(lambda: np.float32(1), like=np.float32(0))
     if "killed" in sys.argv:
         os.kill(os.getpid(), signal.SIGKILL)
     if "raising" in sys.argv:
         raise ValueError("a defect")
-    parallel.from_first_process(lambda: np.float32(1), np.float32(0))
+    parallel.from_first_process(lambda: np.float32(1), like=np.float32(0))
 """
 
 
@@ -273,8 +273,8 @@ def test_processes_with_different_configs_stop_with_one_line_each(tmp_path):
 @pytest.mark.parametrize(
     ("address", "count", "index", "detect", "message"),
     [
-        ("localhost:1234", None, None, False, "need --num_processes and --process_id too"),
-        (None, None, 0, False, "need --coordinator_address and --num_processes too"),
+        ("localhost:1234", None, None, False, "also need --num_processes and --process_id"),
+        (None, None, 0, False, "also need --coordinator_address and --num_processes"),
         ("localhost:1234", 2, 2, False, "--process_id=2: must lie between 0 and 1"),
         ("localhost:1234", 2, -1, False, "--process_id=-1: must lie between 0 and 1"),
         ("localhost:1234", 0, 0, False, "--num_processes=0: must be positive"),

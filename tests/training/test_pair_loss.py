@@ -1,140 +1,81 @@
-"""The loss of training pairs, put together from its parts, which have references of their own."""
+"""The losses of training, put together from parts that have references of their own."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from air_jax.data import Images
 from air_jax.data.pairs import Pair
-from air_jax.errors import UserError
-from air_jax.losses import inverse_consistency, make_objective, segmentation
-from air_jax.training.pair_loss import NO_TERMS, TrainingTerms, pair_loss
+from air_jax.losses import inverse_consistency_loss, make_objective, segmentation_loss
+from air_jax.training.pair_loss import TrainingTerms, pair_loss, segmenter_loss
 from air_jax.transforms import warp, with_edges
-from air_jax.workdir import config as configs
-from configs import mnist_best
 
-RNG = np.random.default_rng(0)
 OBJECTIVE = make_objective("mse", diffusion=0.5)
 
 
+@pytest.fixture(scope="module")
 def pair():
-    images = jnp.asarray(RNG.random((2, 3, 8, 9, 1), np.float32))
-    labels = jnp.asarray(RNG.integers(0, 3, (2, 3, 8, 9)))
-    return Pair(*images, *labels)
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.random((2, 3, 8, 9, 1), np.float32))
+    segmentations = jnp.asarray(rng.integers(0, 3, (2, 3, 8, 9)))
+    return Pair(*images, *segmentations)
 
 
-def predict(fixed, moving):
-    """A displacement that depends on both images, and on which is which; logits of three classes."""
-    logits = tuple(jnp.concatenate([image, 2 * image, -image], axis=-1) for image in (fixed, moving))
-    return jnp.concatenate([fixed - 0.5 * moving, fixed * moving], axis=-1), {"logits": logits}
+def register(fixed, moving, deterministic):
+    """A displacement that depends on both images, and on their order."""
+    assert not deterministic
+    return jnp.concatenate([fixed - 0.5 * moving, fixed * moving], axis=-1), {}
 
 
-def test_without_more_terms_it_is_the_objective():
-    given = pair()
-    displacement, _ = predict(given.fixed, given.moving)
-    expected = OBJECTIVE(given.fixed, warp(given.moving, displacement), displacement)
-    jax.tree.map(np.testing.assert_array_equal, pair_loss(predict, OBJECTIVE, NO_TERMS, given), expected)
+def loss_of(pair, **terms):
+    return pair_loss(register, pair, objective=OBJECTIVE, terms=TrainingTerms(**terms))
 
 
-def test_overlap_of_labels():
-    given = pair()
-    loss, parts = pair_loss(predict, OBJECTIVE, TrainingTerms(soft_dice=0.3, labels=(2,)), given)
-    plain, _ = pair_loss(predict, OBJECTIVE, NO_TERMS, given)
-    np.testing.assert_allclose(loss, plain + 0.3 * parts["soft_dice"], rtol=1e-6)
-    # By hand: linear warping of label 2 alone.
-    fixed = np.asarray(given.fixed_segmentation == 2, np.float64)
-    moved = np.asarray(
-        warp((given.moving_segmentation == 2).astype(jnp.float32), predict(given.fixed, given.moving)[0])
-    )
-    axes = (1, 2)
-    dice = 2 * (fixed * moved).sum(axes) / (fixed.sum(axes) + moved.sum(axes))
+def displacement_of(pair):
+    return register(pair.fixed, pair.moving, deterministic=False)[0]
+
+
+def test_without_terms_it_is_the_objective(pair):
+    displacement = displacement_of(pair)
+    expected = OBJECTIVE(pair.fixed, warp(pair.moving, displacement), displacement)
+    jax.tree.map(np.testing.assert_array_equal, loss_of(pair), expected)
+
+
+def test_overlap_of_segmentations(pair):
+    loss, parts = loss_of(pair, soft_dice=0.3, label_ids=(2,))
+    np.testing.assert_allclose(loss, loss_of(pair)[0] + 0.3 * parts["soft_dice"], rtol=1e-6)
+    # By hand: linear warping of label id 2 only.
+    fixed = np.asarray(pair.fixed_segmentation == 2, np.float64)
+    moved = np.asarray(warp((pair.moving_segmentation == 2).astype(jnp.float32), displacement_of(pair)))
+    dice = 2 * (fixed * moved).sum((1, 2)) / (fixed.sum((1, 2)) + moved.sum((1, 2)))
     np.testing.assert_allclose(parts["soft_dice"], 1 - dice, rtol=1e-4)
 
 
-def test_segmentations_of_both_images():
-    given = pair()
-    loss, parts = pair_loss(predict, OBJECTIVE, TrainingTerms(segmentation=0.3, labels=(1, 2)), given)
-    _, out = predict(given.fixed, given.moving)
-    both = zip(out["logits"], (given.fixed_segmentation, given.moving_segmentation), strict=True)
-    expected = np.mean([segmentation(*one, (1, 2)) for one in both], axis=0)
-    np.testing.assert_allclose(parts["segmentation"], expected, rtol=1e-6)
-    plain, _ = pair_loss(predict, OBJECTIVE, NO_TERMS, given)
-    np.testing.assert_allclose(loss, plain + 0.3 * parts["segmentation"], rtol=1e-6)
-
-
-def test_consistency_takes_both_directions():
-    given = pair()
-    terms = TrainingTerms(consistencies=(("inverse_consistency", 0.7),))
-    loss, parts = pair_loss(predict, OBJECTIVE, terms, given)
-    one, other = (pair_loss(predict, OBJECTIVE, NO_TERMS, way)[0] for way in (given, given.swapped()))
-    consistency = inverse_consistency(predict(given.fixed, given.moving)[0], predict(given.moving, given.fixed)[0])
+def test_consistency_takes_both_directions(pair):
+    terms = {"consistencies": (("inverse_consistency", 0.7),)}
+    loss, parts = loss_of(pair, **terms)
+    one, other = (loss_of(way)[0] for way in (pair, pair.swapped()))
+    consistency = inverse_consistency_loss(displacement_of(pair), displacement_of(pair.swapped()))
     np.testing.assert_allclose(parts["inverse_consistency"], consistency, rtol=1e-6)
     np.testing.assert_allclose(loss, 0.5 * (one + other) + 0.7 * consistency, rtol=1e-6)
-    swapped, _ = pair_loss(predict, OBJECTIVE, terms, given.swapped())
-    np.testing.assert_allclose(loss, swapped, rtol=1e-5)
+    np.testing.assert_allclose(loss, loss_of(pair.swapped(), **terms)[0], rtol=1e-5)
 
 
-def test_configs_say_what_is_in_the_loss(digits_config):
-    config = digits_config
-    segmented = Images(np.zeros((2, 1, 2, 1)), segmentations=np.array([[[0, 1]], [[2, 0]]]))
-    assert configs.training_terms(config, segmented) == NO_TERMS
-    config.loss.update({"soft_dice": 2.0, "inverse_consistency": 0.5, "mse": 3.0, "similarity": "lncc", "window": 3})
-    configs.check(config)
-    terms = TrainingTerms(2.0, labels=(1, 2), consistencies=(("inverse_consistency", 0.5),))
-    assert configs.training_terms(config, segmented) == terms
-    with pytest.raises(UserError, match=r"loss\.soft_dice=2\.0: the set has no segmentations"):
-        configs.training_terms(config, Images(segmented.images))
-    images = jnp.asarray(RNG.random((2, 1, 8, 9, 1), np.float32))
-    loss, parts = configs.objective(config)(*images, jnp.zeros((1, 8, 9, 2)))
-    assert set(parts) == {"lncc", "mse"}  # what is for training alone is left out
-    np.testing.assert_allclose(loss, parts["lncc"] + 3 * parts["mse"], rtol=1e-6)
-
-
-def test_classes_are_the_labels_and_the_background():
-    config = mnist_best.get_config()
-    segmented = Images(np.zeros((2, 1, 2, 1)), segmentations=np.array([[[0, 1]], [[2, 0]]]))
-    config.loss.segmentation = 0.5
-    with pytest.raises(UserError, match=r"loss\.segmentation=0\.5: must be positive where model\.num_classes is"):
-        configs.check(config)
-    config.model.num_classes, config.model.forces = 4, True
-    configs.check(config)
-    with pytest.raises(UserError, match=r"model\.num_classes=4: the training set has 2 labels; .* 3 classes"):
-        configs.training_terms(config, segmented)
-    config.model.num_classes = 3
-    assert configs.training_terms(config, segmented) == TrainingTerms(segmentation=0.5, labels=(1, 2))
-    with pytest.raises(UserError, match=r"loss\.segmentation=0\.5: the set has no segmentations"):
-        configs.training_terms(config, Images(segmented.images))
-    config.loss.segmentation = 0.0
-    with pytest.raises(UserError, match=r"loss\.segmentation=0\.0: must be positive"):
-        configs.check(config)
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("loss.window", 4, "must be odd and positive"),
-        ("loss.window", 5, "mse has no windows"),
-        ("loss.mse", 2.0, "is loss.similarity already"),
-        ("loss.inverse_consistency", -1.0, "must not be negative"),
-        ("augmentation.rotation", -1.0, "must not be negative"),
-        ("augmentation.scale", 1.0, "must be less than 1"),
-        ("refine.field", "free", "must be one of dense"),
-        ("refine.num_steps", -1, "must not be negative"),
-        ("dataset.name", "", "give the path of your images"),
-    ],
-)
-def test_mistakes_are_told_in_one_line(digits_config, key, value, message):
-    digits_config.update_from_flattened_dict({key: value})
-    with pytest.raises(UserError, match=message):
-        configs.check(digits_config)
-
-
-def test_edges_are_warped_with_the_image():
-    given = pair()
-    displacement, _ = predict(given.fixed, given.moving)
-    fixed, moving = with_edges(given.fixed), with_edges(given.moving)
+def test_edges_are_warped_with_the_image(pair):
+    displacement = displacement_of(pair)
+    fixed, moving = with_edges(pair.fixed), with_edges(pair.moving)
     expected, _ = OBJECTIVE(fixed, warp(moving, displacement), displacement)
-    loss, _ = pair_loss(predict, OBJECTIVE, TrainingTerms(edges=True), given)
+    loss, _ = loss_of(pair, edges=True)
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
-    assert np.all(loss != pair_loss(predict, OBJECTIVE, NO_TERMS, given)[0])
+    assert np.all(loss != loss_of(pair)[0])
+
+
+def test_a_segmenter_learns_from_both_images(pair):
+    def logits(image):
+        return jnp.concatenate([image, 2 * image, -image], axis=-1)
+
+    loss, parts = segmenter_loss(logits, pair, label_ids=(1, 2))
+    both = (pair.fixed, pair.fixed_segmentation), (pair.moving, pair.moving_segmentation)
+    expected = np.mean([segmentation_loss(logits(image), known, (1, 2)) for image, known in both], axis=0)
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    np.testing.assert_array_equal(loss, parts["segmentation"])

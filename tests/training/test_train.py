@@ -16,6 +16,7 @@ import scipy.ndimage
 from helpers import REPOSITORY
 
 import air_jax
+from air_jax.training import tasks
 from air_jax.training.run import evaluate, train
 from air_jax.workdir import config as configs
 from air_jax.workdir.checkpoint import restore_best_params
@@ -23,63 +24,55 @@ from air_jax.workdir.checkpoint import restore_best_params
 SCORES = {"mse", "dice", "folding_percent", "any_corner_folding_percent", "ndv_percent", "sd_log_jacobian"}
 
 
+def unlocked(workdir):
+    """The config of a run, to be changed."""
+    return configs.read(workdir).config.unlock()
+
+
 def lines_of(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A finished small run on digits."""
-    from configs import digits
-
-    config = digits.get_config()
-    config.num_train_steps, config.batch_size, config.log_every, config.eval_every = 5, 8, 2, 4
-    config.eval.num_pairs, config.eval.batch_size = 12, 8
-    workdir = tmp_path_factory.mktemp("runs") / "digits"
-    train(config, workdir)
-    return workdir
-
-
-def test_a_run_leaves_what_the_contract_says(finished):
-    config = json.loads((finished / "config.json").read_text())
+def test_a_run_leaves_what_the_contract_says(finished_run):
+    config = json.loads((finished_run / "config.json").read_text())
     assert config["num_train_steps"] == 5
     assert config["image_shape"] == [28, 28, 1]
-    lines = lines_of(finished)
+    lines = lines_of(finished_run)
     assert [line["step"] for line in lines if "loss" in line] == [2, 4, 5]
     assert all(line["pairs_per_second"] > 0 and line["mse"] == line["loss"] for line in lines if "loss" in line)
     assert [line["step"] for line in lines if "validation_dice" in line] == [4, 5]
-    report = json.loads((finished / "eval.json").read_text())
+    report = json.loads((finished_run / "eval.json").read_text())
     for pairs in ("random_pairs", "same_label_pairs"):
         assert set(report[pairs]["before"]) == set(report[pairs]["after"]) == SCORES
         assert report[pairs]["before"]["folding_percent"] == 0
     assert report["seconds_per_pair"] > 0
-    figures = {path.name for path in (finished / "figures").iterdir()}
+    figures = {path.name for path in (finished_run / "figures").iterdir()}
     assert figures == {"attention.png", "curves.png", "registration.png"}
     for name in figures:
-        picture = matplotlib.image.imread(finished / "figures" / name)
+        picture = matplotlib.image.imread(finished_run / "figures" / name)
         assert min(picture.shape[:2]) > 200
         assert picture[..., :3].std() > 0.05, "an empty picture"
 
 
-def test_scores_before_registration_are_those_of_the_images(finished):
+def test_scores_before_registration_are_those_of_the_images(finished_run):
     from air_jax.data import load_dataset
     from air_jax.data.pairs import random_pairs
 
     test = load_dataset("digits", 0.8, 200).test
     pairs = random_pairs(0, len(test), 12)
     fixed, moving = (test.images[pairs[:, side]].astype(np.float64) / 255 for side in (0, 1))
-    before = json.loads((finished / "eval.json").read_text())["random_pairs"]["before"]
+    before = json.loads((finished_run / "eval.json").read_text())["random_pairs"]["before"]
     np.testing.assert_allclose(before["mse"], ((fixed - moving) ** 2).mean(), rtol=1e-5)
     a, b = (image.reshape(12, -1) > 0.5 for image in (fixed, moving))
     np.testing.assert_allclose(before["dice"], (2 * (a & b).sum(1) / (a.sum(1) + b.sum(1))).mean(), rtol=1e-5)
 
 
-def test_evaluate_again_gives_the_same_scores(finished, tmp_path):
-    shutil.copytree(finished, tmp_path / "copy")
+def test_evaluate_again_gives_the_same_scores(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "copy")
     shutil.rmtree(tmp_path / "copy" / "figures")
     with (tmp_path / "copy" / "metrics.jsonl").open("a") as log:
         log.write('{"step": 5, "lo')  # as a killed run leaves it
-    before = json.loads((finished / "eval.json").read_text())
+    before = json.loads((finished_run / "eval.json").read_text())
     (tmp_path / "copy" / "eval.json").unlink()
     after = evaluate(tmp_path / "copy")
     assert {**after, "seconds_per_pair": 0} == {**before, "seconds_per_pair": 0}
@@ -87,20 +80,20 @@ def test_evaluate_again_gives_the_same_scores(finished, tmp_path):
     assert (tmp_path / "copy" / "figures" / "curves.png").exists()
 
 
-def test_scores_after_registration_agree_with_scipy(finished):
+def test_scores_after_registration_agree_with_scipy(finished_run):
     from air_jax.data import load_dataset
     from air_jax.data.pairs import same_label_pairs
 
     test = load_dataset("digits", 0.8, 200).test
-    pairs = same_label_pairs(0, test.labels, 12)
+    pairs = same_label_pairs(0, test.classes, 12)
     fixed, moving = (test.images[pairs[:, side], ..., 0] for side in (0, 1))
-    displacement = np.asarray(air_jax.load(finished).register(fixed, moving).displacement, np.float64)
+    displacement = np.asarray(air_jax.load(finished_run).register(fixed, moving).displacement, np.float64)
     coordinates = np.stack(np.meshgrid(np.arange(28), np.arange(28), indexing="ij"), axis=-1) + displacement
     warped = [
         scipy.ndimage.map_coordinates(image / 255, np.moveaxis(c, -1, 0), order=1, mode="grid-constant")
         for image, c in zip(moving, coordinates, strict=True)
     ]
-    after = json.loads((finished / "eval.json").read_text())["same_label_pairs"]["after"]
+    after = json.loads((finished_run / "eval.json").read_text())["same_label_pairs"]["after"]
     np.testing.assert_allclose(after["mse"], ((fixed / 255 - warped) ** 2).mean(), rtol=1e-4)
     rows, columns = np.gradient(coordinates, axis=(1, 2))
     determinant = (rows[..., 0] * columns[..., 1] - rows[..., 1] * columns[..., 0])[:, 1:-1, 1:-1]
@@ -121,19 +114,19 @@ def test_training_improves_the_registration_of_unseen_pairs(digits_config, tmp_p
     assert after["dice"] > before["dice"] + 0.02
 
 
-def test_load_needs_the_workdir_alone(finished, tmp_path, monkeypatch):
-    shutil.copytree(finished, tmp_path / "moved")
+def test_load_needs_the_workdir_alone(finished_run, tmp_path, monkeypatch):
+    shutil.copytree(finished_run, tmp_path / "moved")
     monkeypatch.chdir(tmp_path)
     registration = air_jax.load("moved")
-    lines = [line for line in lines_of(finished) if "validation_dice" in line]
+    lines = [line for line in lines_of(finished_run) if "validation_dice" in line]
     assert registration.step == max(lines, key=lambda line: (line["validation_dice"], line["step"]))["step"]
     image = np.random.default_rng(0).random((28, 28), dtype=np.float32)
     assert registration.register(image, image).displacement.shape == (28, 28, 2)
 
 
-def test_a_workdir_of_another_config_is_refused_and_left_alone(finished, tmp_path):
-    shutil.copytree(finished, tmp_path / "copy")
-    config, _ = configs.read(finished)
+def test_a_workdir_of_another_config_is_refused_and_left_alone(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "copy")
+    config = unlocked(finished_run)
     config.model.head = "dense"
     config.seed = 7
     with pytest.raises(
@@ -141,13 +134,13 @@ def test_a_workdir_of_another_config_is_refused_and_left_alone(finished, tmp_pat
     ):
         train(config, tmp_path / "copy")
     for name in ("config.json", "eval.json", "metrics.jsonl"):
-        assert (tmp_path / "copy" / name).read_bytes() == (finished / name).read_bytes()
+        assert (tmp_path / "copy" / name).read_bytes() == (finished_run / name).read_bytes()
 
 
-def test_raising_the_number_of_steps_continues_and_lowering_it_is_refused(finished, tmp_path, capsys):
+def test_raising_the_number_of_steps_continues_and_lowering_it_is_refused(finished_run, tmp_path, capsys):
     workdir = tmp_path / "copy"
-    shutil.copytree(finished, workdir)
-    config, _ = configs.read(workdir)
+    shutil.copytree(finished_run, workdir)
+    config = unlocked(workdir)
     config.num_train_steps = 8
     train(config, workdir)
     assert "resuming from step 5 of 8" in capsys.readouterr().out
@@ -159,11 +152,11 @@ def test_raising_the_number_of_steps_continues_and_lowering_it_is_refused(finish
     assert json.loads((workdir / "config.json").read_text())["num_train_steps"] == 8
 
 
-def test_a_damaged_newest_checkpoint_is_trained_again(finished, tmp_path, capsys):
+def test_a_damaged_newest_checkpoint_is_trained_again(finished_run, tmp_path, capsys):
     workdir = tmp_path / "copy"
-    shutil.copytree(finished, workdir)
+    shutil.copytree(finished_run, workdir)
     shutil.rmtree(workdir / "checkpoints" / "5" / "params")
-    config, _ = configs.read(workdir)
+    config = unlocked(workdir)
     train(config, workdir)
     printed = capsys.readouterr().out
     assert "step 5 is damaged" in printed
@@ -179,17 +172,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     train(digits_config, workdir)
     digits_config.num_train_steps = 12
 
-    def spoilt_objective(*_, **__):
-        def objective(fixed, warped, displacement):
-            del fixed, displacement
-            if spoilt == "loss":
-                return warped.mean(axis=(1, 2, 3)) * np.nan, {}
-            # The root of zero is finite, its derivative is not: it spoils the parameters without showing in this loss.
-            return jax.numpy.sqrt(0 * warped).mean(axis=(1, 2, 3)), {}
+    def spoilt_loss(apply, pair, **_):
+        warped = apply(pair.fixed, pair.moving, deterministic=False)[0] + pair.moving
+        if spoilt == "loss":
+            return warped.mean(axis=(1, 2, 3)) * np.nan, {}
+        # The root of zero is finite, its derivative is not: it spoils the parameters without showing in this loss.
+        return jax.numpy.sqrt(0 * warped).mean(axis=(1, 2, 3)), {}
 
-        return objective
-
-    monkeypatch.setattr(configs, "objective", spoilt_objective)
+    monkeypatch.setattr(tasks, "pair_loss", spoilt_loss)
     with pytest.raises(air_jax.UserError, match=r"not finite at step 5, .*checkpoint of step 4") as error:
         train(digits_config, workdir)
     assert "\n" not in str(error.value)
@@ -225,6 +215,7 @@ def final_state(workdir):
         return [checkpointer.restore(workdir / "checkpoints" / "240" / item) for item in ("params", "opt_state")]
 
 
+@pytest.mark.real_compiler
 def test_a_killed_and_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does(tmp_path):
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
     options = {"cwd": REPOSITORY, "env": environment, "text": True}

@@ -1,4 +1,4 @@
-"""The maps that interpolation and its derivatives are made of: what GPUs use against sums written out in NumPy."""
+"""The maps gather and scatter of interpolation, in both implementations, against sums in NumPy."""
 
 import itertools
 
@@ -19,7 +19,7 @@ MARGIN = 4
 
 
 def inputs(shape, points_shape, channels):
-    """Volumes, displacements that point up to 3 voxels outside, and values at the points."""
+    """Volumes, displacements of points up to 3 voxels outside, and values at the points."""
     rng = np.random.default_rng(0)
     volumes = rng.random((2, *shape, channels), dtype=np.float32)
     grid = np.stack(np.meshgrid(*map(np.arange, points_shape), indexing="ij"), axis=-1)
@@ -28,10 +28,10 @@ def inputs(shape, points_shape, channels):
 
 
 def matrices(displacement, shape, axes, mode):
-    """`S_A` of each image as a matrix `[points, voxels]`, for `A = axes`, written out corner by corner."""
+    """`S_A` of each image as a matrix `[points, voxels]`, for `A = axes`, corner by corner."""
     numbers = np.arange(np.prod(shape)).reshape(shape)
     pad = {"constant_values": -1} if mode == "constant" else {}
-    padded = np.pad(numbers, MARGIN, mode=NUMPY_PADS[mode], **pad)  # which voxel stands for each place
+    padded = np.pad(numbers, MARGIN, mode=NUMPY_PADS[mode], **pad)  # the voxel that stands for each index
     result = np.zeros((len(displacement), displacement[0, ..., 0].size, numbers.size))
     for image, field in enumerate(displacement):
         for row, point in enumerate(np.ndindex(field.shape[:-1])):
@@ -57,21 +57,39 @@ def matrices(displacement, shape, axes, mode):
 def test_both_maps_are_the_sums_over_corners(shape, points_shape, channels, sets, mode, implementation):
     volumes, displacement, values = inputs(shape, points_shape, channels)
     maps = [matrices(displacement, shape, axes, mode) for axes in sets]
-    found = implementation.gather(jnp.asarray(volumes), jnp.asarray(displacement), axis_sets=sets, mode=mode)
+    options = {"axis_sets": sets, "mode": mode, "relative": True}
+    found = implementation.gather(jnp.asarray(volumes), jnp.asarray(displacement), **options)
     for ours, matrix in zip(found, maps, strict=True):
         expected = matrix @ volumes.reshape(2, -1, channels)
         np.testing.assert_allclose(ours, expected.reshape(values.shape), atol=1e-5)
     given = [(1 + number) * values for number in range(len(sets))]
     ours = implementation.scatter(
-        [jnp.asarray(value) for value in given], jnp.asarray(displacement), axis_sets=sets, mode=mode, shape=shape
+        [jnp.asarray(value) for value in given], jnp.asarray(displacement), **options, shape=shape
     )
     expected = sum(np.swapaxes(m, 1, 2) @ v.reshape(2, -1, channels) for m, v in zip(maps, given, strict=True))
     np.testing.assert_allclose(ours, expected.reshape(volumes.shape), atol=1e-5)
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS, ids=lambda module: module.__name__.split(".")[-1])
+def test_coordinates_give_the_same_as_displacements(implementation):
+    """Points on a grid that is much longer than the volumes, as coordinates."""
+    volumes, displacement, values = inputs((5, 6), (40, 3), 3)
+    grid = np.stack(np.indices((40, 3)), axis=-1)
+    coordinates = jnp.asarray(grid + displacement)
+    options = {"axis_sets": ((), (1,)), "mode": "constant"}
+    for points, relative in ((jnp.asarray(displacement), True), (coordinates, False)):
+        found = implementation.gather(jnp.asarray(volumes), points, **options, relative=relative)
+        back = implementation.scatter([jnp.asarray(values)] * 2, points, **options, relative=relative, shape=(5, 6))
+        if relative:
+            expected = found, back
+    for ours, other in zip(found, expected[0], strict=True):
+        np.testing.assert_allclose(ours, other, atol=1e-4)
+    np.testing.assert_allclose(back, expected[1], atol=1e-3)
+
+
 @pytest.fixture
 def on(monkeypatch):
-    """Lets the code believe in another device, and tells what the implementation for GPUs was asked for."""
+    """Sets the device that the code sees, and records calls of the implementation for GPUs."""
     taken = []
 
     def counted(name, real):
@@ -81,7 +99,7 @@ def on(monkeypatch):
         monkeypatch.setattr(gather_scatter_gpu, name, counted(name, getattr(gather_scatter_gpu, name)))
 
     def use(device):
-        jax.clear_caches()  # what was compiled for the one must not serve the other
+        jax.clear_caches()  # programs compiled for one device must not serve the other
         monkeypatch.setattr(jax, "default_backend", lambda: device)
         return taken
 
@@ -91,7 +109,7 @@ def on(monkeypatch):
 
 @pytest.mark.parametrize(("channels", "expected"), [(1, {"scatter"}), (2, {"gather", "scatter"}), (7, set())])
 def test_derivatives_on_a_gpu(channels, expected, on):
-    """Which implementation is taken there, and finite differences of what it gives."""
+    """The implementation that is taken there, and finite differences of its results."""
     taken = on("gpu")
     rng = np.random.default_rng(1)
     image = jnp.asarray(rng.random((1, 8, 9, channels)), jnp.float32)
@@ -101,8 +119,8 @@ def test_derivatives_on_a_gpu(channels, expected, on):
     assert set(taken) == expected
 
 
-def test_compositions_differentiate_alike(on):
-    """Of fields with three components, as in a network's steps, by both implementations."""
+def test_both_implementations_differentiate_compositions_alike(on):
+    """Displacements with three components, as in the steps of a network, by both implementations."""
     rng = np.random.default_rng(2)
     first, second = jnp.asarray(rng.uniform(-1.5, 1.5, (2, 2, 4, 5, 6, 3)), jnp.float32)
 
@@ -118,8 +136,8 @@ def test_compositions_differentiate_alike(on):
     assert set(taken) == {"gather", "scatter"}
 
 
-def test_what_is_undefined_stays_where_it_came_in_and_half_precision_stays_half(on):
-    """An axis of length 1 with it, all on the way that a GPU takes."""
+def test_undefined_coordinates_stay_in_their_image_and_bfloat16_is_kept(on):
+    """With an axis of length 1, by the implementation for GPUs."""
     taken = on("gpu")
     volumes, displacement, _ = inputs((1, 5, 6), (1, 5, 6), 3)
 
@@ -140,7 +158,7 @@ def test_what_is_undefined_stays_where_it_came_in_and_half_precision_stays_half(
     assert set(taken) == {"gather", "scatter"}
 
 
-def test_what_int32_cannot_count_goes_the_general_way(on):
+def test_sizes_beyond_int32_use_the_general_implementation(on):
     on("gpu")
     choose = interpolation._implementation
     assert choose((1, 9, 9, 4), (1, 9, 9, 2)) is gather_scatter_gpu

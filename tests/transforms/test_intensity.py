@@ -1,4 +1,4 @@
-"""Normalisation of one image, against percentiles and ranges worked out by hand."""
+"""Normalisation of one image, against percentiles and ranges computed by hand."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +16,7 @@ def test_there_is_a_test_for_every_window():
 
 @pytest.mark.parametrize("shape", [(4, 5), (3, 4, 5), (4, 5, 3)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_range_is_what_the_steps_do_on_the_device(dtype, shape):
+def test_range_agrees_with_to_unit_range(dtype, shape):
     image = np.random.default_rng(0).random(shape)
     if dtype != np.float32:
         image = image * np.iinfo(dtype).max
@@ -32,7 +32,7 @@ def test_range_keeps_booleans_and_both_ends():
     np.testing.assert_array_equal(normalize(np.array([[0, 2**32 - 1]], np.uint32), "range"), [[0, 1]])
     # Half of the range stays half of it: the limits are not those of the image.
     np.testing.assert_array_equal(normalize(np.array([[0.25, 0.5]]), "range"), [[0.25, 0.5]])
-    # What float32 cannot tell from 1 is 1.
+    # Values that float32 rounds to 1 become 1.
     np.testing.assert_array_equal(normalize(np.array([[0, 1 + 1e-12]]), "range"), [[0, 1]])
 
 
@@ -55,7 +55,7 @@ def test_percentiles_lie_between_values_and_count_the_background():
 
 
 @pytest.mark.parametrize("surround", [0, 1000])
-def test_the_foreground_is_scaled_whatever_surrounds_it(surround):
+def test_the_background_does_not_change_the_scale_of_the_foreground(surround):
     """Of 1, ..., 201 the 98th percentile is 197."""
     values = np.concatenate([np.arange(1, 202), np.zeros(surround)])
     expected = np.clip(values / 197, 0, 1)
@@ -82,7 +82,7 @@ def test_constant_images_become_0_and_masks_stay_masks(dtype):
         np.testing.assert_array_equal(normalize(mask, "percentile"), mask.astype(np.float32))
 
 
-def test_ct_is_the_window_of_soft_tissue():
+def test_ct_uses_the_window_of_soft_tissue():
     image = np.array([[-1000, -160, 40], [140, 240, 3000]])
     expected = [[0, 0, 0.5], [0.75, 1, 1]]
     for dtype in (np.int16, np.int32, np.float32):
@@ -90,7 +90,7 @@ def test_ct_is_the_window_of_soft_tissue():
 
 
 @pytest.mark.parametrize("window", sorted(WINDOWS))
-def test_the_result_is_finite_and_the_image_is_left_alone(window):
+def test_the_result_is_finite_and_the_image_unchanged(window):
     image = np.random.default_rng(0).random((12, 12)).astype(np.float32)
     image[0, :3] = np.nan, np.inf, -np.inf
     before = image.copy()
@@ -118,10 +118,10 @@ def test_the_largest_floats_do_not_overflow():
         (np.array([[0, 30]], np.uint16), "ct", "has dtype uint16, which cannot hold Hounsfield units"),
         (np.zeros((0, 3)), "percentile", r"has dtype float64 and shape \(0, 3\)"),
         (np.zeros((2, 3), complex), "percentile", "has dtype complex128"),
-        (np.zeros((2, 3)), "minmax", "no window 'minmax'; there are range, percentile, foreground, ct"),
+        (np.zeros((2, 3)), "minmax", "window='minmax': must be one of range, percentile, foreground, ct"),
     ],
 )
-def test_mistakes_are_told_in_one_line(image, window, message):
+def test_wrong_images_raise_an_error_of_one_line(image, window, message):
     with pytest.raises(ValueError, match=message) as error:
         normalize(image, window)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""One displacement for the deformation, the affine map and the headers; and its inverse: on two rotated grids."""
+"""Displacements between two rotated grids: deformation, affine and headers in one field, its inverse, its Jacobian."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +8,15 @@ import SimpleITK
 from scipy.spatial.transform import Rotation
 
 from air_jax.io import to_physical, to_voxels
-from air_jax.transforms.spaces import jacobian_map, sample_moving, voxel_matrix, whole_displacement, whole_inverse
+from air_jax.transforms.spaces import (
+    jacobian_map,
+    label_ranks,
+    sample_moving,
+    sample_segmentation,
+    voxel_matrix,
+    whole_displacement,
+    whole_inverse,
+)
 
 GRIDS = {
     2: (((45, 38), (0.9, 1.4), 0.3), ((52, 40), (1.0, 0.8), -0.2)),
@@ -36,7 +44,7 @@ def square(matrix):
 
 
 class Case:
-    """A deformation `u` of the fixed grid, and a motion in mm that follows it."""
+    """A deformation `u` of the fixed grid, followed by an affine motion in mm."""
 
     def __init__(self, num_axes):
         (self.shape, *fixed), (self.moving_shape, *moving) = GRIDS[num_axes]
@@ -52,7 +60,7 @@ class Case:
         self.displacement = np.stack([smooth(self.shape, 1 + axis, sigma=4.5) for axis in range(num_axes)], axis=-1) * 2
         self.moving = smooth(self.moving_shape, 0) * 3 + 4
         self.whole = whole_displacement(jnp.asarray(self.displacement), self.matrix, self.voxel_to_voxel)
-        # Where every fixed voxel is looked for in the moving image, in 64 bits.
+        # The moving voxel coordinates of every fixed voxel, in float64.
         points = np.stack(np.indices(self.shape), axis=-1) + self.displacement.astype(np.float64)
         self.coordinates = points @ self.matrix[:, :-1].T + self.matrix[:, -1]
         last = np.array(self.moving_shape) - 1
@@ -65,45 +73,61 @@ def case(request):
     return Case(request.param)
 
 
-def test_the_headers_matrix_keeps_the_physical_place(case):
+def test_voxel_matrix_keeps_the_physical_place(case):
     points = np.random.default_rng(0).uniform(-20, 60, (50, len(case.shape)))
     there = points @ case.voxel_to_voxel[:, :-1].T + case.voxel_to_voxel[:, -1]
     expected = to_voxels(to_physical(points, case.fixed_affine), case.moving_affine)
     np.testing.assert_allclose(there, expected, atol=1e-10)
 
 
-def test_the_whole_displacement_is_the_deformation_then_the_matrix(case):
+def test_whole_displacement_is_the_deformation_followed_by_the_matrix(case):
     points = np.stack(np.indices(case.shape), axis=-1) + np.asarray(case.whole, np.float64)
     there = points @ case.voxel_to_voxel[:, :-1].T + case.voxel_to_voxel[:, -1]
     np.testing.assert_allclose(there, case.coordinates, atol=5e-5)
-    # Where the headers say all, the deformation is returned to the last bit.
+    # Without an affine registration, the deformation is returned to the last bit.
     np.testing.assert_array_equal(
         whole_displacement(jnp.asarray(case.displacement), case.voxel_to_voxel, case.voxel_to_voxel), case.displacement
     )
 
 
-def test_the_moving_image_is_interpolated_once(case):
+def test_sample_moving_interpolates_as_scipy_does_in_one_step(case):
     expected = scipy.ndimage.map_coordinates(
         case.moving.astype(np.float64), np.moveaxis(case.coordinates, -1, 0), order=1, mode="grid-constant"
     )
     np.testing.assert_allclose(sample_moving(case.moving, case.whole, case.voxel_to_voxel), expected, atol=2e-4)
-    # Colours: every channel as it would be alone.
+    # Each channel of a colour image is sampled like a grey image.
     colours = np.stack([case.moving, 8 - case.moving], axis=-1)
     warped = np.asarray(sample_moving(colours, case.whole, case.voxel_to_voxel))
     np.testing.assert_allclose(warped[..., 0], expected, atol=2e-4)
     np.testing.assert_allclose(warped[case.inside][:, 1], 8 - expected[case.inside], atol=2e-4)
 
 
-def test_labels_keep_their_integers(case):
-    labels = np.random.default_rng(0).integers(0, 2**24 + 9, case.moving_shape, dtype=np.int32)
-    warped = np.asarray(sample_moving(labels, case.whole, case.voxel_to_voxel, order=0))
-    assert warped.dtype == np.int32
-    away = (np.abs(case.coordinates % 1 - 0.5) > 1e-3).all(axis=-1) & case.inside  # not in the middle between two
+@pytest.mark.parametrize(
+    ("dtype", "first_id"), [(np.uint8, 200), (np.int32, 2**31 - 6), (np.uint32, 2**32 - 6), (np.uint64, 2**64 - 6)]
+)
+def test_sample_segmentation_keeps_ids_and_type(case, dtype, first_id):
+    ids = np.array([0, *range(first_id, first_id + 6)], dtype)  # neighbouring ids: float32 cannot tell them apart
+    segmentation = np.random.default_rng(0).choice(ids, case.moving_shape)
+    warped = sample_segmentation(segmentation, case.whole, case.voxel_to_voxel)
+    assert warped.dtype == dtype
+    away = (np.abs(case.coordinates % 1 - 0.5) > 1e-3).all(axis=-1) & case.inside  # not halfway between two voxels
     nearest = np.rint(case.coordinates).astype(int)
-    np.testing.assert_array_equal(warped[away], labels[tuple(nearest[away].T)])
+    np.testing.assert_array_equal(warped[away], segmentation[tuple(nearest[away].T)])
+    outside = ((case.coordinates < -0.6) | (case.coordinates > np.array(case.moving_shape) - 0.4)).any(axis=-1)
+    assert outside.any()
+    assert (warped[outside] == 0).all()
 
 
-def test_simpleitk_resamples_by_the_same_map(case):
+def test_label_ranks_of_mixed_integer_types_are_exact():
+    a, b = np.array([[7, -3], [2**40, 7]]), np.array([2**64 - 1, 2**64 - 2, 7, 0], np.uint64)
+    ids, (ranks_a, ranks_b) = label_ranks(a, b)
+    assert ids == [0, -3, 7, 2**40, 2**64 - 2, 2**64 - 1]
+    np.testing.assert_array_equal(ranks_a, [[2, 1], [3, 2]])
+    np.testing.assert_array_equal(ranks_b, [5, 4, 2, 0])
+    assert ranks_a.dtype == ranks_b.dtype == np.int32
+
+
+def test_simpleitk_resamples_to_the_same_image(case):
     num_axes = len(case.shape)
     moving = itk_image(case.moving, case.moving_affine)
     reference = itk_image(np.zeros(case.shape, np.float32), case.fixed_affine)
@@ -111,7 +135,7 @@ def test_simpleitk_resamples_by_the_same_map(case):
     motion = SimpleITK.AffineTransform(num_axes)
     motion.SetMatrix(case.motion[:-1, :-1].ravel())
     motion.SetTranslation(case.motion[:-1, -1])
-    # The last of them is applied to a point first.
+    # ITK applies the last transform first.
     both = SimpleITK.CompositeTransform([motion, SimpleITK.DisplacementFieldTransform(field)])
     expected = SimpleITK.Resample(moving, reference, both, SimpleITK.sitkLinear, 0.0, SimpleITK.sitkFloat32)
     expected = SimpleITK.GetArrayFromImage(expected).T
@@ -120,7 +144,7 @@ def test_simpleitk_resamples_by_the_same_map(case):
 
 
 def itk_image(array, affine):
-    """An ITK image of an array whose first axis is x."""
+    """Returns the ITK image of an array whose first axis is x."""
     num_axes = len(affine) - 1
     is_vector = array.ndim > num_axes
     axes = (*range(num_axes)[::-1], *range(num_axes, array.ndim))
@@ -132,14 +156,14 @@ def itk_image(array, affine):
     return image
 
 
-def test_the_inverse_leads_back(case):
-    """`phi(phi^-1(y)) = y` for the moving voxels whose way stays inside, and the other way round."""
+def test_whole_inverse_inverts_both_ways(case):
+    """`phi(phi^-1(y)) = y` and `phi^-1(phi(x)) = x`, for voxels whose path stays inside both grids."""
     inverse = np.asarray(
         whole_inverse(jnp.asarray(case.displacement), case.matrix, case.voxel_to_voxel, case.moving_shape), np.float64
     )
     assert inverse.shape == (*case.moving_shape, len(case.shape))
     y = np.stack(np.indices(case.moving_shape), axis=-1)
-    # Of the moving grid's voxels; the point's place in fixed voxels is what the headers say of it.
+    # From moving voxels to the fixed voxels at the same physical place.
     back = np.linalg.inv(square(case.voxel_to_voxel))[:-1]
     p = (y + inverse) @ back[:, :-1].T + back[:, -1]
     margin = 3
@@ -161,7 +185,7 @@ def test_the_inverse_leads_back(case):
 
 
 def at(field, points):
-    """A field `[*S, N]` at points `[..., N]`, linearly."""
+    """Interpolates a field `[*S, N]` linearly at points `[..., N]`."""
     components = [
         scipy.ndimage.map_coordinates(field[..., axis], np.moveaxis(points, -1, 0), order=1, mode="nearest")
         for axis in range(field.shape[-1])
@@ -169,7 +193,7 @@ def at(field, points):
     return np.stack(components, axis=-1)
 
 
-def test_without_a_deformation_the_inverse_is_the_matrix_undone(case):
+def test_whole_inverse_without_deformation_is_the_inverse_affine(case):
     zero = jnp.zeros_like(jnp.asarray(case.displacement))
     inverse = np.asarray(whole_inverse(zero, case.matrix, case.voxel_to_voxel, case.moving_shape), np.float64)
     y = np.stack(np.indices(case.moving_shape), axis=-1)
@@ -180,7 +204,7 @@ def test_without_a_deformation_the_inverse_is_the_matrix_undone(case):
 
 
 @pytest.mark.parametrize("num_axes", [2, 3])
-def test_the_jacobian_map_is_simpleitks(num_axes):
+def test_jacobian_map_agrees_with_simpleitk(num_axes):
     shape = (31, 24, 17)[:num_axes]
     displacement = np.stack([smooth(shape, axis) for axis in range(num_axes)], axis=-1) * 3
     field = itk_image(displacement.astype(np.float64), np.eye(num_axes + 1))

@@ -1,7 +1,9 @@
-"""What the implementations of interpolation share: which voxel stands for a corner of the cell around a point."""
+"""Steps that all implementations of sampling share: coordinates of points, and voxels for indices beyond the border."""
 
 import jax
 import jax.numpy as jnp
+
+from air_jax.transforms.grid import identity_grid
 
 MODES = ("constant", "nearest", "mirror", "reflect", "wrap")
 
@@ -9,8 +11,16 @@ AxisSets = tuple[tuple[int, ...], ...]
 Corner = tuple[int, ...]  # 0 for lower, 1 for upper along each axis
 
 
+def coordinates_of(points: jax.Array, relative: bool) -> jax.Array:
+    """Returns the coordinates of `points` `[B, *S, N]`, which are displacements from their own grid if `relative`."""
+    return identity_grid(points.shape[1:-1])[None] + points if relative else points
+
+
 def voxel_within(index: jax.Array, size: int, mode: str) -> jax.Array:
-    """The voxel along an axis of `size` that stands for `index`, which may lie outside; the nearest for `constant`."""
+    """Returns the voxel that stands for `index`, which may be outside, along an axis of `size` voxels.
+
+    In the mode `constant`, which has no such voxel outside, it is the nearest one.
+    """
     if mode in ("constant", "nearest") or size == 1:
         return jnp.clip(index, 0, size - 1)
     if mode == "wrap":

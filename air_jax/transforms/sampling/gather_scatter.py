@@ -1,7 +1,9 @@
-"""The two maps of `interpolation.py`, for any device and any number of channels."""
+"""The maps gather and scatter of `interpolation.py`, for every device and any number of channels."""
 
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 
 import jax
@@ -9,28 +11,38 @@ import jax.numpy as jnp
 import numpy as np
 
 from air_jax.runtime.xla_layout import apart, in_order
-from air_jax.transforms.grid import identity_grid
-from air_jax.transforms.sampling.cells import AxisSets, Corner, voxel_within
+from air_jax.transforms.sampling.cells import AxisSets, Corner, coordinates_of, voxel_within
 
-# For derivatives on a CPU, points are taken in pieces whose corners and weights stay in the cache; else all at once.
+# A CPU takes points in pieces of this size, whose corners and weights stay in the cache. A GPU takes all at once.
 POINTS_AT_ONCE = 2**15
 
 
-def gather(volumes: jax.Array, displacement: jax.Array, *, axis_sets: AxisSets, mode: str) -> list[jax.Array]:
-    """`S_A volumes`, with volumes `[B, *V, C]`, where `displacement` `[B, *S, N]` points: `[B, *S, C]` for each `A`.
+def gather(volumes: jax.Array, points: jax.Array, *, axis_sets: AxisSets, mode: str, relative: bool) -> list[jax.Array]:
+    """Computes `S_A volumes` for each `A` of `axis_sets`.
+
+    Args:
+      volumes: `[B, *V, C]`.
+      points: `[B, *S, N]` float32 in voxels: displacements from the points' own grid if `relative`, else coordinates.
+      axis_sets: sets `A` of axes.
+      mode: one of `cells.MODES`.
+      relative: the meaning of `points`.
+
+    Returns:
+      `[B, *S, C]` for each `A`.
 
     Raises:
-      ValueError: int32 cannot count the voxels of the batch.
+      ValueError: the batch has more voxels than int32 can count.
     """
     batch, *shape, channels = volumes.shape
-    points, unite = _pieces(identity_grid(displacement.shape[1:-1])[None] + displacement)
+    pieces, unite = _pieces(coordinates_of(points, relative))
     voxels = _pad(volumes, mode).reshape(-1, channels)
     if channels == 1:
         voxels = voxels[:, 0]
-    starts = _starts(points.shape, batch, shape, mode)
+    starts = _starts(pieces.shape, batch, shape, mode)
 
     def take(piece):
-        indices, fractions = _cell(*piece, shape, mode)
+        coordinates, starts = piece
+        indices, fractions = _cell(coordinates, starts, shape, mode)
         corners = {
             corner: voxels.at[index].get(mode="promise_in_bounds") for corner, index in _corner_indices(indices).items()
         }
@@ -38,23 +50,38 @@ def gather(volumes: jax.Array, displacement: jax.Array, *, axis_sets: AxisSets, 
             fractions = [fraction[..., None] for fraction in fractions]
         return [_contract(corners, fractions, axes) for axes in axis_sets]
 
-    found = _each(take, (points, starts))
-    return [unite(array).reshape(*displacement.shape[:-1], channels).astype(volumes.dtype) for array in found]
+    found = _each(take, (pieces, starts))
+    return [unite(array).reshape(*points.shape[:-1], channels).astype(volumes.dtype) for array in found]
 
 
 def scatter(
-    values: Sequence[jax.Array], displacement: jax.Array, *, axis_sets: AxisSets, mode: str, shape: tuple[int, ...]
+    values: Sequence[jax.Array],
+    points: jax.Array,
+    *,
+    axis_sets: AxisSets,
+    mode: str,
+    relative: bool,
+    shape: tuple[int, ...],
 ) -> jax.Array:
-    """The sum of `T_A values` over `axis_sets`, with values `[B, *S, C]` for each, to where `displacement` points.
+    """Computes the sum of `T_A values` over `axis_sets`.
 
-    `displacement` is `[B, *S, N]`, the sum `[B, *V, C]` with `V = shape`.
+    Args:
+      values: `[B, *S, C]` for each `A`.
+      points: `[B, *S, N]`, see `gather`.
+      axis_sets: sets `A` of axes.
+      mode: one of `cells.MODES`.
+      relative: the meaning of `points`, see `gather`.
+      shape: spatial shape `V` of the result.
+
+    Returns:
+      `[B, *V, C]`.
 
     Raises:
-      ValueError: int32 cannot count the voxels of the batch.
+      ValueError: the batch has more voxels than int32 can count.
     """
     batch, channels, result_dtype = len(values[0]), values[0].shape[-1], values[0].dtype
-    points, _ = _pieces(identity_grid(displacement.shape[1:-1])[None] + displacement)
-    starts = _starts(points.shape, batch, shape, mode)
+    pieces, _ = _pieces(coordinates_of(points, relative))
+    starts = _starts(pieces.shape, batch, shape, mode)
     dtype = jnp.promote_types(result_dtype, jnp.float32)
     values = [_pieces(value.astype(dtype))[0] for value in values]
     padded = _padded_shape(shape, mode)
@@ -69,15 +96,15 @@ def scatter(
             fractions = [fraction[..., None] for fraction in fractions]
         for corner, index in _corner_indices(indices).items():
             update = sum(_weight(corner, fractions, axes) * v for axes, v in zip(axis_sets, values, strict=True))
-            # Otherwise XLA's CPU compiler computes index and weight anew for each element, one by one.
+            # Without this, XLA on a CPU computes index and weight again for each element.
             index, update = apart((index, update))
             sums = sums.at[index].add(update, mode="promise_in_bounds")
         return sums, None
 
-    if len(points) == 1:
-        sums, _ = add(sums, jax.tree.map(lambda array: array[0], (points, starts, *values)))
+    if len(pieces) == 1:
+        sums, _ = add(sums, jax.tree.map(lambda array: array[0], (pieces, starts, *values)))
     else:
-        sums, _ = jax.lax.scan(add, sums, (points, starts, *values))
+        sums, _ = jax.lax.scan(add, sums, (pieces, starts, *values))
     sums = sums.reshape(batch, *padded, channels)
     if mode == "constant":
         sums = sums[(slice(None), *(slice(1, -1) for _ in shape))]
@@ -85,7 +112,7 @@ def scatter(
 
 
 def _each(function, arguments):
-    """`lax.map`, without a loop for a single one."""
+    """Applies `function` like `lax.map`, without a loop for a single piece."""
     if len(jax.tree.leaves(arguments)[0]) == 1:
         found = function(jax.tree.map(lambda array: array[0], arguments))
         return jax.tree.map(lambda array: array[None], found)
@@ -93,7 +120,11 @@ def _each(function, arguments):
 
 
 def _pieces(array: jax.Array):
-    """`[B, *T, K]` to `[pieces, images, points, K]`: some images whole, or one in parts; and the way back."""
+    """Cuts `[B, *T, K]` into pieces of several whole images, or of a part of one image.
+
+    Returns:
+      `[pieces, images, points, K]`, and the function that joins results of the pieces.
+    """
     batch, *rest, size = array.shape
     num_points = math.prod(rest)
     array = in_order(array).reshape(batch, num_points, size)
@@ -114,17 +145,17 @@ def _pieces(array: jax.Array):
 
 
 def _starts(points_shape: Sequence[int], batch: int, shape: Sequence[int], mode: str) -> jax.Array:
-    """Where the voxels of the image that each point belongs to begin: `[pieces, images, 1]`."""
+    """Flat index of the first voxel of each point's image, `[pieces, images, 1]`."""
     size = math.prod(_padded_shape(shape, mode))
     if batch * size > np.iinfo(np.int32).max:
-        raise ValueError(f"warp: {batch} images of shape {tuple(shape)} hold too many voxels for one batch; split it")
+        raise ValueError(f"warp: {batch} images of shape {tuple(shape)} have too many voxels for one batch; split it")
     num_pieces, num_images = points_shape[:2]
     image = np.arange(num_pieces * num_images) // (num_pieces * num_images // batch)
     return jnp.asarray((image * size).reshape(num_pieces, num_images, 1), jnp.int32)
 
 
 def _padded_shape(shape: Sequence[int], mode: str) -> tuple[int, ...]:
-    """The zeros around a volume stand for all that lies outside, in the mode `constant`."""
+    """Shape with one voxel of zeros around the volume in the mode `constant`, which stands for all voxels outside."""
     return tuple(size + 2 for size in shape) if mode == "constant" else tuple(shape)
 
 
@@ -136,7 +167,7 @@ def _pad(volumes: jax.Array, mode: str) -> jax.Array:
 
 
 def _cell(points: jax.Array, starts: jax.Array, shape: Sequence[int], mode: str):
-    """What each axis adds to the flat index of lower and of upper corners, and fractions: `[images, points]` each."""
+    """Returns each axis's part of the flat index of lower and upper corners, and its fraction: `[images, points]`."""
     padded = _padded_shape(shape, mode)
     indices, fractions = [], []
     for axis, size in enumerate(padded):
@@ -146,20 +177,20 @@ def _cell(points: jax.Array, starts: jax.Array, shape: Sequence[int], mode: str)
         stride = math.prod(padded[axis + 1 :])
         indices.append([stride * voxel_within(index, size, mode) for index in (lower, lower + 1)])
     indices[0] = [starts + index for index in indices[0]]
-    # Otherwise XLA's CPU compiler computes them anew for each corner.
+    # Without this, XLA on a CPU computes them again for each corner.
     return apart((indices, fractions))
 
 
 def _corner_indices(indices: Sequence[Sequence[jax.Array]]) -> dict[Corner, jax.Array]:
-    """The flat index of each corner, from what each axis adds to it: for its lower voxel and for its upper one."""
+    """The flat index of each corner, the sum of the parts of each axis for its lower or upper voxel."""
     return {
-        corner: sum(pair[upper] for pair, upper in zip(indices, corner, strict=True))
+        corner: functools.reduce(operator.add, (pair[upper] for pair, upper in zip(indices, corner, strict=True)))
         for corner in itertools.product((0, 1), repeat=len(indices))
     }
 
 
 def _contract(corners: dict[Corner, jax.Array], fractions: Sequence[jax.Array], axes: Sequence[int]) -> jax.Array:
-    """`sum_c d_A w_c * corner_c` with `A = axes`, axis by axis. `fractions`: of each axis, how far into its cell."""
+    """`sum_c d_A w_c * corner_c` with `A = axes`, axis by axis. `fractions`: position in the cell along each axis."""
     for axis, fraction in enumerate(fractions):
         rest = {corner[1:] for corner in corners}
         corners = {

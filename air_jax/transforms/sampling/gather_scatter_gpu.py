@@ -1,8 +1,8 @@
-"""The two maps of `interpolation.py` for few channels on GPUs, each as a single loop.
+"""The maps gather and scatter of `interpolation.py` for few channels on GPUs, each as a single loop.
 
-The gather's runs over points, channels and sets, the scatter's over points, channels and corners. Places and weights
-are computed anew for each channel, set or corner, which costs a GPU less than memory would: left to itself, XLA writes
-them there first. Nothing is cut into pieces: all these numbers together must be fewer than int32 can count.
+The loop of gather runs over points, channels and sets, that of scatter over points, channels and corners. Indices and
+weights are computed again for each channel, set or corner. That costs a GPU less time than reading them from memory, to
+which XLA would write them by default. The loop has no pieces, so int32 must be able to count its elements.
 """
 
 import functools
@@ -17,11 +17,11 @@ import jax.numpy as jnp
 from air_jax.transforms.sampling.cells import AxisSets, Corner, voxel_within
 
 
-def gather(volumes: jax.Array, displacement: jax.Array, *, axis_sets: AxisSets, mode: str) -> list[jax.Array]:
-    """`S_A volumes`, with volumes `[B, *V, C]`, where `displacement` `[B, *S, N]` points: `[B, *S, C]` for each `A`."""
+def gather(volumes: jax.Array, points: jax.Array, *, axis_sets: AxisSets, mode: str, relative: bool) -> list[jax.Array]:
+    """Computes `S_A volumes` for each `A` of `axis_sets`; arguments and results as in `gather_scatter.gather`."""
     _, *shape, channels = volumes.shape
-    size = (*displacement.shape[:-1], channels, len(axis_sets))
-    lower, fractions = _cells(displacement, size)
+    size = (*points.shape[:-1], channels, len(axis_sets))
+    lower, fractions = _cells(points, relative, size)
     start, channel, chosen = _counted(size, 0), _counted(size, -2), _counted(size, -1)
     voxels = volumes.astype(jnp.promote_types(volumes.dtype, jnp.float32)).reshape(-1)
     corners = {}
@@ -38,15 +38,18 @@ def gather(volumes: jax.Array, displacement: jax.Array, *, axis_sets: AxisSets, 
 
 
 def scatter(
-    values: Sequence[jax.Array], displacement: jax.Array, *, axis_sets: AxisSets, mode: str, shape: tuple[int, ...]
+    values: Sequence[jax.Array],
+    points: jax.Array,
+    *,
+    axis_sets: AxisSets,
+    mode: str,
+    relative: bool,
+    shape: tuple[int, ...],
 ) -> jax.Array:
-    """The sum of `T_A values` over `axis_sets`, with values `[B, *S, C]` for each, to where `displacement` points.
-
-    `displacement` is `[B, *S, N]`, the sum `[B, *V, C]` with `V = shape`.
-    """
+    """Computes the sum of `T_A values` over `axis_sets`; arguments and result as in `gather_scatter.scatter`."""
     batch, channels, dtype = len(values[0]), values[0].shape[-1], values[0].dtype
-    size = (*displacement.shape[:-1], channels, 2 ** len(shape))
-    lower, fractions = _cells(displacement, size)
+    size = (*points.shape[:-1], channels, 2 ** len(shape))
+    lower, fractions = _cells(points, relative, size)
     corner = _counted(size, -1)
     uppers = [(corner >> axis) & 1 for axis in range(len(shape))]
     voxel, inside = _voxel(list(map(operator.add, lower, uppers)), _counted(size, 0), shape, mode)
@@ -60,19 +63,21 @@ def scatter(
         ]
         update += math.prod(weights) * _spread(value.astype(sum_dtype), size)
     sums = jnp.zeros(batch * math.prod(shape) * channels, sum_dtype)
-    if mode == "constant":  # what lies outside is dropped
+    if mode == "constant":  # values outside are dropped
         sums = sums.at[jnp.where(inside, place, sums.size)].add(update, mode="drop")
     else:
         sums = sums.at[place].add(update, mode="promise_in_bounds")
     return sums.reshape(batch, *shape, channels).astype(dtype)
 
 
-def _cells(displacement: jax.Array, size: Sequence[int]) -> tuple[list[jax.Array], list[jax.Array]]:
-    """For each axis, the lower voxel of the cell around each point and how far the point lies into it, of `size`."""
+def _cells(points: jax.Array, relative: bool, size: Sequence[int]) -> tuple[list[jax.Array], list[jax.Array]]:
+    """Returns for each axis the lower voxel of the cell around each point, and the position in the cell, of `size`."""
     lower, fractions = [], []
-    for axis in range(displacement.shape[-1]):
-        place = jax.lax.broadcasted_iota(jnp.float32, displacement.shape[:-1], axis + 1)
-        coordinate = _spread(place + displacement[..., axis], size)
+    for axis in range(points.shape[-1]):
+        coordinate = points[..., axis]
+        if relative:
+            coordinate = jax.lax.broadcasted_iota(jnp.float32, points.shape[:-1], axis + 1) + coordinate
+        coordinate = _spread(coordinate, size)
         floor = jnp.floor(coordinate)
         lower.append(floor.astype(jnp.int32))
         fractions.append(coordinate - floor)
@@ -80,7 +85,7 @@ def _cells(displacement: jax.Array, size: Sequence[int]) -> tuple[list[jax.Array
 
 
 def _voxel(indices: Sequence[jax.Array], image: jax.Array, shape: Sequence[int], mode: str):
-    """The flat index of the voxels for `indices`, counted through all images; and whether these lie inside."""
+    """Returns the flat index, through all images, of the voxels for `indices`; and whether `indices` are inside."""
     voxel = image
     for index, length in zip(indices, shape, strict=True):
         voxel = voxel * length + voxel_within(index, length, mode)
@@ -91,7 +96,7 @@ def _voxel(indices: Sequence[jax.Array], image: jax.Array, shape: Sequence[int],
 def _contract_first(
     corners: dict[Corner, jax.Array], fraction: jax.Array, is_slope: jax.Array
 ) -> dict[Corner, jax.Array]:
-    """Goes from both corners along the first axis to the slope or the value between them."""
+    """Reduces both corners along the first axis to their slope or to the value between them."""
     contracted = {}
     for rest in {corner[1:] for corner in corners}:
         slope = corners[1, *rest] - corners[0, *rest]
@@ -100,7 +105,7 @@ def _contract_first(
 
 
 def _spread(array: jax.Array, size: Sequence[int]) -> jax.Array:
-    """`array`, whose axes are the first ones of `size`, along the others as well."""
+    """Repeats `array`, whose axes are the first ones of `size`, along the other axes."""
     return jax.lax.broadcast_in_dim(array, size, range(array.ndim))
 
 

@@ -4,68 +4,84 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.ndimage import map_coordinates
+import numpy as np
 
-from air_jax.transforms.grid import identity_grid
-from air_jax.transforms.sampling.cells import MODES
+from air_jax.errors import OptionError
+from air_jax.transforms.sampling.cells import MODES, coordinates_of
 from air_jax.transforms.sampling.interpolation import interpolate
+from air_jax.transforms.sampling.nearest import nearest
 
 
-@partial(jax.jit, static_argnames=("order", "mode"))
 def warp(image: jax.Array, displacement: jax.Array, order: int = 1, mode: str = "constant") -> jax.Array:
     """Samples an image where a pull-back displacement points: `warped(p) = image(p + u(p))`.
 
-    A zero displacement returns the image to the last bit. Differentiable in both arguments, to any order; at integer
-    coordinates the derivative is the one-sided one towards larger coordinates.
+    A zero displacement returns the image to the last bit. The result is differentiable in both arguments, to any order.
+    At integer coordinates the derivative is the one-sided one towards larger coordinates.
 
     Args:
-      image: `[B, *S, C]`, or `[B, *S]` (labels). Any dtype; order 0 keeps integers exact.
+      image: `[B, *S, C]`, or `[B, *S]` (a segmentation), any dtype.
       displacement: `[B, *S, N]` float32, voxel units, array-index order, `N = len(S)`.
-      order: 1 interpolates linearly, 0 takes the nearest voxel.
-      mode: what lies outside the image: `constant` (zeros, fading over one voxel), `nearest`, `mirror`, `reflect`,
-        `wrap`, as in `jax.scipy.ndimage.map_coordinates`. `constant` and `wrap` are SciPy's `grid-constant` and
-        `grid-wrap`.
+      order: 1 (default) interpolates linearly. 0 takes the nearest voxel, halfway the one with the larger index like
+        SciPy, and is exact for every dtype.
+      mode: values outside the image. `constant` (default): zeros, reached over one voxel. `nearest`, `mirror`,
+        `reflect`, `wrap`: as in `jax.scipy.ndimage.map_coordinates`. `constant` and `wrap` are the modes
+        `grid-constant` and `grid-wrap` of SciPy.
 
     Returns:
-      The warped image, shape and dtype of `image`.
+      The warped image, in the shape and dtype of `image`. Order 1 therefore rounds an integer image to the nearest
+      integers, halves away from zero, and computes it in float32; convert such an image to float32 to keep fractions.
 
     Raises:
-      ValueError: shapes do not fit each other, or `order` or `mode` is unknown.
+      ValueError: the shapes do not fit each other, or the image has 64-bit integers that JAX would cut off.
+      OptionError: `order` or `mode` is unknown.
     """
-    check_warp(image, displacement, order, mode)
-    return _sample(image, displacement.astype(jnp.float32), order, mode)
+    check_integers("warp", image)
+    return _warp(image, displacement, order=order, mode=mode)
+
+
+def sample(image: jax.Array, coordinates: jax.Array, *, order: int = 1, mode: str = "constant") -> jax.Array:
+    """Samples an image at coordinates of its own voxels, on any grid of points: `sampled(p) = image(x(p))`.
+
+    It is differentiable like `warp`, which is this function at `grid + displacement`.
+
+    Args:
+      image: `[B, *V, C]`, or `[B, *V]` (a segmentation), any dtype.
+      coordinates: `[B, *S, N]` float32, in voxels of the image, array-index order, `N = len(V) = len(S)`.
+      order: 1 (default) or 0, see `warp`.
+      mode: values outside the image, see `warp`.
+
+    Returns:
+      `[B, *S, C]` or `[B, *S]`, in the dtype of `image`; for integer images see `warp`.
+
+    Raises:
+      ValueError: the shapes do not fit each other, or the image has 64-bit integers that JAX would cut off.
+      OptionError: `order` or `mode` is unknown.
+    """
+    check_integers("sample", image)
+    return _sample(image, coordinates, order=order, mode=mode)
 
 
 @partial(jax.jit, static_argnames=("order", "mode"))
-def sample(image: jax.Array, coordinates: jax.Array, order: int = 1, mode: str = "constant") -> jax.Array:
-    """Samples an image at coordinates of its own voxels, on any grid of points: `sampled(p) = image(x(p))`.
+def _warp(image, displacement, order, mode):
+    _check_warp(image, displacement, order, mode)
+    return _sample_points(image, displacement.astype(jnp.float32), order, mode, relative=True)
 
-    Differentiable as `warp` is, which is this at `grid + displacement`.
 
-    Args:
-      image: `[B, *V, C]`, or `[B, *V]` (labels). Any dtype; order 0 keeps integers exact.
-      coordinates: `[B, *S, N]` float32, voxels of the image, array-index order, `N = len(V) = len(S)`.
-      order, mode: see `warp`.
-
-    Returns:
-      `[B, *S, C]` or `[B, *S]`, in the dtype of `image`.
-
-    Raises:
-      ValueError: shapes do not fit each other, or `order` or `mode` is unknown.
-    """
-    num_axes = coordinates.shape[-1]
-    if coordinates.ndim != num_axes + 2 or image.ndim not in (num_axes + 1, num_axes + 2):
+@partial(jax.jit, static_argnames=("order", "mode"))
+def _sample(image, coordinates, order, mode):
+    num_axes = coordinates.shape[-1] if coordinates.ndim else 0
+    fits = coordinates.ndim == num_axes + 2 and image.ndim in (num_axes + 1, num_axes + 2)
+    if not fits or len(image) != len(coordinates):
         raise ValueError(
             f"sample: image of shape {image.shape} does not fit coordinates of shape {coordinates.shape}; "
             "they must be [B, *V, C] or [B, *V] and [B, *S, N], with as many axes V and S as components N"
         )
-    _check_options("sample", order, mode)
-    grid = identity_grid(coordinates.shape[1:-1])[None]
-    return _sample(image, coordinates.astype(jnp.float32) - grid, order, mode)
+    _check_options(order, mode)
+    return _sample_points(image, coordinates.astype(jnp.float32), order, mode, relative=False)
 
 
-def check_warp(image: jax.Array, displacement: jax.Array, order: int, mode: str) -> None:
-    """Raises `ValueError` with one line when `warp` cannot take these arguments."""
+def _check_warp(image: jax.Array, displacement: jax.Array, order: int, mode: str) -> None:
+    """Raises a `ValueError` of one line when `warp` cannot take these arguments."""
     num_axes = displacement.shape[-1] if displacement.ndim else 0
     if displacement.ndim != num_axes + 2:
         raise ValueError(
@@ -77,31 +93,54 @@ def check_warp(image: jax.Array, displacement: jax.Array, order: int, mode: str)
             f"warp: image of shape {image.shape} does not fit displacement of shape {displacement.shape}; "
             f"the image must be [B, *S, C] or [B, *S] with [B, *S] = {list(displacement.shape[:-1])}"
         )
-    _check_options("warp", order, mode)
+    _check_options(order, mode)
 
 
-def _check_options(name: str, order: int, mode: str) -> None:
+def _check_options(order: int, mode: str) -> None:
     if order not in (0, 1):
-        raise ValueError(f"{name}: order is {order}; it must be 0 (nearest) or 1 (linear)")
+        raise OptionError("order", order, "must be 0 (nearest) or 1 (linear)")
     if mode not in MODES:
-        raise ValueError(f"{name}: mode is {mode!r}; it must be one of {', '.join(MODES)}")
+        raise OptionError("mode", mode, f"must be one of {', '.join(MODES)}")
 
 
-def _sample(image: jax.Array, displacement: jax.Array, order: int, mode: str) -> jax.Array:
-    """Samples `image` `[B, *V, C]` or `[B, *V]` at `grid + displacement` `[B, *S, N]`."""
-    volumes = image[..., None] if image.ndim < displacement.ndim else image
-    if order == 1 and jnp.issubdtype(image.dtype, jnp.floating):
-        sampled = interpolate(volumes, displacement, mode)
+def check_integers(function: str, image: jax.Array | np.ndarray) -> None:
+    """Refuses NumPy integers that JAX, without its 64-bit mode, would cut off to 32 bits without a warning."""
+    if not isinstance(image, np.ndarray) or image.dtype.kind not in "iu" or image.dtype.itemsize < 8:
+        return
+    kept = np.iinfo(jax.dtypes.canonicalize_dtype(image.dtype))
+    if image.size and (image.min() < kept.min or image.max() > kept.max):
+        raise ValueError(
+            f"{function}: image has dtype {image.dtype} and values beyond those of {kept.dtype}, to which JAX cuts "
+            'off; use jax.config.update("jax_enable_x64", True), or smaller numbers'
+        )
+
+
+def _sample_points(image: jax.Array, points: jax.Array, order: int, mode: str, *, relative: bool) -> jax.Array:
+    """Samples `image` `[B, *V, C]` or `[B, *V]` at `points` `[B, *S, N]`.
+
+    Args:
+      image: any dtype.
+      points: float32, in voxels. If `relative`, displacements from the points' own grid, else coordinates. Coordinates
+        are never turned into displacements, because float32 loses their digits far along the grid.
+      order: 0 or 1.
+      mode: one of `MODES`.
+      relative: the meaning of `points`.
+    """
+    volumes = image[..., None] if image.ndim < points.ndim else image
+    if order == 0:
+        sampled = nearest(volumes, coordinates_of(points, relative), mode)
     else:
-        coordinates = identity_grid(displacement.shape[1:-1])[None] + displacement
-        sampled = _map_coordinates(volumes, coordinates, order, mode)
-    return sampled.reshape(*displacement.shape[:-1], *image.shape[displacement.ndim - 1 :])
+        sampled = _linear(volumes, points, mode, relative)
+    return sampled.reshape(*points.shape[:-1], *image.shape[points.ndim - 1 :])
 
 
-def _map_coordinates(volumes: jax.Array, coordinates: jax.Array, order: int, mode: str) -> jax.Array:
-    """Samples `volumes` `[B, *V, C]` of any dtype at `coordinates` `[B, *S, N]`."""
-
-    def one(volume, coordinates):
-        return map_coordinates(volume, list(jnp.moveaxis(coordinates, -1, 0)), order=order, mode=mode)
-
-    return jax.vmap(jax.vmap(one, in_axes=(-1, None), out_axes=-1))(volumes, coordinates)
+def _linear(volumes: jax.Array, points: jax.Array, mode: str, relative: bool) -> jax.Array:
+    """Interpolates `volumes` `[B, *V, C]` of any dtype."""
+    dtype = volumes.dtype
+    if jnp.issubdtype(dtype, jnp.floating):
+        return interpolate(volumes, points, mode=mode, relative=relative)
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        parts = (interpolate(part, points, mode=mode, relative=relative) for part in (volumes.real, volumes.imag))
+        return jax.lax.complex(*parts)
+    values = interpolate(volumes.astype(jnp.float32), points, mode=mode, relative=relative)
+    return jax.lax.round(values, jax.lax.RoundingMethod.AWAY_FROM_ZERO).astype(dtype)

@@ -1,0 +1,59 @@
+"""Overlap of integer segmentations for each label id. Plain `jax.numpy`."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from air_jax.errors import OptionError
+from air_jax.transforms.shapes import Array, check_same_shape
+
+
+def label_dice(fixed: Array, warped: Array, label_ids: Sequence[int]) -> jax.Array:
+    """Computes the Dice overlap of two segmentations for each label id (Dice, Ecology 1945).
+
+    Args:
+      fixed: `[B, *S]` integer. A single segmentation needs its batch axis, because `[D, H, W]` could be `[B, H, W]`.
+      warped: the same shape; the moving segmentation warped with nearest neighbour (`warp` with `order=0`).
+      label_ids: the `L` label ids to score, without the background 0.
+
+    Returns:
+      `[B, L]` in [0, 1], in the order of `label_ids`: 0 where one side lacks the label id, NaN where both do.
+
+    Raises:
+      ValueError: the shapes differ.
+      OptionError: 0 is among the label ids.
+    """
+    check_same_shape("label_dice", "[B, *S]", fixed=fixed, warped=warped)
+    check_label_ids(label_ids)
+    fixed, warped = jnp.asarray(fixed), jnp.asarray(warped)
+    axes = tuple(range(1, fixed.ndim))
+
+    def dice(label_id):
+        a, b = fixed == label_id, warped == label_id
+        return 2 * jnp.sum(a & b, axis=axes) / (jnp.sum(a, axis=axes) + jnp.sum(b, axis=axes))
+
+    # One label id after the other: all at once would need the memory of `L` segmentations.
+    return jnp.moveaxis(jax.lax.map(dice, jnp.asarray(label_ids)), 0, -1)
+
+
+def label_mean(scores: Array) -> jax.Array:
+    """Averages scores over the label ids that have one: NaN and infinity are left out.
+
+    The number of label ids without a finite distance is a score of its own, see `label_hd95`.
+
+    Args:
+      scores: `[..., L]`, a score for each label id in any unit.
+
+    Returns:
+      `[...]` in the same unit; NaN where no label id has a score.
+    """
+    finite = jnp.isfinite(scores)
+    return jnp.sum(jnp.where(finite, scores, 0), axis=-1) / jnp.sum(finite, axis=-1)
+
+
+def check_label_ids(label_ids: Sequence[int] | np.ndarray) -> None:
+    """Raises `OptionError` when the background, 0, is among the label ids."""
+    if 0 in label_ids:
+        raise OptionError("label_ids", list(label_ids), "0 is the background and has no score")

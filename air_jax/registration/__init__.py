@@ -1,0 +1,7 @@
+"""The public object: a model with its parameters, or none, that registers images."""
+
+from air_jax.registration.from_zero import STEPS_FROM_ZERO, register_images, without_model
+from air_jax.registration.loading import from_recipe, load
+from air_jax.registration.registration import Registration, Result
+
+__all__ = ["STEPS_FROM_ZERO", "Registration", "Result", "from_recipe", "load", "register_images", "without_model"]

@@ -1,0 +1,64 @@
+"""Loading of a trained registration from the folder of its run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from air_jax.errors import UserError
+from air_jax.registration.registration import Registration
+
+if TYPE_CHECKING:  # imported by `load`, so that `import air_jax` stays light
+    from air_jax.workdir.recipe import InferenceRecipe
+
+
+def load(workdir: str | Path) -> Registration:
+    """Loads the best checkpoint of a finished or interrupted run. It needs only the run's folder.
+
+    Args:
+      workdir: the folder.
+
+    Returns:
+      The registration, with its parameters on the default device.
+
+    Raises:
+      UserError: the folder is not that of a registration's run, it cannot be read, or the extra 'train' is not
+        installed.
+    """
+    try:
+        from air_jax.workdir import config as configs
+        from air_jax.workdir.checkpoint import restore_best_params
+        from air_jax.workdir.recipe import inference_recipe, is_segmenter, naming_key
+    except ModuleNotFoundError as error:
+        raise UserError(f"air_jax.load needs {error.name}; install air_jax with its extra 'train'") from error
+
+    workdir = Path(workdir)
+    saved = configs.read(workdir)
+    if is_segmenter(saved.config):
+        raise UserError(f"{workdir}: is a segmenter's run; name it as --config.model.segmenter of a registration's run")
+    recipe = inference_recipe(saved)
+    step, params = restore_best_params(workdir / "checkpoints")
+    with naming_key("dataset"):  # the registration checks its normalisation
+        return from_recipe(recipe, params, image_shape=saved.image_shape, step=step)
+
+
+def from_recipe(recipe: "InferenceRecipe", params: Any, *, image_shape: tuple[int, ...], step: int) -> Registration:
+    """Makes the registration of a run.
+
+    Args:
+      recipe: the run's config, parsed.
+      params: parameters of the recipe's model.
+      image_shape: `(*S, C)` of the training images.
+      step: training step of the parameters.
+    """
+    return Registration(
+        recipe.model,
+        jax.device_put(params),
+        tuple(image_shape),
+        step,
+        recipe.objective,
+        recipe.field,
+        edges=recipe.edges,
+        overlap_weight=recipe.overlap_weight,
+        normalization=recipe.normalization,
+    )

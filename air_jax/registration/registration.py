@@ -1,0 +1,247 @@
+"""Registration of images: with a trained model, with instance optimisation, or with both."""
+
+import dataclasses
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from air_jax.errors import OptionError
+from air_jax.losses import Objective
+from air_jax.optimize import Field, Geometry, Solution, refine
+from air_jax.registration.batches import Array, pair_batches, to_batch, with_margin
+from air_jax.transforms import warp, with_edges
+from air_jax.transforms.intensity import WINDOWS
+
+
+class Result(NamedTuple):
+    """The result of a registration. Its leading axes are those of the given images.
+
+    Attributes:
+      displacement: pull-back field `[*S, N]` or `[B, *S, N]`, float32, in voxels, array-index order.
+      warped: the normalised moving image sampled at `grid + displacement`, in the shape of the moving image, float32 in
+        [0, 1].
+      out: intermediates of the model, such as attention weights, always with the batch axis.
+    """
+
+    displacement: jax.Array
+    warped: jax.Array
+    out: dict[str, Any]
+
+
+# Equality by identity: the elements of parameters have no single truth value.
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("params",),
+    meta_fields=(
+        "model", "image_shape", "step", "objective", "field", "edges", "overlap_weight", "normalization", "refine_steps"
+    ),
+)  # fmt: skip
+@dataclasses.dataclass(frozen=True, eq=False)
+class Registration:
+    """A model, its parameters, and the settings of instance optimisation. Without training, the model is the identity.
+
+    A JAX pytree: `params` is data, the rest is static. Programs are compiled once for equal static parts.
+
+    Attributes:
+      model: Flax module, `(fixed, moving) -> (displacement, out)`.
+      params: parameters of the model.
+      image_shape: `(*S, C)` of the training images. Images of other sizes `S` are allowed where the model allows them;
+        smaller images get a margin of zeros up to this size.
+      step: training step of the parameters.
+      objective: minimised by refinement, see `air_jax.losses.make_objective`.
+      field: parametrisation of refinement, such as `air_jax.optimize.DenseField()`.
+      edges: whether refinement also compares the images' edges, see `air_jax.transforms.with_edges`.
+      overlap_weight: weight in refinement of the overlap of the classes that the model's segmenter predicts, at least
+        0. Values above 0 need a model with a segmenter.
+      normalization: map of intensities to [0, 1], a key of `air_jax.transforms.intensity.WINDOWS`.
+      refine_steps: default number of steps of instance optimisation in `register` and `refine`, at least 0.
+
+    Raises:
+      OptionError: a setting has a value that it cannot take.
+    """
+
+    model: nn.Module
+    params: Any = dataclasses.field(repr=False)
+    image_shape: tuple[int, ...]
+    step: int
+    objective: Objective
+    field: Field
+    edges: bool = False
+    overlap_weight: float = 0.0
+    normalization: str = "range"
+    refine_steps: int = 0
+
+    def __post_init__(self):
+        # The parameters are not checked: JAX also puts placeholders into pytrees.
+        if len(self.image_shape) not in (3, 4) or min(self.image_shape) < 1:
+            raise OptionError("image_shape", self.image_shape, "must be (H, W, C) or (D, H, W, C)")
+        _check_refine_steps(self.refine_steps)
+        if self.normalization not in WINDOWS:
+            raise OptionError("normalization", self.normalization, f"must be one of {', '.join(WINDOWS)}")
+        if not 0 <= self.overlap_weight < math.inf:
+            raise OptionError("overlap_weight", self.overlap_weight, "must be finite and not negative")
+        if self.overlap_weight and getattr(self.model, "segmenter", None) is None:
+            raise OptionError("overlap_weight", self.overlap_weight, "needs a model with a segmenter; set it to 0")
+
+    def register(
+        self, fixed: Array, moving: Array, *, normalized: bool = False, refine_steps: int | None = None
+    ) -> Result:
+        """Registers `moving` to `fixed`, one pair or a batch of pairs.
+
+        Args:
+          fixed: `[*S]`, `[B, *S]` or `[B, *S, C]` with finite values. The number of axes of `S` is the model's.
+          moving: the same shape.
+          normalized: False: the images are raw, `normalize` is applied. True: they are normalised, floats in [0, 1] or
+            uint8 or uint16 over their whole range.
+          refine_steps: steps of instance optimisation from the model's displacement on, at least 0. Default: the
+            attribute of that name.
+
+        Returns:
+          The displacement, the warped image and the model's intermediates.
+
+        Raises:
+          ValueError: shapes, dtypes or values that do not fit.
+          OptionError: a negative number of steps.
+        """
+        refine_steps = self.refine_steps if refine_steps is None else refine_steps
+        _check_refine_steps(refine_steps)
+        window = "range" if normalized else self.normalization
+        images = pair_batches(fixed, moving, self.image_shape, window)
+        displacement, out = self.predict(*images)
+        if refine_steps:
+            displacement = self.refine(*images, displacement, num_steps=refine_steps).displacement
+        return make_result(displacement, images[1], out, np.shape(moving))
+
+    def predict(self, fixed: jax.Array, moving: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+        """Predicts displacements with the model only.
+
+        Args:
+          fixed: `[B, *S, C]` in [0, 1], normalised.
+          moving: the same shape.
+
+        Returns:
+          The displacement `[B, *S, N]` in voxels, and the model's intermediates.
+        """
+        return _predict(self.model, self.image_shape, self.params, fixed, moving)
+
+    def refine(
+        self,
+        fixed: jax.Array,
+        moving: jax.Array,
+        displacement: jax.Array | None = None,
+        *,
+        num_steps: int | None = None,
+        objective: Objective | None = None,
+        field: Field | None = None,
+        geometry: Geometry = Geometry(),
+        tolerance: float = 0.0,
+    ) -> Solution:
+        """Refines displacements by instance optimisation, see `air_jax.optimize.refine`.
+
+        Args:
+          fixed: `[B, *S, C]` in [0, 1], normalised.
+          moving: the same shape; with `geometry.matrix`, `[B, *V, C]` on its own grid.
+          displacement: `[B, *S, N]` in voxels, the start. Default: zero.
+          num_steps: largest number of steps. Default: `refine_steps`.
+          objective: terms of the images and of the displacement; the overlap of classes is added. Default: the
+            attribute of that name.
+          field: parametrisation. Default: the attribute of that name.
+          geometry: affine that follows the displacement, and voxel sizes.
+          tolerance: relative decrease of the loss in 10 steps below which a pair has converged, at least 0.
+
+        Returns:
+          The displacement, loss, number of steps and convergence of each pair.
+
+        Raises:
+          OptionError: a setting has a value that it cannot take.
+          ValueError: shapes that do not fit.
+        """
+        return refine(
+            self.comparing(self.objective if objective is None else objective),
+            self.compared(fixed),
+            self.compared(moving),
+            displacement,
+            num_steps=self.refine_steps if num_steps is None else num_steps,
+            field=self.field if field is None else field,
+            geometry=geometry,
+            tolerance=tolerance,
+        )
+
+    def normalize(self, image: Array) -> jax.Array:
+        """Normalises raw images as `register` does, each by its own intensities.
+
+        Args:
+          image: `[*S]`, `[B, *S]` or `[B, *S, C]` with finite values.
+
+        Returns:
+          float32 in [0, 1], the same shape.
+
+        Raises:
+          ValueError: a shape, dtype or values that do not fit.
+        """
+        return to_batch(image, "image", self.image_shape, self.normalization).reshape(np.shape(image))
+
+    def compared(self, image: jax.Array) -> jax.Array:
+        """Returns the channels that refinement compares.
+
+        Args:
+          image: `[B, *S, C]` in [0, 1], normalised.
+
+        Returns:
+          `[B, *S, C + E + K - 1]`: the image; its edges, with `edges`; the probabilities of its classes without the
+          background, with `overlap_weight`.
+        """
+        channels = with_edges(image) if self.edges else image
+        if self.overlap_weight:
+            classes = _segment(self.model, self.image_shape, self.params, image)
+            channels = jnp.concatenate([channels, classes[..., 1:]], axis=-1)
+        return channels
+
+    def comparing(self, objective: Objective) -> Objective:
+        """Returns the objective of `compared` images: `objective`, and the overlap of their classes.
+
+        Args:
+          objective: terms of the images without their classes, and of the displacement.
+
+        Returns:
+          `objective` itself without `overlap_weight`.
+        """
+        if not self.overlap_weight:
+            return objective
+        return objective.with_overlap(self.overlap_weight, self.model.segmenter.num_classes - 1)
+
+
+def make_result(displacement: jax.Array, moving: jax.Array, out: dict[str, Any], shape: tuple[int, ...]) -> Result:
+    """Makes the result of images of a given shape.
+
+    Args:
+      displacement: `[B, *S, N]`.
+      moving: `[B, *S, C]`, normalised.
+      out: intermediates of the model.
+      shape: of the images as they were given: `[*S]`, `[B, *S]` or `[B, *S, C]`.
+    """
+    warped = warp(moving, displacement).reshape(shape)
+    return Result(displacement[0] if len(shape) == displacement.shape[-1] else displacement, warped, out)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _predict(model, image_shape, params, fixed, moving):
+    (fixed, inside), (moving, _) = (with_margin(image, image_shape) for image in (fixed, moving))
+    displacement, out = model.apply({"params": params}, fixed, moving)
+    return displacement[inside], out
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _segment(model, image_shape, params, image):
+    image, inside = with_margin(image, image_shape)
+    return model.segment(params, image)[inside]
+
+
+def _check_refine_steps(refine_steps: int) -> None:
+    if refine_steps < 0:
+        raise OptionError("refine_steps", refine_steps, "must not be negative")

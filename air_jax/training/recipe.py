@@ -1,0 +1,237 @@
+"""A config parsed for training: what a run needs besides the recipe of inference."""
+
+import dataclasses
+from typing import Any
+
+from air_jax.data import Images, label_ids_of
+from air_jax.data.augmentation import Augmentation
+from air_jax.data.deformation import Deformation
+from air_jax.errors import UserError
+from air_jax.losses import CONSISTENCIES, Objective
+from air_jax.training.optimizer import SCHEDULES
+from air_jax.training.pair_loss import TrainingTerms
+from air_jax.transforms.intensity import WINDOWS
+from air_jax.workdir.defaults import Config
+from air_jax.workdir.recipe import (
+    is_segmenter,
+    naming_key,
+    one_of,
+    require,
+    require_number,
+    training_objective,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class StepPlan:
+    """Steps of a run.
+
+    Attributes:
+      num_train_steps: all steps; 0 trains nothing.
+      batch_size: pairs per step, over all devices.
+      log_every: steps per dispatch and per line of the log.
+      eval_every: steps between validations, a multiple of `log_every`.
+    """
+
+    num_train_steps: int
+    batch_size: int
+    log_every: int
+    eval_every: int
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerRecipe:
+    """Arguments of `air_jax.training.optimizer.make_optimizer`."""
+
+    learning_rate: float
+    schedule: str
+    warmup_steps: int
+    num_train_steps: int
+    clip_norm: float
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationPlan:
+    """Pairs that are scored.
+
+    Attributes:
+      num_pairs: most pairs in each list.
+      pairs_seed: seed of the lists and of artificial deformations.
+      batch_size: pairs at once.
+      refine_steps: steps of instance optimisation with which test pairs are scored as well; 0 for none.
+      artificial: True if fixed images are moving ones, artificially deformed.
+    """
+
+    num_pairs: int
+    pairs_seed: int
+    batch_size: int
+    refine_steps: int
+    artificial: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingRecipe:
+    """Everything about a run that training and scoring need besides `InferenceRecipe`.
+
+    Attributes:
+      seed: seed of parameters, pairs, augmentation and dropout.
+      steps, optimizer, evaluation: see their classes.
+      dataset: arguments of `air_jax.data.load_dataset`.
+      segmenter_workdir: run of the segmenter inside the model; "" for none.
+      objective: of the training; None for a segmenter's run.
+      terms: weights of the loss besides the objective.
+      augmentation: None where nothing moves.
+      deformation: artificial deformation that makes the fixed images; None for real pairs.
+      streaming: whether images come from the host; None lets the run decide.
+    """
+
+    seed: int
+    steps: StepPlan
+    optimizer: OptimizerRecipe
+    evaluation: EvaluationPlan
+    dataset: dict[str, Any]
+    segmenter_workdir: str
+    objective: Objective | None
+    terms: TrainingTerms
+    augmentation: Augmentation | None
+    deformation: Deformation | None
+    streaming: bool | None
+
+    @property
+    def registers(self) -> bool:
+        """True for the run of a registration model, False for that of a segmenter."""
+        return self.objective is not None
+
+
+def training_recipe(config: Config) -> TrainingRecipe:
+    """Parses a run's config.
+
+    Args:
+      config: every key, see `air_jax.workdir.defaults`.
+
+    Raises:
+      UserError: a key is missing, unknown, or has a value that it cannot take; one line names it.
+    """
+    registers = not is_segmenter(config)
+    deformation = _deformation(config) if registers else None
+    refine_steps = 0
+    if registers:
+        require_number(config, "refine.num_steps")
+        refine_steps = config.refine.num_steps
+    _check_dataset(config)
+    return TrainingRecipe(
+        seed=_seed(config, "seed"),
+        steps=_steps(config),
+        optimizer=_optimizer(config),
+        evaluation=_evaluation(config, refine_steps, deformation is not None),
+        dataset=config.dataset.to_dict(),
+        segmenter_workdir=config.model.get("segmenter") or "",
+        objective=training_objective(config) if registers else None,
+        terms=_terms(config, deformation) if registers else TrainingTerms(),
+        augmentation=_augmentation(config),
+        deformation=deformation,
+        streaming=config.streaming,
+    )
+
+
+def with_label_ids(terms: TrainingTerms, train: Images) -> TrainingTerms:
+    """The terms for these training images, with their label ids where a term needs them.
+
+    Raises:
+      UserError: overlap is asked for, and there are no segmentations.
+    """
+    if not terms.soft_dice:
+        return terms
+    label_ids = label_ids_of(train)
+    if not label_ids:
+        raise UserError(
+            f"--config.loss.soft_dice={terms.soft_dice}: the set has no segmentations; "
+            "give --config.dataset.labels, or 0"
+        )
+    return terms._replace(label_ids=label_ids)
+
+
+def classes_of(train: Images, num_classes: int) -> tuple[int, ...]:
+    """The label ids of a segmenter's classes 1, 2, ..., for these training images.
+
+    Raises:
+      UserError: there are no segmentations, or not one label id for each class but the background.
+    """
+    label_ids = label_ids_of(train)
+    if not label_ids:
+        raise UserError("a segmenter needs segmentations: give --config.dataset.labels, or a stack with `label`")
+    if num_classes != 1 + len(label_ids):
+        raise UserError(
+            f"--config.model.num_classes={num_classes}: the training set has {len(label_ids)} label ids; "
+            f"with the background there are {1 + len(label_ids)} classes"
+        )
+    return label_ids
+
+
+def _seed(config: Config, key: str) -> int:
+    require_number(config, key)
+    return config[key] if key == "seed" else config.eval.pairs_seed
+
+
+def _steps(config: Config) -> StepPlan:
+    require_number(config, "num_train_steps")
+    for key in ("batch_size", "log_every", "eval_every"):
+        require_number(config, key, positive=True)
+    whole = config.eval_every % config.log_every == 0
+    require(config, "eval_every", whole, f"must be a multiple of log_every ({config.log_every})")
+    return StepPlan(config.num_train_steps, config.batch_size, config.log_every, config.eval_every)
+
+
+def _optimizer(config: Config) -> OptimizerRecipe:
+    require_number(config, "learning_rate", positive=True)
+    require_number(config, "warmup_steps")
+    require_number(config, "clip_norm")
+    require(config, "schedule", config.schedule in SCHEDULES, one_of(SCHEDULES))
+    total = config.num_train_steps
+    fits = config.warmup_steps < max(total, 1)
+    require(config, "warmup_steps", fits, f"must be less than num_train_steps ({total})")
+    return OptimizerRecipe(config.learning_rate, config.schedule, config.warmup_steps, total, config.clip_norm)
+
+
+def _evaluation(config: Config, refine_steps: int, artificial: bool) -> EvaluationPlan:
+    for key in ("eval.num_pairs", "eval.batch_size"):
+        require_number(config, key, positive=True)
+    seed = _seed(config, "eval.pairs_seed")
+    return EvaluationPlan(config.eval.num_pairs, seed, config.eval.batch_size, refine_steps, artificial)
+
+
+def _check_dataset(config: Config) -> None:
+    section = config.dataset
+    require(config, "dataset.normalization", section.normalization in WINDOWS, one_of(WINDOWS))
+    require(config, "dataset.name", section.name != "", "give the path of your images, a folder or a stack (.npz)")
+    require(config, "dataset.pairs", section.pairs != "", "must be all, atlas, frames or the path of a list")
+    fraction = section.train_fraction
+    require(config, "dataset.train_fraction", 0 < fraction < 1, "must lie between 0 and 1")
+    enough = section.num_validation >= 2
+    require(config, "dataset.num_validation", enough, "must be at least 2: a pair chooses the checkpoint")
+
+
+def _terms(config: Config, deformation: Deformation | None) -> TrainingTerms:
+    no_labels = deformation is None or not config.loss.soft_dice
+    require(config, "loss.soft_dice", no_labels, "artificially deformed images have no segmentations")
+    consistencies = tuple((name, weight) for name in CONSISTENCIES if (weight := config.loss[name]))
+    return TrainingTerms(soft_dice=config.loss.soft_dice, consistencies=consistencies, edges=bool(config.loss.edges))
+
+
+def _augmentation(config: Config) -> Augmentation | None:
+    section = config.augmentation
+    for key in ("rotation", "scale", "translation", "elastic"):
+        require_number(config, f"augmentation.{key}")
+    require(config, "augmentation.scale", section.scale < 1, "must be less than 1")
+    require_number(config, "augmentation.elastic_spacing", positive=True)
+    smooth = 4 * section.elastic <= section.elastic_spacing
+    require(config, "augmentation.elastic", smooth, "must be at most a quarter of augmentation.elastic_spacing")
+    with naming_key("augmentation"):
+        augmentation = Augmentation(**section)
+    return augmentation if augmentation.moves() else None
+
+
+def _deformation(config: Config) -> Deformation | None:
+    require_number(config, "deformation.amplitude")
+    require_number(config, "deformation.spacing", positive=True)
+    return Deformation(**config.deformation) if config.deformation.amplitude else None

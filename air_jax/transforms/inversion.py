@@ -1,0 +1,96 @@
+"""Inversion of displacements, voxel by voxel, by damped fixed-point steps and Newton steps."""
+
+import jax
+import jax.numpy as jnp
+
+from air_jax.transforms.displacement import compose
+from air_jax.transforms.grid import identity_grid
+from air_jax.transforms.jacobian import determinant
+from air_jax.transforms.sampling.sampler import warp
+
+# Length of a fixed-point step. A full step diverges where the map stretches by more than 2, half a step by more than 4.
+DAMPING = 0.5
+# Newton steps need a Jacobian determinant above this value.
+MIN_DETERMINANT = 0.05
+
+
+def inverse(displacement: jax.Array, *, num_iterations: int = 60) -> tuple[jax.Array, jax.Array]:
+    """Inverts a displacement: solves `v(p) = -u(p + v(p))` at every voxel (Chen et al. 2008).
+
+    Two thirds of the iterations are damped fixed-point steps, `v - r / 2` with the residual `r(p) = v(p) + u(p +
+    v(p))`. They may increase the residual for a while, so they pass the folds at which a descent gets stuck. The last
+    third are Newton steps from the best result of each voxel, with the derivative of `u` interpolated at `p + v(p)`.
+    They converge where the map stretches too much for fixed-point steps. A Newton step that does not decrease a voxel's
+    residual is undone and halved.
+
+    Args:
+      displacement: `u` `[B, *S, N]` in voxel units, 2-D or 3-D.
+      num_iterations: evaluations of the residual, at least 0; 60 by default.
+
+    Returns:
+      `v` `[B, *S, N]` in voxel units, and the length of the residual `[B, *S]` in voxels. `compose(u, v)` is the
+      residual. `compose(v, u)` is also about 0 where `u` does not fold. Where a fold makes several points map to `p`,
+      `v(p)` leads to one of them.
+
+    Raises:
+      ValueError: the shape is not that of a 2-D or 3-D displacement.
+    """
+    if displacement.ndim not in (4, 5) or displacement.shape[-1] != displacement.ndim - 2:
+        raise ValueError(
+            f"inverse: displacement has shape {displacement.shape}; it must be [B, H, W, 2] or [B, D, H, W, 3]"
+        )
+    num_newton = num_iterations // 3
+
+    def fixed_point(_, carry):
+        candidate, residual, best, best_residual = carry
+        candidate = candidate - DAMPING * residual
+        residual = compose(displacement, candidate)
+        return candidate, residual, *_shorter(best, best_residual, candidate, residual)[1:]
+
+    start = jnp.zeros_like(displacement), displacement
+    *_, best, residual = jax.lax.fori_loop(0, num_iterations - num_newton, fixed_point, (*start, *start))
+
+    derivative = jnp.concatenate(jnp.gradient(displacement, axis=range(1, displacement.ndim - 1)), axis=-1)
+
+    def newton(_, carry):
+        best, residual, length = carry
+        candidate = best - length[..., None] * _newton_step(derivative, best, residual)
+        better, best, residual = _shorter(best, residual, candidate, compose(displacement, candidate))
+        return best, residual, jnp.where(better, jnp.minimum(2 * length, 1.0), length / 2)
+
+    carry = best, residual, jnp.ones_like(displacement[..., 0])
+    best, residual, _ = jax.lax.fori_loop(0, num_newton, newton, carry)
+    return best, jnp.linalg.norm(residual, axis=-1)
+
+
+def _shorter(best, best_residual, candidate, residual):
+    """Returns where the candidate has the shorter residual, and for each voxel the better one and its residual."""
+    better = jnp.linalg.norm(residual, axis=-1) < jnp.linalg.norm(best_residual, axis=-1)
+    keep = better[..., None]
+    return better, jnp.where(keep, candidate, best), jnp.where(keep, residual, best_residual)
+
+
+def _newton_step(derivative: jax.Array, candidate: jax.Array, residual: jax.Array) -> jax.Array:
+    """Solves `(1 + du) x = residual` at `p + candidate(p)` by Cramer's rule; `x = residual` close to a fold.
+
+    Args:
+      derivative: `[B, *S, N * N]`, the derivative of the displacement along each axis in turn.
+      candidate: `[B, *S, N]` in voxel units.
+      residual: the same shape.
+
+    Returns:
+      The same shape.
+    """
+    num_axes = candidate.shape[-1]
+    columns = jnp.split(warp(derivative, candidate, mode="nearest"), num_axes, axis=-1)
+    position = identity_grid(candidate.shape[1:-1])[None] + candidate
+    last = jnp.asarray(candidate.shape[1:-1], jnp.float32) - 1
+    within = (position >= 0) & (position <= last.reshape((1,) * (num_axes + 1) + (num_axes,)))
+    for axis, unit in enumerate(jnp.eye(num_axes)):  # the displacement is constant beyond the border
+        column = jnp.where(within[..., axis, None], columns[axis], 0.0)
+        columns[axis] = column + jnp.broadcast_to(unit, column.shape)
+    det = determinant(columns)
+    solved = [determinant([*columns[:axis], residual, *columns[axis + 1 :]]) for axis in range(num_axes)]
+    sound = det > MIN_DETERMINANT
+    step = jnp.stack(solved, axis=-1) / jnp.where(sound, det, 1.0)[..., None]
+    return jnp.where(sound[..., None], step, residual)

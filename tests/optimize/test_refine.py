@@ -1,0 +1,276 @@
+"""Refinement from zero and from a displacement, with every field, between grids of different kinds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from air_jax import warp
+from air_jax.errors import OptionError
+from air_jax.losses import make_objective
+from air_jax.optimize import FIELDS, BSplineField, DenseField, Geometry, VelocityField, compile_refine, refine
+from air_jax.transforms import apply_affine, corner_jacobian_determinant, identity_grid, sample
+
+OBJECTIVE = make_objective("mse", folding=5.0)
+# Few levels, because each is compiled.
+DENSE, ONE_LEVEL = DenseField(levels=(2, 1)), DenseField(levels=(1,))
+BSPLINE, VELOCITY = BSplineField(levels=((1, 2),)), VelocityField(levels=((1, 2),))
+
+
+def blobs(shape, centres, width=3.0, voxel_size=None):
+    """One smooth blob an image, at the given centres; with `voxel_size`, centres and widths are in its unit."""
+    grid = np.asarray(identity_grid(shape)) * (1.0 if voxel_size is None else np.asarray(voxel_size))
+    return np.stack([np.exp(-((grid - np.asarray(centre)) ** 2).sum(axis=-1) / (2 * width**2)) for centre in centres])[
+        ..., None
+    ].astype(np.float32)
+
+
+def mse(fixed, warped):
+    return np.square(np.asarray(fixed) - np.asarray(warped)).mean(axis=tuple(range(1, fixed.ndim)))
+
+
+@pytest.mark.parametrize(
+    ("field", "shape", "there", "here"),
+    [
+        *((field(), (24, 24), [(10, 11), (14, 12)], [(13, 13), (12, 10)]) for field in FIELDS.values()),
+        *((field, (14, 14, 14), [(6, 7, 7)], [(8, 6, 7)]) for field in (DENSE, BSPLINE)),
+    ],
+)
+def test_blobs_are_aligned_without_folding(field, shape, there, here):
+    fixed, moving = blobs(shape, there), blobs(shape, here)
+    displacement = refine(OBJECTIVE, fixed, moving, num_steps=60, field=field).displacement
+    assert np.all(mse(fixed, warp(moving, displacement)) < 0.02 * mse(fixed, moving))
+    assert float(corner_jacobian_determinant(displacement).min()) > 0
+    # At the blob's centre, the displacement points from the fixed to the moving centre.
+    for each, centre, target in zip(displacement, there, here, strict=True):
+        np.testing.assert_allclose(each[tuple(centre)], np.subtract(target, centre), atol=0.6)
+
+
+@pytest.mark.parametrize("field", [ONE_LEVEL, BSPLINE])
+def test_pairs_are_independent(field):
+    rng = np.random.default_rng(0)
+    fixed, moving = (gaussian_filter(rng.random((3, 20, 20, 1)), (0, 2, 2, 0)).astype(np.float32) for _ in range(2))
+    together = refine(OBJECTIVE, fixed, moving, num_steps=20, field=field)
+    single = refine(OBJECTIVE, fixed[1:2], moving[1:2], num_steps=20, field=field)
+    assert np.abs(single.displacement).max() > 0.3
+    np.testing.assert_allclose(together.displacement[1:2], single.displacement, atol=1e-3)
+    np.testing.assert_allclose(together.loss[1:2], single.loss, rtol=1e-3)
+
+
+def test_refinement_continues_from_the_given_displacement():
+    fixed, moving = blobs((24, 24), [(10, 11)]), blobs((24, 24), [(13, 13)])
+    start = jnp.broadcast_to(jnp.asarray([3.0, 2.0]), (1, 24, 24, 2))
+    displacement = refine(OBJECTIVE, fixed, moving, start, num_steps=3, field=BSPLINE).displacement
+    assert mse(fixed, warp(moving, displacement)) < 1e-3
+
+
+@pytest.mark.parametrize("field", [DENSE, BSPLINE, VELOCITY, DenseField(levels=(4, 2))])
+def test_no_steps_return_the_start(field):
+    fixed, moving = blobs((24, 24), [(10, 11)]), blobs((24, 24), [(13, 13)])
+    start = jnp.broadcast_to(jnp.asarray([1.0, 2.0]), (1, 24, 24, 2))
+    solution = refine(OBJECTIVE, fixed, moving, start, num_steps=0, field=field)
+    np.testing.assert_array_equal(solution.displacement, start)
+    assert (solution.steps.tolist(), solution.converged.tolist()) == ([0], [False])
+    if field.factors[-1] == 1:
+        expected = OBJECTIVE(fixed, warp(moving, start, mode="nearest"), start)[0]
+        np.testing.assert_allclose(solution.loss, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("field", [ONE_LEVEL, BSPLINE, VELOCITY])
+def test_result_is_never_worse_than_the_start(field):
+    """From the best start, and from noise, where the gradient has no direction."""
+    rng = np.random.default_rng(0)
+    noise = rng.random((1, 24, 24, 1), dtype=np.float32)
+    other = rng.random((1, 24, 24, 1), dtype=np.float32)
+    fixed = np.concatenate([blobs((24, 24), [(10, 11)]), noise, noise])
+    moving = np.concatenate([blobs((24, 24), [(13, 13)]), noise, other])
+    start = jnp.zeros((3, 24, 24, 2)).at[0].set(jnp.asarray([3.0, 2.0]))
+    solution = refine(OBJECTIVE, fixed, moving, start, num_steps=20, field=field)
+    before, after = (OBJECTIVE(fixed, warp(moving, u, mode="nearest"), u)[0] for u in (start, solution.displacement))
+    assert np.all(after <= before + 1e-7)
+    np.testing.assert_allclose(solution.loss, after, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("field", [DENSE, BSPLINE])
+def test_converged_pair_stays_while_another_continues(field):
+    fixed = np.concatenate([blobs((24, 24), [(11, 12)])] * 2) + 0.01
+    moving = np.concatenate([fixed[:1], blobs((24, 24), [(13, 10)])])
+    solution = refine(OBJECTIVE, fixed, moving, num_steps=40, field=field, tolerance=1e-3)
+    np.testing.assert_array_equal(solution.displacement[0], 0)
+    assert mse(fixed, warp(moving, solution.displacement))[1] < 0.1 * mse(fixed, moving)[1]
+    # The gain of the first pair is 0. Its step is halved until the shortest, 5 checks later, where the steps suffice.
+    assert solution.steps.tolist() == [40, 40]
+    longer = refine(OBJECTIVE, fixed, moving, num_steps=160, field=field, tolerance=1e-3)
+    assert bool(longer.converged[0])
+    assert longer.steps[0] == 50 * len(field.levels)
+    assert longer.steps[1] > 0
+
+
+def test_large_tolerance_stops_early_and_a_small_one_does_not():
+    fixed, moving = blobs((24, 24), [(10, 11)]), blobs((24, 24), [(14, 13)])
+    hasty, patient, ten = (
+        refine(OBJECTIVE, fixed, moving, field=ONE_LEVEL, **{"num_steps": 40, **options})
+        for options in ({"tolerance": 2.0}, {"tolerance": 1e-6}, {"num_steps": 10})
+    )
+    np.testing.assert_allclose(hasty.displacement, ten.displacement, atol=1e-5)  # the first check is after ten steps
+    assert mse(fixed, warp(moving, patient.displacement)) < 0.5 * mse(fixed, warp(moving, hasty.displacement))
+    assert [solution.steps.tolist() for solution in (hasty, patient, ten)] == [[10], [40], [10]]
+    assert [solution.converged.tolist() for solution in (hasty, patient, ten)] == [[True], [False], [False]]
+
+
+def test_steps_that_are_no_multiple_of_ten_are_counted():
+    fixed, moving = blobs((24, 24), [(10, 11)]), blobs((24, 24), [(14, 13)])
+    solution = refine(OBJECTIVE, fixed, moving, num_steps=27, field=DENSE)
+    assert solution.steps.tolist() == [27]
+    assert solution.steps.dtype == jnp.int32
+    expected = OBJECTIVE(fixed, warp(moving, solution.displacement, mode="nearest"), solution.displacement)[0]
+    np.testing.assert_allclose(solution.loss, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("field", [DENSE, BSPLINE])
+def test_matrix_leads_to_a_moving_grid_of_another_size(field):
+    """The moving grid is shifted, with smaller voxels along the first axis and larger ones along the second."""
+    there, here = (13.0, 12.0), (11.0, 14.0)
+    fixed = blobs((26, 24), [there])
+    moving = blobs((40, 18), [(here[0] + 2, here[1] - 1)], voxel_size=(0.7, 1.5))
+    matrix = np.array([[[1 / 0.7, 0, 2 / 0.7], [0, 1 / 1.5, -1 / 1.5]]], np.float32)
+    geometry = Geometry(jnp.asarray(matrix), (1.0, 1.0), (0.7, 1.5))
+    displacement = refine(OBJECTIVE, fixed, moving, num_steps=60, field=field, geometry=geometry).displacement
+    points = apply_affine(matrix, identity_grid((26, 24))[None] + displacement)
+    before = sample(moving, apply_affine(matrix, identity_grid((26, 24))[None]), mode="nearest")
+    warped = sample(moving, points, mode="nearest")
+    assert mse(fixed, warped) < 0.05 * mse(fixed, before)
+    np.testing.assert_allclose(displacement[0, 13, 12], np.subtract(here, there), atol=0.6)
+
+
+@pytest.mark.parametrize("field", [DENSE, BSPLINE])
+def test_anisotropic_voxels(field):
+    """Voxels three times as long along the second axis: the same blobs in mm, the same motion in mm."""
+    size = np.array([1.0, 3.0])
+    there, here = np.array([14.0, 16.5]), np.array([17.0, 14.0])
+    fixed, moving = (blobs((32, 11), [centre], width=4.0, voxel_size=size) for centre in (there, here))
+    displacement = refine(
+        OBJECTIVE, fixed, moving, num_steps=60, field=field, geometry=Geometry(voxel_size=size)
+    ).displacement
+    assert mse(fixed, warp(moving, displacement)) < 0.05 * mse(fixed, moving)
+    assert float(corner_jacobian_determinant(displacement).min()) > 0
+    at_centre = 0.5 * (displacement[0, 14, 5] + displacement[0, 14, 6]) * size
+    np.testing.assert_allclose(at_centre, here - there, atol=0.9)
+
+
+def test_unit_of_voxel_sizes_does_not_matter():
+    fixed, moving = blobs((24, 16), [(10, 8)]), blobs((24, 16), [(13, 7)])
+    mm, metres = (
+        refine(OBJECTIVE, fixed, moving, num_steps=10, field=ONE_LEVEL, geometry=Geometry(voxel_size=size))
+        for size in ((1.0, 1.5), (0.001, 0.0015))
+    )
+    np.testing.assert_allclose(mm.displacement, metres.displacement, atol=1e-3)
+
+
+def test_refine_under_jit_and_vmap():
+    fixed, moving = blobs((20, 20), [(9, 10), (10, 9)]), blobs((20, 20), [(11, 9), (8, 10)])
+    options = {"num_steps": 20, "field": ONE_LEVEL, "tolerance": 1e-4}
+
+    def one(fixed, moving):
+        return jax.tree.map(lambda array: array[0], refine(OBJECTIVE, fixed[None], moving[None], **options))
+
+    plain = refine(OBJECTIVE, fixed, moving, **options)
+    mapped = jax.jit(jax.vmap(one))(fixed, moving)
+    assert np.abs(plain.displacement).max() > 0.3
+    np.testing.assert_allclose(mapped.displacement, plain.displacement, atol=1e-2)
+    np.testing.assert_array_equal(mapped.steps, plain.steps)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"field": "dense"}, OptionError, r"field='dense': must be an object such as DenseField\(update_sigma=3\.0"),
+        ({"num_steps": -1}, OptionError, "num_steps=-1: must not be negative"),
+        ({"tolerance": float("nan")}, OptionError, "tolerance=nan: must be finite and not negative"),
+        ({"geometry": Geometry(voxel_size=(1, 1, 1))}, OptionError, r"voxel_size=\(1.0, 1.0, 1.0\): must have 2"),
+        ({"geometry": Geometry(jnp.eye(2, 3))}, ValueError, r"geometry\.matrix has shape \(2, 3\)"),
+        ({"displacement": jnp.zeros((1, 8, 8, 3))}, ValueError, r"displacement has shape \(1, 8, 8, 3\)"),
+        ({"moving": np.zeros((1, 8, 9, 1), np.float32)}, ValueError, r"moving \(1, 8, 9, 1\); give geometry\.matrix"),
+    ],
+)
+@pytest.mark.parametrize("function", [refine, compile_refine])
+def test_wrong_arguments_are_refused(function, options, error, message):
+    image = np.zeros((1, 8, 8, 1), np.float32)
+    arguments = {"objective": OBJECTIVE, "fixed": image, "moving": image, "num_steps": 3, **options}
+    with pytest.raises(error, match=message) as raised:
+        function(**arguments)
+    assert "\n" not in str(raised.value)
+
+
+def test_smaller_update_sigma_follows_finer_detail():
+    rng = np.random.default_rng(0)
+    fixed, moving = (gaussian_filter(rng.random((1, 24, 24, 1)), (0, 1.5, 1.5, 0)).astype(np.float32) for _ in range(2))
+    rough, smooth = (
+        refine(OBJECTIVE, fixed, moving, num_steps=20, field=DenseField(sigma, levels=(1,))).displacement
+        for sigma in (1.0, 4.0)
+    )
+    # Second differences, relative to the size of the displacements.
+    detail = [float(np.square(np.diff(u, 2, axis=1)).mean() / np.square(u).mean()) for u in (rough, smooth)]
+    assert detail[0] > 3 * detail[1]
+    scores = [mse(fixed, warp(moving, u)) for u in (rough, smooth)]
+    assert scores[0] < scores[1]
+
+
+@pytest.mark.parametrize("shape", [(20, 24), (12, 14, 10)])
+def test_smaller_total_sigma_gives_rougher_displacements(shape):
+    fixed, moving = jnp.asarray(np.random.default_rng(0).random((2, 1, *shape, 1)), jnp.float32)
+    objective = make_objective("mse")
+
+    def roughness(total_sigma):
+        field = DenseField(update_sigma=1.0, total_sigma=total_sigma, levels=(1,))
+        u = refine(objective, fixed, moving, num_steps=20, field=field).displacement
+        return sum(float(jnp.mean(jnp.square(jnp.diff(u, axis=axis)))) for axis in range(1, len(shape) + 1))
+
+    smooth, usual, rough = map(roughness, (1.0, 0.5, 0.0))
+    assert 0 < smooth < usual < rough
+
+
+# ---- Compilation -----------------------------------------------------------------------------------------------------
+
+
+def test_equal_settings_are_compiled_once(caplog):
+    """Equal objectives, fields and geometries that are made again."""
+
+    def run(weight):
+        image = jnp.zeros((1, 9, 9, 1))
+        objective = make_objective("mse", diffusion=weight)
+        field, geometry = DenseField(2.0, levels=[1]), Geometry(jnp.eye(2, 3)[None], [1.0, 2.0])
+        refine(objective, image, image, num_steps=1, field=field, geometry=geometry)
+
+    def compilations():
+        messages = [record.getMessage() for record in caplog.records]
+        return sum(message.startswith("Compiling") and "_refine" in message for message in messages)
+
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        run(0.5)
+        assert compilations() == 1
+        run(0.5)
+        assert compilations() == 1
+        run(0.25)
+        assert compilations() == 2
+
+
+def test_compile_refine_fills_the_persistent_cache():
+    events = []
+    jax.monitoring.register_event_listener(lambda name, **_: events.append(name))
+    before = jax.config.values["jax_persistent_cache_min_compile_time_secs"]
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    try:
+        # NumPy arrays, so that nothing else is compiled.
+        image, start = np.zeros((1, 9, 11, 1), np.float32), np.zeros((1, 9, 11, 2), np.float32)
+        # A setting that no earlier run of the tests has compiled.
+        settings = {"num_steps": 1, "field": ONE_LEVEL, "tolerance": float(np.random.default_rng().random())}
+        compile_refine(OBJECTIVE, image, image, start, **settings)
+        jax.clear_caches()
+        events.clear()
+        refine(OBJECTIVE, image, image, start, **settings)
+    finally:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
+    assert events.count("/jax/compilation_cache/cache_hits") == 1
+    assert "/jax/compilation_cache/cache_misses" not in events

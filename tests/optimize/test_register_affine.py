@@ -1,0 +1,223 @@
+"""Affine registration: known maps are recovered, gradients agree with NumPy and SciPy in 64 bits."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.ndimage
+from scipy.spatial.transform import Rotation
+
+from air_jax.errors import OptionError
+from air_jax.losses import SIMILARITIES
+from air_jax.optimize import AFFINES, Geometry, register_affine
+from air_jax.optimize import affine as module
+from air_jax.transforms import apply_affine, compose_affine, identity_grid, sample
+from air_jax.transforms.spaces import voxel_matrix
+
+mse, ncc = SIMILARITIES["mse"], SIMILARITIES["ncc"]
+
+# The grids of the fixed and the moving image: how many voxels of what size.
+GRIDS = {
+    2: (((48, 40), (1.0, 1.2)), ((52, 56), (0.9, 1.1))),
+    3: (((24, 28, 18), (1.0, 0.9, 1.6)), ((30, 20, 26), (0.8, 1.3, 1.2))),
+}
+CENTRES = {
+    2: [(14, 12), (33, 14), (24, 27), (15, 36), (35, 33)],
+    3: [(7, 8, 8), (17, 9, 20), (12, 17, 12), (8, 18, 22), (16, 19, 7)],
+}
+STRETCH = {
+    2: np.array([[1.06, 0.04], [-0.02, 0.95]]),
+    3: np.array([[1.05, 0.03, 0], [0, 0.96, 0.02], [0, 0.02, 1.03]]),
+}
+
+
+def scene(points, centres, width=2.6):
+    """Smooth blobs of different brightness, in mm: `[..., N]` to `[...]`."""
+    return sum(
+        (0.5 + 0.12 * number) * np.exp(-((points - np.asarray(centre)) ** 2).sum(axis=-1) / (2 * width**2))
+        for number, centre in enumerate(centres)
+    )
+
+
+def physical(shape, affine):
+    return np.stack(np.indices(shape), axis=-1) @ affine[:-1, :-1].T + affine[:-1, -1]
+
+
+def about(centre, linear, translation):
+    """The map `[N + 1, N + 1]` of points in mm."""
+    result = np.eye(len(centre) + 1)
+    result[:-1, :-1], result[:-1, -1] = linear, centre - linear @ centre + translation
+    return result
+
+
+def make_pair(num_axes, linear=None, translation=(1.5, -2.0, 1.0), far=0.0):
+    """Makes two images `[1, *S, 1]`; returns them, `voxel_to_voxel`, the true matrix, and both voxel sizes."""
+    (shape, size), (moving_shape, moving_size) = GRIDS[num_axes]
+    fixed_affine, moving_affine = np.diag([*size, 1.0]), np.diag([*moving_size, 1.0])
+    middle = (np.array(shape) - 1) / 2 * size
+    # Both grids have the same centre, `far` aside.
+    moving_affine[:-1, -1] = middle - (np.array(moving_shape) - 1) / 2 * moving_size
+    linear = np.eye(num_axes) if linear is None else linear
+    motion = about(middle, linear, np.array(translation[:num_axes]))
+    back = np.linalg.inv(motion)
+    centres = CENTRES[num_axes]
+    fixed = scene(physical(shape, fixed_affine), centres)
+    there = physical(moving_shape, moving_affine) @ back[:-1, :-1].T + back[:-1, -1]
+    moving = scene(there, centres)
+    shift = np.eye(num_axes + 1)
+    shift[:-1, -1] = far
+    voxel_to_voxel = voxel_matrix(fixed_affine, shift @ moving_affine)
+    truth = voxel_matrix(motion @ fixed_affine, moving_affine)
+    images = (image.astype(np.float32)[None, ..., None] for image in (fixed, moving))
+    return *images, voxel_to_voxel, truth, size, moving_size
+
+
+def corner_error(matrix, truth, shape):
+    """Largest distance, in moving voxels, between both maps of the corners of the fixed image."""
+    corners = np.array(list(itertools.product(*((0, length - 1) for length in shape))))
+    difference = np.asarray(matrix, np.float64) - truth
+    return np.abs(corners @ difference[:, :-1].T + difference[:, -1]).max()
+
+
+def rotation(num_axes, degrees=9):
+    return (
+        Rotation.from_rotvec(np.deg2rad(degrees) * np.array([0.4, -0.5, 0.77])).as_matrix()
+        if num_axes == 3
+        else (Rotation.from_rotvec([0, 0, np.deg2rad(degrees)]).as_matrix()[:2, :2])
+    )
+
+
+ANGLES = tuple(np.deg2rad([0, -45, 45]))  # the same in all tests, so that they share compiled programs
+
+
+def register(pair, **options):
+    fixed, moving, voxel_to_voxel, _, size, moving_size = pair
+    geometry = Geometry(jnp.asarray(voxel_to_voxel, jnp.float32)[None], size, moving_size)
+    matrix = register_affine(ncc, fixed, moving, angles=ANGLES, geometry=geometry, **options)
+    return np.asarray(matrix[0], np.float64)
+
+
+@pytest.mark.parametrize("num_axes", [2, 3])
+def test_known_affine_is_recovered_between_different_grids(num_axes):
+    pair = make_pair(num_axes, rotation(num_axes) @ STRETCH[num_axes])
+    fixed, _, voxel_to_voxel, truth = pair[:4]
+    assert corner_error(voxel_to_voxel, truth, fixed.shape[1:-1]) > 4
+    matrix = register(pair)
+    assert corner_error(matrix, truth, fixed.shape[1:-1]) < 0.5
+    # With a white background as well.
+    white = (1 - pair[0], 1 - pair[1], *pair[2:])
+    assert corner_error(register(white), truth, fixed.shape[1:-1]) < 0.5
+
+
+@pytest.mark.parametrize(("num_axes", "kind"), [*((2, kind) for kind in AFFINES), (3, "rigid"), (3, "affine")])
+def test_each_kind_changes_only_its_free_parameters(num_axes, kind):
+    """The true map has more free parameters than the kind. The linear part is compared in mm."""
+    pair = make_pair(num_axes, rotation(num_axes) @ STRETCH[num_axes] * 1.08)
+    voxel_to_voxel, _, size, moving_size = pair[2:]
+    matrix = register(pair, kind=kind)
+    linear = np.diag(moving_size) @ matrix[:, :-1] @ np.diag(1 / np.array(size))
+    gram = linear.T @ linear
+    identity = np.eye(num_axes)
+    assert np.linalg.det(linear) > 0
+    if kind == "translation":
+        np.testing.assert_allclose(linear, identity, atol=1e-5)
+    elif kind == "rigid":
+        np.testing.assert_allclose(gram, identity, atol=1e-5)
+        assert np.abs(linear - identity).max() > 0.02
+    elif kind == "similarity":
+        scale = np.trace(gram) / num_axes
+        assert scale > 1.02
+        np.testing.assert_allclose(gram, scale * identity, atol=1e-5)
+    else:
+        assert np.abs(gram - np.trace(gram) / num_axes * identity).max() > 0.02
+    fixed, moving = pair[:2]
+
+    def value(matrix):
+        points = apply_affine(jnp.asarray(matrix, jnp.float32)[None], identity_grid(fixed.shape[1:-1])[None])
+        return float(mse(fixed, sample(moving, points, mode="nearest"))[0])
+
+    assert value(matrix) < 0.8 * value(voxel_to_voxel)
+
+
+@pytest.mark.parametrize("num_axes", [2, 3])
+def test_images_far_apart_by_their_headers_are_aligned(num_axes):
+    pair = make_pair(num_axes, rotation(num_axes), far=500.0)
+    fixed, _, voxel_to_voxel, truth = pair[:4]
+    assert corner_error(voxel_to_voxel, truth, fixed.shape[1:-1]) > 300
+    assert corner_error(register(pair, kind="rigid"), truth, fixed.shape[1:-1]) < 0.5
+
+
+def test_large_rotation_is_recovered_from_one_of_the_angles():
+    pair = make_pair(2, rotation(2, 50))
+    fixed, truth = pair[0], pair[3]
+    assert corner_error(register(pair, kind="rigid"), truth, fixed.shape[1:-1]) < 0.5
+
+
+def test_pairs_are_independent():
+    pair = make_pair(2, rotation(2))
+    fixed, moving = pair[:2]
+    noise = np.random.default_rng(0).random((2, *fixed.shape[1:]), dtype=np.float32)
+    other = np.random.default_rng(1).random((2, *moving.shape[1:]), dtype=np.float32)
+    together = register_affine(
+        ncc,
+        np.concatenate([noise, fixed]),
+        np.concatenate([other, moving]),
+        kind="rigid",
+        angles=ANGLES,
+        geometry=Geometry(jnp.asarray(np.stack([pair[2]] * 3), jnp.float32), pair[4], pair[5]),
+    )
+    np.testing.assert_allclose(together[2], register(pair, kind="rigid"), atol=2e-3)
+
+
+def test_wrong_options_are_refused():
+    image = np.zeros((1, 8, 8, 1), np.float32)
+    with pytest.raises(OptionError, match="kind='bent': must be one of translation, rigid, similarity, affine"):
+        register_affine(mse, image, image, kind="bent")
+    with pytest.raises(ValueError, match=r"geometry\.matrix has shape \(2, 3\); it must be \(1, 2, 3\)"):
+        register_affine(mse, image, image, geometry=Geometry(jnp.eye(2, 3)))
+
+
+@pytest.mark.parametrize("num_axes", [2, 3])
+def test_gradient_agrees_with_finite_differences_in_64_bits(num_axes):
+    """The reference computes the loss of the parameters in NumPy and SciPy."""
+    fixed, moving, voxel_to_voxel, _, size, _ = make_pair(num_axes)
+    shape = fixed.shape[1:-1]
+    rng = np.random.default_rng(0)
+    count = num_axes * (num_axes - 1) // 2
+    vector = rng.uniform(-0.1, 0.1, num_axes + count + num_axes**2)
+
+    def split(vector):
+        return vector[:num_axes], vector[num_axes : num_axes + count], vector[num_axes + count :]
+
+    def reference(vector):
+        translation, angles, stretch = split(vector)
+        stretch = stretch.reshape(num_axes, num_axes)
+        skew = np.zeros((num_axes, num_axes))
+        skew[np.triu_indices(num_axes, 1)] = angles
+        linear = scipy.linalg.expm(skew - skew.T) @ (np.eye(num_axes) + (stretch + stretch.T) / 2)
+        centre = (np.array(shape) - 1) / 2
+        half = (np.array(shape) * size).max() / 2
+        points = (np.indices(shape).reshape(num_axes, -1).T - centre) * size
+        points = (points @ linear.T + half * translation) / size + centre
+        points = points @ voxel_to_voxel[:, :-1].T + voxel_to_voxel[:, -1]
+        warped = scipy.ndimage.map_coordinates(moving[0, ..., 0].astype(np.float64), points.T, order=1, mode="nearest")
+        return np.mean((warped - fixed[0, ..., 0].ravel()) ** 2)
+
+    def loss(vector):
+        translation, angles, stretch = split(vector)
+        parameters = module._Parameters(translation[None], angles[None], stretch.reshape(1, num_axes, num_axes))
+        matrix = module._to_matrix(parameters, shape, size)
+        total = compose_affine(jnp.asarray(voxel_to_voxel, jnp.float32)[None], matrix)
+        points = apply_affine(total, identity_grid(shape)[None])
+        return mse(fixed, sample(moving, points, mode="nearest"))[0]
+
+    value, gradient = jax.value_and_grad(loss)(jnp.asarray(vector, jnp.float32))
+    np.testing.assert_allclose(value, reference(vector), rtol=1e-4)
+    steps = 1e-6 * np.eye(len(vector))
+    expected = [(reference(vector + step) - reference(vector - step)) / 2e-6 for step in steps]
+    np.testing.assert_allclose(gradient, expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
+    # Every registration starts at zero: the gradient of the rotation is finite there.
+    assert np.isfinite(jax.grad(loss)(jnp.zeros(len(vector)))).all()

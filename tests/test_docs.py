@@ -1,0 +1,134 @@
+"""The pages that people read: links, sizes, commands, config keys and code."""
+
+import importlib.util
+import re
+
+import pytest
+from helpers import REPOSITORY
+
+from air_jax.models import MODELS, SEGMENTERS
+from air_jax.workdir.defaults import default_config
+
+README, DOCS = REPOSITORY / "README.md", sorted((REPOSITORY / "docs").glob("*.md"))
+GUIDES = [README, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "CHANGELOG.md", *DOCS]
+PAGES = [*GUIDES, *sorted((REPOSITORY / "experiments").rglob("*.md"))]
+FENCE = re.compile(r"^(<!-- run -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def name_of(path):
+    return str(path.relative_to(REPOSITORY))
+
+
+def prose_of(path):
+    """The page without its fences of code."""
+    return FENCE.sub("", path.read_text())
+
+
+def fences(language):
+    """The fences of code in this language: page, whether it is marked as runnable, code."""
+    return [
+        (path, bool(match[1]), match[3])
+        for path in PAGES
+        for match in FENCE.finditer(path.read_text())
+        if match[2] == language
+    ]
+
+
+def anchors_of(path):
+    """The anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", prose_of(path), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_relative_links_lead_somewhere(path):
+    links = re.findall(r"\]\(([^)\s]+)\)", prose_of(path))
+    for link in [link for link in links if not link.startswith(("http://", "https://"))]:
+        target, _, anchor = link.partition("#")
+        linked = (path.parent / target).resolve() if target else path
+        assert linked.exists(), link
+        assert not anchor or anchor in anchors_of(linked), link
+
+
+def test_the_repository_has_one_address():
+    """To move the repository, change setup.cfg, then every place where this test fails."""
+    (address,) = re.findall(r"^url = https://github\.com/(\S+)$", (REPOSITORY / "setup.cfg").read_text(), re.MULTILINE)
+    notebook = REPOSITORY / "experiments" / "notebooks" / "air_mnist.ipynb"
+    found = {
+        name_of(path): re.findall(r"(?:github(?:\.com)?/|REPOSITORY = \W+)([\w-]+/air_jax)\b", path.read_text())
+        for path in [*PAGES, REPOSITORY / "CITATION.cff", notebook]
+    }
+    assert {"README.md", "CITATION.cff", name_of(notebook)} <= {name for name in found if found[name]}
+    assert {name: set(mentions) for name, mentions in found.items() if set(mentions) - {address}} == {}
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text().split()) <= 900
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=name_of)
+def test_paragraphs_have_at_most_five_lines(path):
+    for paragraph in re.split(r"\n\s*\n", prose_of(path)):
+        lines = [line for line in paragraph.splitlines() if not line.startswith(("|", "!["))]
+        items = re.split(r"^ *(?:-|\d+\.) ", "\n".join(lines), flags=re.MULTILINE)
+        assert all(len(item.strip().splitlines()) <= 5 for item in items), paragraph
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=name_of)
+def test_table_cells_have_at_most_twelve_words(path):
+    for row in [line for line in prose_of(path).splitlines() if line.startswith("|")]:
+        assert all(len(cell.split()) <= 12 for cell in re.split(r"(?<!\\)\|", row)), row
+
+
+def test_every_config_key_exists():
+    known = set()
+
+    def collect(section, prefix=""):
+        for key, value in section.items():
+            known.add(prefix + key)
+            if hasattr(value, "items"):
+                collect(value, f"{prefix}{key}.")
+
+    for model in MODELS | SEGMENTERS:
+        collect(default_config(model))
+    sections = {key for key in known if "." not in key}
+    for path in PAGES:
+        if path.name in ("CHANGELOG.md", "CONTRIBUTING.md", "notebook.md"):  # keys of older versions and of examples
+            continue
+        text = path.read_text()
+        named = re.findall(r"--config\.([a-z_.]+)", text)
+        quoted = re.findall(r"`([a-z]+\.[a-z_]+)(?:=[^`]*)?`", text)
+        named += [key for key in quoted if key.split(".")[0] in sections and not key.endswith(".json")]
+        assert set(named) <= known, f"{name_of(path)}: {set(named) - known}"
+
+
+@pytest.mark.parametrize(("path", "_", "code"), fences("sh"), ids=lambda value: getattr(value, "name", ""))
+def test_commands_name_modules_and_configs_that_exist(path, _, code):
+    del path
+    for module in re.findall(r"python -m (\S+)", code):
+        assert importlib.util.find_spec(module), module
+    for config in re.findall(r"--config=(\S+\.py)", code):
+        assert "$" in config or (REPOSITORY / config).exists(), config
+
+
+@pytest.mark.parametrize("path", [REPOSITORY / "docs/paper.md", REPOSITORY / "docs/architecture.md"], ids=name_of)
+def test_files_of_the_code_exist(path):
+    named = re.findall(r"`([\w/]+(?:\.py|/))`", path.read_text())
+    assert named
+    for file in named:
+        assert (REPOSITORY / file).exists() or (REPOSITORY / "air_jax" / file).exists(), file
+
+
+def test_python_compiles():
+    found = fences("python")
+    assert len(found) > 5
+    for path, _, code in found:
+        compile(code, name_of(path), "exec")
+
+
+@pytest.mark.parametrize(
+    ("path", "code"), [(path, code) for path, run, code in fences("python") if run], ids=lambda _: "fence"
+)
+def test_marked_python_runs(path, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, name_of(path), "exec"), {})

@@ -1,0 +1,120 @@
+"""Every shipped config: short, valid, trains a step, and loads."""
+
+import ast
+import importlib
+
+import numpy as np
+import pytest
+from helpers import REPOSITORY
+
+import air_jax
+from air_jax import io
+from air_jax.errors import UserError
+from air_jax.training.recipe import training_recipe
+from air_jax.training.run import train
+from air_jax.workdir.config import SavedConfig, complete
+from air_jax.workdir.recipe import inference_recipe
+
+NAMES = sorted(path.stem for path in (REPOSITORY / "configs").glob("*.py") if path.stem != "__init__")
+LEVELS = {"num_steps": (1, 1), "downsampling": (2, 1)}
+SMALL = {
+    "air": {"width": 8, "feed_forward": 8},
+    "pyramid_air": {**LEVELS, "stride": (4, 4), "patch_size": (4, 4), "spacing": (4, 2), "width": 8, "num_heads": 2},
+    "gated_demons": {**LEVELS, "stride": (4, 4), "patch_size": (4, 4), "spacing": (4, 2), "width": 8, "num_heads": 2},
+    "unrolled_demons": LEVELS,
+    "unet": {"encoder": (4, 4), "decoder": (4, 4), "final": (4,)},
+    "dlir": {"width": 4},
+    "segmenter": {"features": (4, 4)},
+}
+
+
+def config_of(name):
+    return importlib.import_module(f"configs.{name}").get_config()
+
+
+def shrunk(config, stack):
+    """The config with a small model, two steps and a stack of small images."""
+    with config.ignore_type(), config.unlocked():
+        config.dataset.update({"name": str(stack), "num_validation": 2, "pairs": "all", "train_fraction": 0.6})
+        config.dataset.normalization = "range"
+        config.update({"warmup_steps": 0, "batch_size": 4, "log_every": 2, "eval_every": 2})
+        config.num_train_steps = min(config.num_train_steps, 2)
+        config.eval.update({"num_pairs": 4, "batch_size": 4})
+        config.model.update(SMALL[config.model.name])
+        if "refine" in config:
+            config.refine.num_steps = min(config.refine.num_steps, 3)
+        if config.model.name == "segmenter":
+            config.model.num_classes = 3
+    return config
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    """Twelve images of a square in a disc, with their segmentations."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:16, :18]
+    centres = rng.uniform(6, 9, (12, 2))
+    distance = np.stack([np.maximum(abs(rows - y), abs(columns - x)) for y, x in centres])
+    segmentations = (distance < 6).astype(np.uint8) + (distance < 3)
+    images = (90 * segmentations + rng.integers(0, 40, segmentations.shape)).astype(np.uint8)
+    path = tmp_path_factory.mktemp("data") / "stack.npz"
+    io.write_stack(path, images, label=segmentations)
+    return path
+
+
+@pytest.fixture(scope="module")
+def segmenter(stack, tmp_path_factory):
+    """The workdir of a segmenter's run."""
+    workdir = tmp_path_factory.mktemp("runs") / "segmenter"
+    train(shrunk(config_of("hippocampus_segmenter"), stack), workdir)
+    return workdir
+
+
+def test_all_configs_are_found():
+    assert {"digits", "mnist", "mnist_best", "mnist_unet", "mnist_dlir", "volumes"} <= set(NAMES)
+    assert {f"{name}{kind}" for name in ("cardiac", "hippocampus", "brains") for kind in ("", "_labels")} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_states_at_most_25_differences(name):
+    tree = ast.parse((REPOSITORY / "configs" / f"{name}.py").read_text())
+    (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+    assert len(function.body) <= 27  # with the call of default_config and the return
+    assert not any(isinstance(node, ast.Import) for node in tree.body), "a config imports nothing but the defaults"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_is_valid_as_it_stands(name):
+    config = config_of(name)
+    if name == "volumes":
+        with pytest.raises(UserError, match=r"dataset\.name='': give the path of your images"):
+            training_recipe(complete(config))
+        config.dataset.name = "stack.npz"
+    config = complete(config)
+    training_recipe(config)
+    inference_recipe(SavedConfig(config, (28, 28, 1)))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith("_segmenter")])
+def test_every_registration_config_trains_and_loads(name, stack, segmenter, tmp_path):
+    config = shrunk(config_of(name), stack)
+    if name.endswith("_labels"):
+        config.model.segmenter = str(segmenter)
+    report = train(config, tmp_path / name)
+    assert report["checkpoint_step"] == config.num_train_steps
+    assert ("refined" in report["all_pairs"]) == (config.refine.num_steps > 0)
+    registration = air_jax.load(tmp_path / name)
+    image = np.zeros((16, 18), np.float32)
+    image[5:11, 5:14] = 1
+    assert registration.register(image, np.roll(image, 1, axis=0)).displacement.shape == (16, 18, 2)
+    # The same command goes on with the run, so the config that was written is the config that was given.
+    train(config, tmp_path / name)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("_segmenter")])
+def test_every_segmenter_config_trains(name, stack, tmp_path):
+    report = train(shrunk(config_of(name), stack), tmp_path / name)
+    assert set(report["all_pairs"]["after"]) == {"dice", "dice_1", "dice_2"}
+    assert {path.name for path in (tmp_path / name / "figures").iterdir()} == {"curves.png", "segmentation.png"}
+    with pytest.raises(UserError, match="is a segmenter's run"):
+        air_jax.load(tmp_path / name)
