@@ -85,7 +85,7 @@ def test_unrolled_demons_register_two_blobs(shape, edges):
 
 def test_gates_are_bounded_by_the_maximal_gain():
     fixed, moving = blobs((18, 16), 2)
-    model = GatedDemons(**ATTENTION, num_steps=(1, 1), max_force_gain=(3.0, 0.0))
+    model = GatedDemons(**ATTENTION, num_steps=(1, 1), downsampling=(1, 1), max_force_gain=(3.0, 0.0))
     params = jax.jit(model.init)(jax.random.key(0), fixed, moving)["params"]
     for gate, gain in ((-100.0, 0.0), (100.0, 3.0)):
         for index, features in enumerate((2, 8)):  # features of the B-splines, which precede the gates
@@ -98,7 +98,8 @@ def test_gates_are_bounded_by_the_maximal_gain():
 def test_the_derivative_of_one_gated_step_is_exact():
     """That of several steps is not, because gradients do not pass through the inputs of a step."""
     fixed, moving = blobs((18, 16), 3)
-    model = GatedDemons(stride=(4,), patch_size=(12,), spacing=(2,), num_steps=(1,), width=8, feed_forward=8)
+    levels = dict(stride=(4,), patch_size=(12,), spacing=(2,), num_steps=(1,), downsampling=(1,))
+    model = GatedDemons(**levels, width=8, feed_forward=8)
     params = perturbed(jax.jit(model.init)(jax.random.key(0), fixed, moving)["params"], 0.1)
 
     @jax.jit
