@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from model_helpers import compiled
 
 from air_jax import AiR, warp
 from air_jax.models.layers.heads import HEADS
@@ -18,16 +19,11 @@ GOLDEN_PARAMETERS = {"control_grid": 8_770, "bspline": 8_770, "dense": 10_402}
 
 
 @functools.cache
-def compiled(model):
-    return jax.jit(model.apply)
-
-
-@functools.cache
 def start(model, shape, channels=1, batch=2):
     """Parameters with a random head instead of a zero one, and a pair of images."""
     fixed, moving = np.random.default_rng(0).random((2, batch, *shape, channels), dtype=np.float32)
     params = dict(jax.jit(model.init)(jax.random.key(0), fixed, moving)["params"])
-    kernel = jax.random.normal(jax.random.key(1), params["head"]["kernel"].shape)
+    kernel = np.random.default_rng(1).standard_normal(params["head"]["kernel"].shape, dtype=np.float32)
     return {"params": params | {"head": params["head"] | {"kernel": kernel}}}, fixed, moving
 
 

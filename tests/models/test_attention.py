@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from model_helpers import perturbed
 
 from air_jax import AiR
 from air_jax.models import PyramidAiR
@@ -29,7 +30,7 @@ def start(name):
     model = kind(**options)
     fixed, moving = np.random.default_rng(0).random((2, 2, 28, 28, 1), dtype=np.float32)
     variables = jax.jit(model.init)(jax.random.key(0), fixed, moving)
-    variables = jax.tree.map(lambda leaf: leaf + 0.05 * jax.random.normal(jax.random.key(1), leaf.shape), variables)
+    variables = perturbed(variables, 0.05)
     return model, variables, fixed, moving
 
 
@@ -145,7 +146,7 @@ def test_small_attention_with_a_bias_computes_the_same_in_a_model(monkeypatch):
     )
     fixed, moving = np.random.default_rng(0).random((2, 16, 28, 28, 1), dtype=np.float32)
     variables = jax.jit(model.init)(jax.random.key(0), fixed, moving)
-    variables = jax.tree.map(lambda leaf: leaf + 0.05 * jax.random.normal(jax.random.key(1), leaf.shape), variables)
+    variables = perturbed(variables, 0.05)
 
     def compute():
         return jax.jit(jax.value_and_grad(lambda v: jnp.sum(model.apply(v, fixed, moving)[0] ** 2)))(variables)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from model_helpers import compiled, perturbed
 
 from air_jax import warp
 from air_jax.models import GatedDemons, Segmenter, UnrolledDemons
@@ -16,19 +17,6 @@ SEGMENTER = Segmenter(3, features=(4, 4))
 ATTENTION = dict(stride=(4, 4), patch_size=(12, 4), spacing=(4, 2), width=8, num_heads=2, feed_forward=8)
 
 
-@functools.cache
-def compiled(model):
-    return jax.jit(model.apply)
-
-
-def perturbed(params, size, seed=1):
-    """Parameters with noise of standard deviation `size`."""
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    noise = (size * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True))
-    return structure.unflatten([leaf + values for leaf, values in zip(leaves, noise, strict=True)])
-
-
 @pytest.mark.parametrize("shape", [(13, 15), (7, 9, 8)])
 @pytest.mark.parametrize("segmenter", [None, SEGMENTER])
 def test_unrolled_demons_agree_with_scipy(shape, segmenter):
@@ -36,11 +24,11 @@ def test_unrolled_demons_agree_with_scipy(shape, segmenter):
     fixed, moving = reference.smooth_images(np.random.default_rng(0), shape)
     options = dict(force_gain=(1.5, 3.0), force_sigma=1.2, total_sigma=0.4, edges=True, min_jacobian=0.6)
     model = UnrolledDemons(downsampling=(1,), num_steps=(3,), **options, expansion=0.3, segmenter=segmenter)
-    params, classes = {}, None
+    params = {}
     if segmenter:
-        params = {"segmenter": perturbed(segmenter.init(jax.random.key(0), fixed)["params"], 0.3)}
-        classes = [np.asarray(model.segment(params, image)[0]) for image in (fixed, moving)]
-    displacement, _ = compiled(model)({"params": params}, fixed, moving)
+        params = {"segmenter": perturbed(jax.jit(segmenter.init)(jax.random.key(0), fixed)["params"], 0.3)}
+    displacement, out = compiled(model)({"params": params}, fixed, moving)
+    classes = [np.asarray(image[0]) for image in out["probabilities"]] if segmenter else None
     expected = functools.partial(reference.demons, fixed[0], moving[0], classes, num_steps=3, expand=0.3, **options)
     np.testing.assert_allclose(displacement[0], expected(), atol=1e-3 * np.abs(expected()).max())
     exchanged = expected(force_sigma=options["total_sigma"], total_sigma=options["force_sigma"])
@@ -97,7 +85,7 @@ def test_unrolled_demons_register_two_blobs(shape, edges):
 
 def test_gates_are_bounded_by_the_maximal_gain():
     fixed, moving = blobs((18, 16), 2)
-    model = GatedDemons(**ATTENTION, num_steps=(1, 1), max_force_gain=(3.0, 0.0))
+    model = GatedDemons(**ATTENTION, num_steps=(1, 1), downsampling=(1, 1), max_force_gain=(3.0, 0.0))
     params = jax.jit(model.init)(jax.random.key(0), fixed, moving)["params"]
     for gate, gain in ((-100.0, 0.0), (100.0, 3.0)):
         for index, features in enumerate((2, 8)):  # features of the B-splines, which precede the gates
@@ -110,7 +98,8 @@ def test_gates_are_bounded_by_the_maximal_gain():
 def test_the_derivative_of_one_gated_step_is_exact():
     """That of several steps is not, because gradients do not pass through the inputs of a step."""
     fixed, moving = blobs((18, 16), 3)
-    model = GatedDemons(stride=(4,), patch_size=(12,), spacing=(2,), num_steps=(1,), width=8, feed_forward=8)
+    levels = dict(stride=(4,), patch_size=(12,), spacing=(2,), num_steps=(1,), downsampling=(1,))
+    model = GatedDemons(**levels, width=8, feed_forward=8)
     params = perturbed(jax.jit(model.init)(jax.random.key(0), fixed, moving)["params"], 0.1)
 
     @jax.jit

@@ -6,14 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from model_helpers import perturbed
 
 from air_jax.errors import OptionError
 from air_jax.models import MODELS, SEGMENTERS, AiR, Segmenter, UNet
 from air_jax.transforms import exponential
 
 # Parameters of each model with its defaults on 28 x 28 images, counted by hand.
-# Three levels: embedding 144*64+64, positions 49*64, encoder 2 norms 2*128 and feed-forward 64*128+128 + 128*64+64,
-# decoder the same + norm 128, attention 4*(64*64+64) and bias 4*13*13. Heads with 1, 4 and 16 vectors: 65 * 2 each.
+# PyramidAiR, three levels: embedding 144*64+64, positions 49*64, encoder with 2 norms 2*128 and feed-forward
+# 64*128+128 + 128*64+64, decoder the same + norm 128, attention 4*(64*64+64) and bias 4*13*13. Heads with 1, 4 and 16
+# vectors: 65*2 each.
 PYRAMID = 3 * (9_280 + 3_136 + 16_832 + 16_832 + 128 + 16_640 + 676) + 130 * (1 + 4 + 16)
 GOLDEN_PARAMETERS = {
     "air": 8_770,
@@ -23,15 +25,23 @@ GOLDEN_PARAMETERS = {
     # Convolutions 3 x 3: 2-32, 3 times 32-32; 1 x 1: 2 times 32-32, 32-2.
     "dlir": 608 + 3 * 9_248 + 2 * 1_056 + 66,
     "unrolled_demons": 0,
-    # Three levels more: force embedding 4*4*2*64 and two gates.
-    "gated_demons": PYRAMID + 3 * (2_048 + 130),
+    # Three levels: embedding twice as above and once 64*64+64, positions (4+16+16)*64, Transformers as above with bias
+    # 4*9*9, force embedding twice 4*4*2*64 and once 8*8*2*64, heads with 1 vector and 2 gates: 65*4 each.
+    "gated_demons": 2 * 9_280 + 4_160 + 2_304 + 3 * (2 * 16_832 + 128 + 16_640 + 324) + 2 * 2_048 + 8_192 + 3 * 260,
     # With 2 classes. Pairs of 1-D convolutions a-b and b-b, 3*a*b + 3*b*b, and norms 2*b: 4-24, 24-64, 64-128, 128-128,
     # 256-128, 192-64, 88-24. Head: 24*8+8.
     "segmenter": 2_064 + 17_024 + 73_984 + 98_560 + 147_712 + 49_280 + 8_112 + 200,
 }
 # Options that make a model quick to compile.
 ATTENTION = dict(
-    stride=(4, 4), patch_size=(12, 4), spacing=(4, 2), num_steps=(1, 2), width=8, num_heads=2, feed_forward=8
+    stride=(4, 4),
+    patch_size=(12, 4),
+    spacing=(4, 2),
+    num_steps=(1, 2),
+    downsampling=(2, 1),
+    width=8,
+    num_heads=2,
+    feed_forward=8,
 )
 SMALL = {
     "air": dict(width=8, num_heads=2, feed_forward=8),
@@ -95,8 +105,7 @@ def test_every_model_keeps_the_contract(name, shape):
     if name not in FOLLOW_FORCES:
         assert np.abs(start).max() < 1e-2, "training starts from the identity"
     # With other parameters the displacement depends on both images, and each pair is independent of the others.
-    rng = np.random.default_rng(1)
-    variables = jax.tree.map(lambda leaf: leaf + 0.05 * rng.standard_normal(leaf.shape, dtype=np.float32), variables)
+    variables = perturbed(variables, 0.05)
     moved = apply(variables, fixed, moving)[0]
     for changed in (apply(variables, 1 - fixed, moving)[0], apply(variables, fixed, 1 - moving)[0]):
         assert np.abs(changed - moved).max() > 1e-4
@@ -124,7 +133,7 @@ def test_velocities_are_exponentiated(model):
     fixed, moving = np.random.default_rng(0).random((2, 2, 28, 28, 1), dtype=np.float32)
     variables = jax.jit(model.init)(jax.random.key(0), fixed, moving)
     head = variables["params"]["head"]["kernel"]
-    variables["params"]["head"]["kernel"] = 0.5 * jax.random.normal(jax.random.key(1), head.shape)
+    variables["params"]["head"]["kernel"] = 0.5 * np.random.default_rng(1).standard_normal(head.shape, dtype=np.float32)
     displacement, out = jax.jit(model.apply)(variables, fixed, moving)
     np.testing.assert_allclose(displacement, exponential(out["velocity"], integration_steps=5), atol=1e-5)
     assert np.abs(displacement - out["velocity"]).max() > 1e-3

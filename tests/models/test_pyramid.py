@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from model_helpers import compiled
 
 from air_jax import warp
 from air_jax.models import PyramidAiR
@@ -17,17 +18,13 @@ MODEL = PyramidAiR(stride=(4, 4), patch_size=(4, 12), spacing=(4, 1), num_steps=
 
 
 @functools.cache
-def compiled(model):
-    return jax.jit(model.apply)
-
-
-@functools.cache
 def start(model, shape):
     """Parameters with random heads instead of zero ones, and a pair of images."""
     fixed, moving = np.random.default_rng(0).random((2, 2, *shape, 1), dtype=np.float32)
     variables = jax.jit(model.init)(jax.random.key(0), fixed, moving)
+    rng = np.random.default_rng(1)
     for level in variables["params"].values():
-        level["head"]["kernel"] = 10 * jax.random.normal(jax.random.key(1), level["head"]["kernel"].shape)
+        level["head"]["kernel"] = 10 * rng.standard_normal(level["head"]["kernel"].shape, dtype=np.float32)
     return variables, fixed, moving
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from model_helpers import compiled
 from scipy.ndimage import correlate1d
 
 from air_jax import warp
@@ -87,11 +88,6 @@ def demons(with_segmenter=True, **options):
     return UnrolledDemons(downsampling=(2, 1), num_steps=(4, 4), segmenter=segmenter, **options)
 
 
-@functools.cache
-def compiled(model):
-    return jax.jit(model.apply)
-
-
 @pytest.fixture(scope="module")
 def params(squares):
     """Parameters of a model whose segmenter has learned the squares."""
@@ -153,8 +149,8 @@ def test_thin_images_have_classes(params):
 
 
 def test_the_displacement_does_not_train_the_segmenter(squares, params):
-    options = dict(stride=(4,), patch_size=(4,), spacing=(4,), num_steps=(1,), width=8, feed_forward=8)
-    model = GatedDemons(**options, segmenter=demons().segmenter)
+    options = dict(stride=(4,), patch_size=(4,), spacing=(4,), num_steps=(1,), downsampling=(1,))
+    model = GatedDemons(**options, width=8, feed_forward=8, segmenter=demons().segmenter)
     params = jax.jit(model.init)(jax.random.key(0), *squares)["params"] | params
     gradient = jax.jit(jax.grad(lambda p: jnp.sum(jnp.square(model.apply({"params": p}, *squares)[0]))))(params)
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradient["segmenter"]))

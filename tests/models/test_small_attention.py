@@ -53,20 +53,20 @@ def test_finite_differences_to_second_order_forward_and_reverse():
 
 @pytest.mark.parametrize("axes", [(0, 0, 0, 0), (None, 0, None, 0), (1, None, 2, None)])
 def test_vmap_over_any_argument(axes):
-    alone = arrays()
+    single = arrays()
     several = [
         array if axis is None else np.stack([array, 2 * array, -array], axis)
-        for array, axis in zip(alone, axes, strict=True)
+        for array, axis in zip(single, axes, strict=True)
     ]
     found = jax.vmap(small_attention, axes)(*several)
     for index, factor in enumerate((1, 2, -1)):
-        one = [array if axis is None else factor * array for array, axis in zip(alone, axes, strict=True)]
+        one = [array if axis is None else factor * array for array, axis in zip(single, axes, strict=True)]
         for mapped, expected in zip(found, reference(*one), strict=True):
             np.testing.assert_allclose(mapped[index], expected, atol=1e-5)
 
 
 @pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="not used before jax 0.11")
-def test_it_serves_small_attention_on_a_cpu_alone():
+def test_it_is_used_only_on_a_cpu_for_few_tokens():
     queries = keys = jnp.zeros((64, 16, 4, 4))
     assert suits_small_attention(queries, keys, "cpu")
     assert not suits_small_attention(queries, keys, "gpu")
