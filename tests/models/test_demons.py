@@ -29,6 +29,7 @@ def perturbed(params, size, seed=1):
     return structure.unflatten([leaf + values for leaf, values in zip(leaves, noise, strict=True)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(13, 15), (7, 9, 8)])
 @pytest.mark.parametrize("segmenter", [None, SEGMENTER])
 def test_unrolled_demons_agree_with_scipy(shape, segmenter):
@@ -47,6 +48,7 @@ def test_unrolled_demons_agree_with_scipy(shape, segmenter):
     assert np.abs(exchanged - expected()).max() > 0.1 * np.abs(expected()).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("segmenter", [None, SEGMENTER])
 @pytest.mark.parametrize("shape", [(18, 21), (9, 12, 10)])
 def test_untrained_gated_demons_are_unrolled_demons_with_half_the_gain(shape, segmenter):
