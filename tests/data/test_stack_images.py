@@ -107,6 +107,7 @@ def test_every_part_is_normalised_image_by_image(write, window):
     np.testing.assert_array_equal(loaded[..., 0], [normalize(image, window) for image in images])
 
 
+@pytest.mark.slow
 def test_a_run_on_a_stack(write, digits_config, tmp_path):
     images = blobs((12, 14))
     config = small(digits_config, write(images), patch_size=4)
@@ -136,6 +137,7 @@ def test_volumes_fit_a_model_of_the_same_config(write, digits_config):
     assert displacement.shape == (2, 8, 8, 6, 3)
 
 
+@pytest.mark.slow
 def test_artificial_pairs_are_scored_by_masks_and_endpoint_errors(write, digits_config, tmp_path):
     """The segmentation of an artificially deformed image is not known."""
     images = blobs((12, 14))

@@ -26,6 +26,7 @@ def batches(num_devices, device_indices, spans=SPANS, images=SET):
     return list(stream(images, spans, seed=7, batch_size=8, num_devices=num_devices, device_indices=device_indices))
 
 
+@pytest.mark.slow
 def test_the_pairs_are_those_that_steps_draw_on_the_device():
     step = 0
     for pair in batches(1, [0]):
@@ -74,6 +75,7 @@ def test_dispatches_end_where_lines_are_logged():
     assert dispatches(11, plan) == []
 
 
+@pytest.mark.slow
 @pytest.mark.real_compiler
 def test_a_streamed_run_equals_a_resident_run_bit_for_bit(digits_config, tmp_path, monkeypatch):
     """Frames with segmentations in the loss; the streamed run is interrupted, and resumed with longer transfers."""

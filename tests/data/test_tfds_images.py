@@ -31,6 +31,7 @@ def run_python(program, **environment):
     )
 
 
+@pytest.mark.slow
 @needs_mnist
 def test_mnist_is_read_without_tensorflow_and_split_as_in_the_paper():
     program = (
@@ -110,6 +111,7 @@ def test_a_set_without_the_usual_splits_is_refused(tmp_path, monkeypatch):
         tfds_images.load("mnist")
 
 
+@pytest.mark.slow
 @needs_mnist
 def test_a_copy_in_another_format_is_distinguished_from_an_unknown_set(tmp_path):
     folder = tmp_path / "mnist" / "3.0.1"

@@ -13,6 +13,7 @@ from experiments.benchmark.works import works
 SHAPE = (6, 7, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", works([16], SHAPE, 1))
 def test_air_jax_runs_every_piece_of_work(work, monkeypatch):
     monkeypatch.setattr(jax_contender, "use_cores", lambda _: None)  # too late: JAX has started
@@ -33,6 +34,7 @@ def test_a_call_repeats_its_work_as_often_as_it_counts():
         assert work.bytes == (once[name].bytes and times * once[name].bytes)
 
 
+@pytest.mark.slow
 def test_the_command_writes_json_and_a_table(tmp_path):
     command = [sys.executable, "-m", "experiments.benchmark", "--works", "warp_1_forward", "--contenders", "air_jax"]
     command += ["--rounds", "1", "--volume_shape", *map(str, SHAPE), "--output", str(tmp_path / "found.json")]

@@ -4,7 +4,10 @@ import re
 
 import nbclient
 import nbformat
+import pytest
 from helpers import REPOSITORY
+
+pytestmark = pytest.mark.slow
 
 PATH = REPOSITORY / "experiments" / "notebooks" / "air_mnist.ipynb"
 

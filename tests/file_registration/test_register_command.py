@@ -15,6 +15,8 @@ from air_jax.file_registration import run
 from air_jax.file_registration.inputs import prepare, read_subjects
 from air_jax.file_registration.options import Options, choose_registration
 
+pytestmark = pytest.mark.slow
+
 
 def command(*arguments, module="air_jax.register", **environment):
     return subprocess.run(

@@ -91,6 +91,7 @@ def read_json(path):
     return json.loads(path.read_text(), parse_constant=refuse)
 
 
+@pytest.mark.slow
 def test_all_outputs_are_written_and_earlier_ones_removed(volumes):
     folder, scores = volumes
     names = {path.name for path in (folder / "out").iterdir()}
@@ -188,6 +189,7 @@ def test_scores_agree_with_the_written_files(volumes):
     assert scores["seconds"]["all"] > 0
 
 
+@pytest.mark.slow
 def test_labels_of_only_one_segmentation_score_0_and_leave_valid_json(volumes, tmp_path):
     folder, _ = volumes
     labels = io.read_image(folder / "moving_labels.nii.gz")

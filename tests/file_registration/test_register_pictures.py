@@ -2,12 +2,15 @@
 
 import numpy as np
 import PIL.Image
+import pytest
 import scipy.ndimage
 
 from air_jax import io
 from air_jax.file_registration.options import Options
 from air_jax.file_registration.run import register_files
 from air_jax.io.space import reversed_affine
+
+pytestmark = pytest.mark.slow
 
 
 def picture(shape, offset, dtype=np.uint8):

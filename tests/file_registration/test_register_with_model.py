@@ -25,6 +25,7 @@ def save_digits(folder):
     return folder / "fixed.png", folder / "moving.png"
 
 
+@pytest.mark.slow
 def test_the_model_predicts_the_deformation_and_steps_refine_it(finished_run, tmp_path, without_report):
     paths = save_digits(tmp_path)
     predicted = register_files(Options(*paths, tmp_path / "out", workdir=finished_run))
@@ -38,6 +39,7 @@ def test_the_model_predicts_the_deformation_and_steps_refine_it(finished_run, tm
     assert scores["after"]["mse"] < 0.95 * predicted["after"]["mse"]
 
 
+@pytest.mark.slow
 def test_the_model_sees_values_of_at_most_1(tmp_path, monkeypatch, without_report):
     """Where eight neighbours are 1, their interpolation may be 1.0000001."""
     affine = np.eye(4)

@@ -140,6 +140,7 @@ def test_every_entry_has_a_reference(name):
     assert name in REFERENCES, f"give {name!r} an independent reference in this file"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "function", "options"), CASES)
 @pytest.mark.parametrize(("shape", "channels"), [((6, 7), 2), ((4, 5, 6), 1)])
 def test_similarities_agree_with_their_references(name, function, options, shape, channels):
@@ -165,6 +166,7 @@ def test_vmap_over_stacks_of_pairs(name):
     np.testing.assert_allclose(stacked.ravel(), SIMILARITIES[name](fixed, warped), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIMILARITIES)
 @pytest.mark.parametrize("argument", [0, 1])
 def test_gradients_agree_with_differences(name, argument):

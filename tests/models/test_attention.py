@@ -52,6 +52,7 @@ def assert_gradients_agree(found, expected):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4 * largest), found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_remat_keeps_parameters_displacement_and_gradients(name):
     model, _, fixed, moving = start(name)
@@ -64,6 +65,7 @@ def test_remat_keeps_parameters_displacement_and_gradients(name):
     assert_gradients_agree(gradient, expected_gradient)
 
 
+@pytest.mark.slow
 def test_remat_recomputes_the_attention_of_each_block():
     model, variables, fixed, moving = start("air")
 
@@ -76,6 +78,7 @@ def test_remat_recomputes_the_attention_of_each_block():
     assert exponentials(model.clone(remat=True)) > 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["air", "pyramid"])
 def test_flash_attention_computes_the_same(name, monkeypatch):
     """XLA's attention replaces that of cuDNN, which needs a GPU."""

@@ -17,6 +17,7 @@ SEGMENTER = Segmenter(3, features=(4, 4))
 ATTENTION = dict(stride=(4, 4), patch_size=(12, 4), spacing=(4, 2), width=8, num_heads=2, feed_forward=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(13, 15), (7, 9, 8)])
 @pytest.mark.parametrize("segmenter", [None, SEGMENTER])
 def test_unrolled_demons_agree_with_scipy(shape, segmenter):
@@ -35,6 +36,7 @@ def test_unrolled_demons_agree_with_scipy(shape, segmenter):
     assert np.abs(exchanged - expected()).max() > 0.1 * np.abs(expected()).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("segmenter", [None, SEGMENTER])
 @pytest.mark.parametrize("shape", [(18, 21), (9, 12, 10)])
 def test_untrained_gated_demons_are_unrolled_demons_with_half_the_gain(shape, segmenter):

@@ -91,6 +91,7 @@ def test_parameter_names_are_those_of_saved_runs():
     assert set(params) == {"segmenter"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("shape", [(28, 28), (18, 29), (9, 12, 10)])
 def test_every_model_keeps_the_contract(name, shape):
@@ -128,6 +129,7 @@ def test_models_are_equal_and_hashed_by_their_options(name):
     assert hash(model) == hash(same)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [AiR(integration_steps=5), UNet(integration_steps=5, **SMALL["unet"])])
 def test_velocities_are_exponentiated(model):
     fixed, moving = np.random.default_rng(0).random((2, 2, 28, 28, 1), dtype=np.float32)

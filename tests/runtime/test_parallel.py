@@ -93,6 +93,7 @@ def assert_ten_steps_agree(displacements):
     np.testing.assert_allclose(one, displacements, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_devices", [2, 4])
 def test_gradients_of_one_step_agree(num_devices):
     _, many, metrics = one_step(num_devices)

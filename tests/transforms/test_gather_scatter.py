@@ -48,6 +48,7 @@ def matrices(displacement, shape, axes, mode):
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS, ids=lambda module: module.__name__.split(".")[-1])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
@@ -107,6 +108,7 @@ def on(monkeypatch):
     jax.clear_caches()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("channels", "expected"), [(1, {"scatter"}), (2, {"gather", "scatter"}), (7, set())])
 def test_derivatives_on_a_gpu(channels, expected, on):
     """The implementation that is taken there, and finite differences of its results."""

@@ -52,6 +52,7 @@ def test_both_gradients_agree_with_map_coordinates(shape, mode):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "mode"), [((4, 5), "constant"), ((4, 5), "nearest"), ((4, 5), "mirror"), ((3, 4, 3), "constant")]
 )
@@ -73,6 +74,7 @@ def test_derivative_at_integer_coordinates_is_the_one_towards_larger_coordinates
     np.testing.assert_allclose(gradient[0, ..., 1], padded[1:-1, 2:] - padded[1:-1, 1:-1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_vmap_and_pmap_change_nothing():
     image, displacement = pair((6, 5), batch=4)
 
@@ -118,6 +120,7 @@ def test_bfloat16_images_keep_their_dtype():
 
 
 # A piece is several whole images, a part that divides an image, or a part that has to be padded.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "batch", "at_once"), [((4, 5), 6, 50), ((6, 4), 2, 9), ((5, 7), 2, 6), ((7, 1), 3, 3)]
 )
@@ -163,6 +166,7 @@ def test_without_jit_nothing_is_compiled_twice():
 
 
 # More points than voxels along one axis, fewer along another, with pieces and without.
+@pytest.mark.slow
 @pytest.mark.parametrize(("voxels", "points", "at_once"), [((5, 7), (8, 4), 2**15), ((4, 5, 3), (3, 6, 5), 20)])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_points_on_a_grid_of_their_own(voxels, points, at_once, channels, monkeypatch):
