@@ -184,6 +184,7 @@ class Halves(nn.Module):
         return jnp.concatenate([1 - image, params["share"] * image, (1 - params["share"]) * image], axis=-1)
 
 
+@pytest.mark.slow
 def test_refinement_compares_edges_and_classes():
     model = Halves(segmenter=dataclasses.make_dataclass("Classes", [("num_classes", int)], frozen=True)(3))
     fixed, moving = (image[None, ..., None] for image in blobs((20, 22), (9, 10), (11, 12)))
@@ -223,6 +224,7 @@ def test_registration_is_a_pytree_of_its_parameters():
     assert "params" not in repr(registration)
 
 
+@pytest.mark.slow
 def test_equal_registrations_share_compiled_programs():
     fixed, moving = images(1, 28, 28, 1)
     one, two = trained(refine_steps=10), trained(refine_steps=10)
@@ -291,6 +293,7 @@ def test_register_images_is_without_model_on_raw_images():
     np.testing.assert_allclose(result.displacement[12, 10], 1.5, atol=0.3)
 
 
+@pytest.mark.slow
 def test_register_images_composes_affine_and_deformation():
     """Two pairs of three blobs that are turned about the centre, in mm; in the second pair, one blob also moves."""
     shape, spacing = (40, 32), np.array([1.0, 1.25])

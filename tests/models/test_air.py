@@ -38,6 +38,7 @@ def test_golden_parameter_count_of_each_head(head):
     assert count(AiR(head=head)) == GOLDEN_PARAMETERS[head]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize(
     ("shape", "patch_size", "channels"),
@@ -67,6 +68,7 @@ def test_the_encoder_reads_the_fixed_image_and_the_decoder_the_moving_image():
     assert not np.allclose(first(out), first(other_moving))
 
 
+@pytest.mark.slow
 def test_out_has_the_attention_weights_of_every_block():
     model = AiR(encoder_depth=2, decoder_depth=3)
     variables, fixed, moving = start(model, (28, 21))
@@ -80,6 +82,7 @@ def test_out_has_the_attention_weights_of_every_block():
         np.testing.assert_allclose(np.asarray(weights).sum(axis=-1), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_recursive_blocks_share_one_set_of_weights():
     once = count(AiR())
     assert count(AiR(encoder_depth=3, decoder_depth=3, recursive=True)) == once
@@ -102,6 +105,7 @@ def test_bfloat16_keeps_float32_parameters_and_displacement():
     np.testing.assert_allclose(displacement, reference, atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trained", "given"), [((28, 28), (35, 30)), ((8, 8, 8), (8, 12, 10))])
 def test_position_table_is_interpolated_to_another_size(trained, given):
     model = AiR(patch_size=7 if len(trained) == 2 else 4)
@@ -161,6 +165,7 @@ def test_dropout_needs_a_random_stream_and_changes_the_output():
         model.apply(variables, fixed, moving, deterministic=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 16])  # small and large batches are computed differently, see small_attention
 def test_vmap_forward_mode_and_reverse_mode_agree(batch):
     model = AiR()

@@ -119,6 +119,7 @@ def test_cudnn_is_used_where_it_is_supported(shape, dtype, has_bias, platform, e
     assert not attention.can_use_cudnn(query, query, has_bias, platform)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["air", "pyramid"])
 @pytest.mark.parametrize("chunk_size", [3, 100])
 def test_elsewhere_flash_attention_works_in_chunks_and_computes_the_same(name, chunk_size, monkeypatch):

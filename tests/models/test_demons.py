@@ -70,6 +70,7 @@ def blobs(shape, shift):
     return blob(shift), blob(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edges", [False, True])
 @pytest.mark.parametrize("shape", [(26, 24), (18, 16, 17)])
 def test_unrolled_demons_register_two_blobs(shape, edges):
@@ -97,6 +98,7 @@ def test_gates_are_bounded_by_the_maximal_gain():
         np.testing.assert_allclose(found, compiled(expected)({}, fixed, moving)[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_derivative_of_one_gated_step_is_exact():
     """That of several steps is not, because gradients do not pass through the inputs of a step."""
     fixed, moving = blobs((18, 16), 3)

@@ -28,6 +28,7 @@ def start(model, shape):
     return variables, fixed, moving
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(28, 28), (8, 9, 7)])
 def test_displacements_hardly_fold_whatever_the_parameters(shape):
     variables, fixed, moving = start(MODEL, shape)

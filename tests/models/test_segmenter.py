@@ -65,6 +65,7 @@ def test_bfloat16_keeps_float32_parameters_and_logits():
     np.testing.assert_allclose(logits, Segmenter(2, features=(4, 4)).apply(variables, image), atol=0.1)
 
 
+@pytest.mark.slow
 def test_it_learns_classes_of_single_voxels():
     """Detail below its patches of two voxels: the bright voxels of noise."""
     segmenter = Segmenter(2, features=(16, 16))
@@ -100,6 +101,7 @@ def overlap(squares, displacement):
     return float(jnp.mean((fixed > 0) == (warp(moving, displacement, order=0) > 0)))
 
 
+@pytest.mark.slow
 def test_steps_follow_classes(squares, params):
     displacement, out = compiled(demons())({"params": params}, *squares)
     missed, misses = (1 - overlap(squares, field) for field in (0 * displacement, displacement))
@@ -116,6 +118,7 @@ def test_without_classes_the_faint_squares_are_missed(squares):
     assert "probabilities" not in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("force_gain", "share"), [((0.0, 0.0), 0.0), ((1.25, 0.0), 0.3), ((0.0, 2.5), 1.0)])
 def test_gains_of_intensities_and_of_classes(squares, params, force_gain, share):
     """Classes contribute nearly everything; `share` is that of the displacement that both give together."""
@@ -126,6 +129,7 @@ def test_gains_of_intensities_and_of_classes(squares, params, force_gain, share)
     assert abs(found / whole - share) <= 0.3 * (share > 0)
 
 
+@pytest.mark.slow
 def test_damping_and_expansion_keep_volume(params):
     """A square and one of a quarter of its area."""
     fixed, moving = np.zeros((2, 1, 24, 26, 1), np.float32)
@@ -143,11 +147,13 @@ def test_damping_and_expansion_keep_volume(params):
     assert float(square.mean()) > 0.5  # still fills more of the larger one than its quarter
 
 
+@pytest.mark.slow
 def test_thin_images_have_classes(params):
     thin = jnp.zeros((1, 2, 26, 1))  # one voxel at the first level
     assert compiled(demons())({"params": params}, thin, thin)[0].shape == (1, 2, 26, 2)
 
 
+@pytest.mark.slow
 def test_the_displacement_does_not_train_the_segmenter(squares, params):
     options = dict(stride=(4,), patch_size=(4,), spacing=(4,), num_steps=(1,), downsampling=(1,))
     model = GatedDemons(**options, width=8, feed_forward=8, segmenter=demons().segmenter)

@@ -30,6 +30,7 @@ def mse(fixed, warped):
     return np.square(np.asarray(fixed) - np.asarray(warped)).mean(axis=tuple(range(1, fixed.ndim)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "shape", "there", "here"),
     [
@@ -77,6 +78,7 @@ def test_no_steps_return_the_start(field):
         np.testing.assert_allclose(solution.loss, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", [ONE_LEVEL, BSPLINE, VELOCITY])
 def test_result_is_never_worse_than_the_start(field):
     """From the best start, and from noise, where the gradient has no direction."""
@@ -92,6 +94,7 @@ def test_result_is_never_worse_than_the_start(field):
     np.testing.assert_allclose(solution.loss, after, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", [DENSE, BSPLINE])
 def test_converged_pair_stays_while_another_continues(field):
     fixed = np.concatenate([blobs((24, 24), [(11, 12)])] * 2) + 0.01
@@ -107,6 +110,7 @@ def test_converged_pair_stays_while_another_continues(field):
     assert longer.steps[1] > 0
 
 
+@pytest.mark.slow
 def test_large_tolerance_stops_early_and_a_small_one_does_not():
     fixed, moving = blobs((24, 24), [(10, 11)]), blobs((24, 24), [(14, 13)])
     hasty, patient, ten = (
@@ -128,6 +132,7 @@ def test_steps_that_are_no_multiple_of_ten_are_counted():
     np.testing.assert_allclose(solution.loss, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", [DENSE, BSPLINE])
 def test_matrix_leads_to_a_moving_grid_of_another_size(field):
     """The moving grid is shifted, with smaller voxels along the first axis and larger ones along the second."""
@@ -144,6 +149,7 @@ def test_matrix_leads_to_a_moving_grid_of_another_size(field):
     np.testing.assert_allclose(displacement[0, 13, 12], np.subtract(here, there), atol=0.6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", [DENSE, BSPLINE])
 def test_anisotropic_voxels(field):
     """Voxels three times as long along the second axis: the same blobs in mm, the same motion in mm."""
@@ -159,6 +165,7 @@ def test_anisotropic_voxels(field):
     np.testing.assert_allclose(at_centre, here - there, atol=0.9)
 
 
+@pytest.mark.slow
 def test_unit_of_voxel_sizes_does_not_matter():
     fixed, moving = blobs((24, 16), [(10, 8)]), blobs((24, 16), [(13, 7)])
     mm, metres = (
@@ -168,6 +175,7 @@ def test_unit_of_voxel_sizes_does_not_matter():
     np.testing.assert_allclose(mm.displacement, metres.displacement, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_refine_under_jit_and_vmap():
     fixed, moving = blobs((20, 20), [(9, 10), (10, 9)]), blobs((20, 20), [(11, 9), (8, 10)])
     options = {"num_steps": 20, "field": ONE_LEVEL, "tolerance": 1e-4}
@@ -203,6 +211,7 @@ def test_wrong_arguments_are_refused(function, options, error, message):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_smaller_update_sigma_follows_finer_detail():
     rng = np.random.default_rng(0)
     fixed, moving = (gaussian_filter(rng.random((1, 24, 24, 1)), (0, 1.5, 1.5, 0)).astype(np.float32) for _ in range(2))
@@ -217,6 +226,7 @@ def test_smaller_update_sigma_follows_finer_detail():
     assert scores[0] < scores[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(20, 24), (12, 14, 10)])
 def test_smaller_total_sigma_gives_rougher_displacements(shape):
     fixed, moving = jnp.asarray(np.random.default_rng(0).random((2, 1, *shape, 1)), jnp.float32)
@@ -256,6 +266,7 @@ def test_equal_settings_are_compiled_once(caplog):
         assert compilations() == 2
 
 
+@pytest.mark.slow
 def test_compile_refine_fills_the_persistent_cache():
     events = []
     jax.monitoring.register_event_listener(lambda name, **_: events.append(name))

@@ -100,6 +100,7 @@ def register(pair, **options):
     return np.asarray(matrix[0], np.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_axes", [2, 3])
 def test_known_affine_is_recovered_between_different_grids(num_axes):
     pair = make_pair(num_axes, rotation(num_axes) @ STRETCH[num_axes])
@@ -112,6 +113,7 @@ def test_known_affine_is_recovered_between_different_grids(num_axes):
     assert corner_error(register(white), truth, fixed.shape[1:-1]) < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_axes", "kind"), [*((2, kind) for kind in AFFINES), (3, "rigid"), (3, "affine")])
 def test_each_kind_changes_only_its_free_parameters(num_axes, kind):
     """The true map has more free parameters than the kind. The linear part is compared in mm."""
@@ -142,6 +144,7 @@ def test_each_kind_changes_only_its_free_parameters(num_axes, kind):
     assert value(matrix) < 0.8 * value(voxel_to_voxel)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_axes", [2, 3])
 def test_images_far_apart_by_their_headers_are_aligned(num_axes):
     pair = make_pair(num_axes, rotation(num_axes), far=500.0)
@@ -156,6 +159,7 @@ def test_large_rotation_is_recovered_from_one_of_the_angles():
     assert corner_error(register(pair, kind="rigid"), truth, fixed.shape[1:-1]) < 0.5
 
 
+@pytest.mark.slow
 def test_pairs_are_independent():
     pair = make_pair(2, rotation(2))
     fixed, moving = pair[:2]
@@ -180,6 +184,7 @@ def test_wrong_options_are_refused():
         register_affine(mse, image, image, geometry=Geometry(jnp.eye(2, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_axes", [2, 3])
 def test_gradient_agrees_with_finite_differences_in_64_bits(num_axes):
     """The reference computes the loss of the parameters in NumPy and SciPy."""

@@ -100,6 +100,7 @@ def test_gradients_of_one_step_agree(num_devices):
     assert_one_step_agrees(jax.tree.leaves(many.params), metrics)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_devices", [2, 4])
 def test_displacements_after_ten_steps_agree(num_devices):
     assert_ten_steps_agree(displacements_after_ten_steps(num_devices))
@@ -116,6 +117,7 @@ np.savez(sys.argv[1], *jax.tree.leaves(state.params), **metrics)
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_agree(tmp_path):
     """In a process of its own: more virtual devices than cores make every other test slower."""
     folders = Path(__file__).resolve().parent, REPOSITORY / "tests", REPOSITORY
@@ -132,6 +134,7 @@ def test_eight_devices_agree(tmp_path):
         assert_ten_steps_agree(found["displacements"])
 
 
+@pytest.mark.slow
 def test_the_batch_is_a_function_of_seed_and_step():
     """Two dispatches of five steps equal one of ten."""
     devices, run_steps = training(2, ADAM)

@@ -33,6 +33,7 @@ def run(**environment):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_the_second_process_compiles_nothing(tmp_path, monkeypatch):
     """The first process uses the default folder; the second one is told the same folder by the user."""
     folder, programs, from_cache = run(XDG_CACHE_HOME=str(tmp_path))
@@ -73,6 +74,7 @@ runpy.run_module("air_jax.main", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cached", [True, False])
 def test_one_config_key_turns_the_cache_off(cached, tmp_path):
     """The command, without the training."""

@@ -95,6 +95,7 @@ def test_a_config_is_valid_as_it_stands(name):
     inference_recipe(SavedConfig(config, (28, 28, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith("_segmenter")])
 def test_every_registration_config_trains_and_loads(name, stack, segmenter, tmp_path):
     config = shrunk(config_of(name), stack)
@@ -111,6 +112,7 @@ def test_every_registration_config_trains_and_loads(name, stack, segmenter, tmp_
     train(config, tmp_path / name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("_segmenter")])
 def test_every_segmenter_config_trains(name, stack, tmp_path):
     report = train(shrunk(config_of(name), stack), tmp_path / name)

@@ -175,6 +175,7 @@ def displacements(state):
     return np.asarray(MODEL.apply({"params": state.params}, test[:8], test[8:])[0])
 
 
+@pytest.mark.slow
 @needs_gloo
 def test_every_process_ends_well_and_the_first_one_alone_tells_of_it(together):
     _, ((first_status, first, first_errors), (second_status, second, second_errors)) = together
@@ -185,6 +186,7 @@ def test_every_process_ends_well_and_the_first_one_alone_tells_of_it(together):
     assert "data" not in second
 
 
+@pytest.mark.slow
 @needs_gloo
 def test_gradients_of_one_step_agree_with_one_process(together, alone):
     # Adam's first moment after its first step is 0.1 times the gradient.
@@ -196,6 +198,7 @@ def test_gradients_of_one_step_agree_with_one_process(together, alone):
         np.testing.assert_allclose(10 * a, 10 * b, atol=1e-5)
 
 
+@pytest.mark.slow
 @needs_gloo
 def test_displacements_after_ten_steps_agree_with_one_process(together, alone):
     ours, theirs = displacements(restored(together[0], END)), displacements(alone[END])
@@ -203,6 +206,7 @@ def test_displacements_after_ten_steps_agree_with_one_process(together, alone):
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.slow
 @needs_gloo
 def test_everything_is_written_once(together):
     workdir, _ = together
@@ -217,6 +221,7 @@ def test_everything_is_written_once(together):
     assert not [path for path in workdir.rglob("*") if "tmp" in path.name or "partial" in path.name]
 
 
+@pytest.mark.slow
 @needs_gloo
 def test_one_process_with_other_devices_goes_on(together, alone, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train_module, "evaluate", lambda *_, **__: {})
@@ -246,6 +251,7 @@ with parallel.processes(address, int(number), int(index), detect=False):
 """
 
 
+@pytest.mark.slow
 @needs_gloo
 @pytest.mark.parametrize("how", ["killed", "raising"])
 def test_a_process_that_fails_ends_the_other(how):
@@ -259,6 +265,7 @@ def test_a_process_that_fails_ends_the_other(how):
         assert time.monotonic() - start < 80
 
 
+@pytest.mark.slow
 @needs_gloo
 def test_processes_with_different_configs_stop_with_one_line_each(tmp_path):
     with two_processes(training(tmp_path / "run"), joined=with_slurm, second=["--config.seed=1"]) as started:

@@ -88,6 +88,7 @@ def test_a_step_descends_on_the_segmentations_of_both_images():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), taken, jax.grad(loss)(before))
 
 
+@pytest.mark.slow
 def test_a_registration_takes_the_segmenter_into_its_own_run(stack, segmenter, tmp_path):
     shutil.copytree(segmenter, tmp_path / "segmenter")
     train(gated_config(stack, tmp_path / "segmenter"), tmp_path / "run")
@@ -101,6 +102,7 @@ def test_a_registration_takes_the_segmenter_into_its_own_run(stack, segmenter, t
     np.testing.assert_allclose(registration.model.segment(registration.params, image), alone, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_registration_goes_on_without_the_segmenters_run(stack, segmenter, tmp_path, capsys):
     shutil.copytree(segmenter, tmp_path / "segmenter")
     config = gated_config(stack, tmp_path / "segmenter")
@@ -113,6 +115,7 @@ def test_a_registration_goes_on_without_the_segmenters_run(stack, segmenter, tmp
     jax.tree.map(np.testing.assert_array_equal, restore_best_params(tmp_path / "run" / "checkpoints")[1], uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_registration_without_parameters_of_its_own_is_scored_and_loads(stack, segmenter, tmp_path):
     config = config_of("unrolled_demons", stack, num_steps=(1,), downsampling=(1,), segmenter=str(segmenter))
     config.num_train_steps = 0
@@ -125,6 +128,7 @@ def test_a_registration_without_parameters_of_its_own_is_scored_and_loads(stack,
     assert air_jax.load(tmp_path / "none").params == {}
 
 
+@pytest.mark.slow
 def test_mistakes_with_segmenters_are_told_in_one_line(stack, segmenter, tmp_path):
     with pytest.raises(UserError, match=r"not found; is .* the workdir of a run"):
         train(gated_config(stack, tmp_path / "nowhere"), tmp_path / "run")
@@ -140,6 +144,7 @@ def test_mistakes_with_segmenters_are_told_in_one_line(stack, segmenter, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_segmenter_is_not_loaded_as_a_registration(segmenter):
     with pytest.raises(UserError, match="is a segmenter's run"):
         air_jax.load(segmenter)

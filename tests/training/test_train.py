@@ -67,6 +67,7 @@ def test_scores_before_registration_are_those_of_the_images(finished_run):
     np.testing.assert_allclose(before["dice"], (2 * (a & b).sum(1) / (a.sum(1) + b.sum(1))).mean(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_evaluate_again_gives_the_same_scores(finished_run, tmp_path):
     shutil.copytree(finished_run, tmp_path / "copy")
     shutil.rmtree(tmp_path / "copy" / "figures")
@@ -103,6 +104,7 @@ def test_scores_after_registration_agree_with_scipy(finished_run):
     )
 
 
+@pytest.mark.slow
 def test_training_improves_the_registration_of_unseen_pairs(digits_config, tmp_path):
     digits_config.num_train_steps, digits_config.log_every, digits_config.eval_every = 300, 100, 300
     digits_config.batch_size, digits_config.eval.num_pairs = 32, 100
@@ -137,6 +139,7 @@ def test_a_workdir_of_another_config_is_refused_and_left_alone(finished_run, tmp
         assert (tmp_path / "copy" / name).read_bytes() == (finished_run / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_raising_the_number_of_steps_continues_and_lowering_it_is_refused(finished_run, tmp_path, capsys):
     workdir = tmp_path / "copy"
     shutil.copytree(finished_run, workdir)
@@ -152,6 +155,7 @@ def test_raising_the_number_of_steps_continues_and_lowering_it_is_refused(finish
     assert json.loads((workdir / "config.json").read_text())["num_train_steps"] == 8
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_is_trained_again(finished_run, tmp_path, capsys):
     workdir = tmp_path / "copy"
     shutil.copytree(finished_run, workdir)
@@ -164,6 +168,7 @@ def test_a_damaged_newest_checkpoint_is_trained_again(finished_run, tmp_path, ca
     assert [line["step"] for line in lines_of(workdir) if "loss" in line] == [2, 4, 5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoilt", ["loss", "gradient"])
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
     digits_config, tmp_path, monkeypatch, spoilt
@@ -215,6 +220,7 @@ def final_state(workdir):
         return [checkpointer.restore(workdir / "checkpoints" / "240" / item) for item in ("params", "opt_state")]
 
 
+@pytest.mark.slow
 @pytest.mark.real_compiler
 def test_a_killed_and_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does(tmp_path):
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}

@@ -36,6 +36,7 @@ def plain_warp(image, displacement, mode):
     return jax.vmap(jax.vmap(sample, (-1, None), -1))(image, coordinates)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(6, 5), (1, 7), (4, 5, 3)])
 @pytest.mark.parametrize("mode", MODES)
 def test_both_gradients_agree_with_map_coordinates(shape, mode):

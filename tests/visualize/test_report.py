@@ -169,6 +169,7 @@ def test_large_planes_are_reduced_and_keep_their_position_and_folds():
     assert axes[0, JACOBIAN].get_xlabel().startswith("2 of")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3, 3), (3, 20), (3, 3, 3), (20, 3, 9)])
 @pytest.mark.parametrize("value", [0, 1])
 def test_constant_and_tiny_images_can_be_drawn(shape, value):

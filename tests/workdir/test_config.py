@@ -25,6 +25,7 @@ def unpacked(name, folder):
     return folder / name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["air", "pyramid_air", "unet"])
 def test_a_run_of_the_version_before_loads_and_registers_alike(name, tmp_path):
     workdir = unpacked(name, tmp_path)

@@ -34,7 +34,8 @@ class DemonsOptions:
     expansion: float
 
     def __post_init__(self):
-        require_not_negative(**{field.name: getattr(self, field.name) for field in fields(self)})
+        require_not_negative(force_sigma=self.force_sigma, total_sigma=self.total_sigma)
+        require_not_negative(min_jacobian=self.min_jacobian, expansion=self.expansion)
         require(
             self.expansion < MAX_EXPANSION, "expansion", self.expansion, "must be less than 2, where it is unstable"
         )
