@@ -1,4 +1,4 @@
-"""Whole runs, small: what they leave, how they resume, how they refuse."""
+"""Whole runs, small: their files, scores, resumption and refusals."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def test_scores_before_registration_are_those_of_the_images(finished_run):
     from air_jax.data import load_dataset
     from air_jax.data.pairs import random_pairs
 
-    test = load_dataset("digits", 0.8, 200).test
+    test = load_dataset("digits", train_fraction=0.8, num_validation=200).test
     pairs = random_pairs(0, len(test), 12)
     fixed, moving = (test.images[pairs[:, side]].astype(np.float64) / 255 for side in (0, 1))
     before = json.loads((finished_run / "eval.json").read_text())["random_pairs"]["before"]
@@ -85,7 +85,7 @@ def test_scores_after_registration_agree_with_scipy(finished_run):
     from air_jax.data import load_dataset
     from air_jax.data.pairs import same_label_pairs
 
-    test = load_dataset("digits", 0.8, 200).test
+    test = load_dataset("digits", train_fraction=0.8, num_validation=200).test
     pairs = same_label_pairs(0, test.classes, 12)
     fixed, moving = (test.images[pairs[:, side], ..., 0] for side in (0, 1))
     displacement = np.asarray(air_jax.load(finished_run).register(fixed, moving).displacement, np.float64)
