@@ -83,10 +83,10 @@ def test_evaluate_again_gives_the_same_scores(finished_run, tmp_path):
 
 def test_scores_after_registration_agree_with_scipy(finished_run):
     from air_jax.data import load_dataset
-    from air_jax.data.pairs import same_label_pairs
+    from air_jax.data.pairs import same_class_pairs
 
     test = load_dataset("digits", train_fraction=0.8, num_validation=200).test
-    pairs = same_label_pairs(0, test.classes, 12)
+    pairs = same_class_pairs(0, test.classes, 12)
     fixed, moving = (test.images[pairs[:, side], ..., 0] for side in (0, 1))
     displacement = np.asarray(air_jax.load(finished_run).register(fixed, moving).displacement, np.float64)
     coordinates = np.stack(np.meshgrid(np.arange(28), np.arange(28), indexing="ij"), axis=-1) + displacement
