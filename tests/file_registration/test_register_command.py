@@ -145,6 +145,8 @@ def cached_programs(tmp_path):
     compilation_cache.reset_cache()
 
 
+# jax 0.10 gives programs compiled ahead other keys in its cache than the same programs when they run.
+@pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="jax 0.10 has other cache keys for programs compiled ahead")
 def test_the_programs_compiled_ahead_are_those_that_run(pictures, tmp_path, cached_programs, without_report):
     options = Options(pictures / "fixed.png", pictures / "moving.png", tmp_path / "out", affine="none", refine_steps=1)
     fixed, moving = read_subjects(options)
