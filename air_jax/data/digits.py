@@ -18,6 +18,6 @@ def load() -> Source:
     """
     digits: Any = load_digits()
     small = digits.images / 16.0  # 17 grey levels
-    large = zoom(small, (1, 28 / 8, 28 / 8), order=1, mode="nearest", grid_mode=True)
+    large: Any = zoom(small, (1, 28 / 8, 28 / 8), order=1, mode="nearest", grid_mode=True)
     images = np.round(large * 255).astype(np.uint8)[..., None]
     return Source(Images(images, classes=digits.target.astype(np.int32)))

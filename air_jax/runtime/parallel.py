@@ -45,7 +45,8 @@ def use_cores(batch_size: int) -> None:
       batch_size: number of pairs in a step. Each device gets at least 8 of them.
     """
     in_flags = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if in_flags or jax.config.jax_num_cpu_devices > 0:
+    config: Any = jax.config  # older JAX has no types for its options
+    if in_flags or config.jax_num_cpu_devices > 0:
         return
     counts = range(1, min(num_cores(), batch_size // _MIN_PAIRS_PER_CORE) + 1)
     jax.config.update("jax_num_cpu_devices", max((n for n in counts if batch_size % n == 0), default=1))

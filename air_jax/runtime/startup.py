@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -22,7 +23,8 @@ def use_compilation_cache() -> Path:
     Returns:
       The folder.
     """
-    folder = jax.config.jax_compilation_cache_dir
+    config: Any = jax.config  # older JAX has no types for its options
+    folder = config.jax_compilation_cache_dir
     if not folder:
         folder = cache_folder() / "xla" / _processor()
         jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def _interior(array: jax.Array, offset: Sequence[int]) -> jax.Array:
+def _interior(array: jax.Array, offset: Sequence[int] | np.ndarray) -> jax.Array:
     """Cuts `[B, *S, N]` to the interior voxels, shifted by `offset`, which is -1, 0 or 1 along each axis."""
     spatial = [slice(1 + step, size - 1 + step) for step, size in zip(offset, array.shape[1:-1], strict=True)]
     return array[(slice(None), *spatial)]
