@@ -78,11 +78,13 @@ class PyramidAiR(nn.Module):
 
         Returns:
           The pull-back displacement `[B, *S, N]`, float32, in voxels.
-          `out` with `displacements`, the displacement `[B, *S, N]` after each level. From the last step of the last
-          level, `out` also has `encoder` and `decoder` (attention weights `[B, heads, T, T]` by block and kind; the
-          encoder has none without self-attention), `read` (the warped moving image on the level's grid, whose patches
-          the decoder read), `token_grid` (tokens along each spatial axis) and `patch_size` (the level's voxels between
-          tokens).
+          `out` with `displacements`, the displacement `[B, *S, N]` after each level. It also has, from the last step of
+          the last level:
+          `encoder` and `decoder`, attention weights `[B, heads, T, T]` by block and kind. The encoder has none without
+          self-attention.
+          `read`, the warped moving image on the level's grid. The decoder read its patches.
+          `token_grid`, tokens along each spatial axis.
+          `patch_size`, the level's voxels between tokens.
 
         Raises:
           ValueError: the images' shapes differ or are not 2-D or 3-D.

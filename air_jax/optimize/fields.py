@@ -5,6 +5,7 @@ dataclass with the methods of `Field` and a line in `FIELDS`.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -140,7 +141,7 @@ class DenseField:
 
 
 @dataclass(frozen=True)
-class _ControlPointField:
+class _ControlPointField(ABC):
     """The common part of the fields of control points. `_increment` turns a spline into a displacement."""
 
     levels: tuple[tuple[int, int], ...]
@@ -183,8 +184,9 @@ class _ControlPointField:
     def _spacing(self, shape: Shape, level: int) -> tuple[int, ...]:
         return (self.levels[level][1],) * len(shape)
 
+    @abstractmethod
     def _increment(self, spline: jax.Array) -> jax.Array:
-        raise NotImplementedError
+        """Returns the small displacement `[B, *S, N]` of a spline of control values."""
 
 
 @dataclass(frozen=True)
