@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 # All of this must be set before JAX starts. Subprocesses inherit it.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -15,13 +16,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # JAX 0.10 logs an error for
 # Optimising a small program takes longer than running it unoptimised. .ci/full sets this to 0.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
+# Compiled programs are kept between test runs, for all workers; `pytest --cache-clear` removes them.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "d" / "xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
 # Tests neither read nor write the user's cache folder. The workers of pytest-xdist inherit the folder of their parent.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="air_jax_tests_")
     atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{os.environ['XDG_CACHE_HOME']}/xla")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax
 import pytest

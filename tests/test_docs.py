@@ -126,6 +126,7 @@ def test_python_compiles():
         compile(code, name_of(path), "exec")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "code"), [(path, code) for path, run, code in fences("python") if run], ids=lambda _: "fence"
 )

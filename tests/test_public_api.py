@@ -156,6 +156,7 @@ def in_new_process(program):
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_everything_is_reachable_after_a_light_import():
     program = f"""
 import sys
@@ -169,6 +170,7 @@ air_jax.visualize.registration_figure, air_jax.data.load_dataset
     assert in_new_process(program) == []
 
 
+@pytest.mark.slow
 def test_importing_every_module_does_not_rebind_public_names():
     program = f"""
 import importlib, pkgutil

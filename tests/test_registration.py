@@ -42,6 +42,7 @@ def blobs(shape, *centres, width=2.2):
 # ---- Images ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(28, 28), (8, 8, 12)])
 def test_leading_axes_are_those_of_the_images(shape):
     register = trained(shape).register
@@ -66,6 +67,7 @@ def test_integers_are_scaled_by_their_range():
     np.testing.assert_allclose(a.displacement, b.displacement, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", WINDOWS)
 def test_raw_images_are_normalised_each_by_itself(window):
     fixed, moving = images(2, 28, 28)
@@ -85,6 +87,7 @@ def test_raw_images_are_normalised_each_by_itself(window):
     np.testing.assert_allclose(result.warped, same.warped, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fixed", "moving", "message"),
     [
@@ -126,6 +129,7 @@ def test_message_of_a_window_names_the_image():
         trained(normalization="ct").register(image, image)
 
 
+@pytest.mark.slow
 def test_models_of_colour_images_need_the_channel_axis():
     register = trained(channels=3).register
     assert register(*images(2, 28, 28, 3)).displacement.shape == (2, 28, 28, 2)
@@ -133,6 +137,7 @@ def test_models_of_colour_images_need_the_channel_axis():
         register(*images(28, 28))
 
 
+@pytest.mark.slow
 def test_smaller_images_get_a_margin_of_zeros():
     whole = trained()
     fixed, moving = images(1, 20, 25, 1)
@@ -146,6 +151,7 @@ def test_smaller_images_get_a_margin_of_zeros():
 # ---- Refinement ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_refinement_continues_from_the_models_displacement():
     fixed, moving = blobs((28, 28), (13, 12), (15, 16), width=3.9)
     registration = dataclasses.replace(trained(), field=BSplineField())
@@ -158,6 +164,7 @@ def test_refinement_continues_from_the_models_displacement():
         registration.register(fixed, moving, refine_steps=-1)
 
 
+@pytest.mark.slow
 def test_refine_takes_its_defaults_from_the_registration():
     fixed, moving = (image[None, ..., None] for image in blobs((28, 28), (13, 12), (15, 16)))
     registration = trained(refine_steps=20)
@@ -204,6 +211,7 @@ def test_refinement_compares_edges_and_classes():
 # ---- The object ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_registration_is_a_pytree_of_its_parameters():
     registration = trained()
     fixed, moving = images(1, 28, 28, 1)
@@ -253,6 +261,7 @@ def test_wrong_settings_are_refused(settings, message):
 # ---- Without a model -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(24, 20), (18, 16, 17)])
 def test_without_a_model_optimisation_starts_from_zero(shape):
     centre = np.array(shape) / 2
@@ -325,6 +334,7 @@ def test_register_images_composes_affine_and_deformation():
     np.testing.assert_allclose(result.warped, air_jax.warp(raw, result.displacement)[..., 0], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "options", "expected"),
     [

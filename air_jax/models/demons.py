@@ -92,10 +92,13 @@ class UnrolledDemons(nn.Module):
         displacement, displacements = jnp.zeros((*fixed.shape[:-1], num_axes), jnp.float32), []
         for num_steps, factor in zip(self.num_steps, self.downsampling, strict=True):
             level, displacement = make_level(fixed_channels, moving_channels, displacement, factor)
-            for _ in range(num_steps):
+
+            def step(displacement, _, level=level):  # compiled once, whatever `num_steps` is
                 state = level.state(displacement)
-                step = total_force(demons_forces(state, options), self.force_gain)
-                displacement = apply_step(state, step, options)
+                force = total_force(demons_forces(state, options), self.force_gain)
+                return apply_step(state, force, options), None
+
+            displacement, _ = jax.lax.scan(step, displacement, length=num_steps)
             displacements.append(on_grid(displacement, shape))
         out: dict[str, Any] = dict(displacements=displacements)
         return displacements[-1], out if self.segmenter is None else out | dict(probabilities=probabilities)

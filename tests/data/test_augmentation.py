@@ -24,6 +24,7 @@ def sampled_points(shape, augmentation, count=200):
     return np.asarray(augment(keys, coordinates_pair(shape, count), augmentation).fixed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(9, 12), (7, 8, 9)])
 def test_flips_mirror_each_axis_half_of_the_time(shape):
     points = sampled_points(shape, Augmentation(flip=True))
@@ -56,6 +57,7 @@ def test_rotations_and_scales_keep_the_centre_and_fill_their_range():
     assert angle.min() < -25
 
 
+@pytest.mark.slow
 def test_rotations_of_volumes_are_orthogonal():
     points = sampled_points((21, 21, 21), Augmentation(rotation=40.0), count=20)
     centre = points[:, 10, 10, 10]
@@ -64,6 +66,7 @@ def test_rotations_of_volumes_are_orthogonal():
     np.testing.assert_allclose(np.linalg.det(axes), 1, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_elastic_deformations_are_smooth_and_of_the_given_size():
     elastic = Augmentation(elastic=1.5, elastic_spacing=12)
     points = sampled_points((48, 50), elastic)[
@@ -82,6 +85,7 @@ def test_elastic_deformations_are_smooth_and_of_the_given_size():
     np.testing.assert_allclose(both, shift, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_images_and_segmentations_move_by_one_map():
     rng = np.random.default_rng(0)
     fixed, moving = rng.random((2, 3, 16, 18, 1), np.float32)
@@ -105,6 +109,7 @@ def test_images_and_segmentations_move_by_one_map():
             np.testing.assert_array_equal(np.asarray(found)[i][sure[i]], expected[sure[i]])
 
 
+@pytest.mark.slow
 def test_the_default_moves_nothing():
     pair = Pair(*np.random.default_rng(0).random((2, 2, 6, 7, 1), np.float32))
     out = augment(jax.random.split(jax.random.key(0), 2), pair, Augmentation())

@@ -17,6 +17,7 @@ def draw(deformation, shape, num=200, seed=0):
     return np.asarray(draw_displacements(keys, shape, deformation))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "num"), [((28, 21), 400), ((14, 16, 12), 100)])
 def test_amplitude_is_the_root_mean_square_of_each_component(shape, num):
     # For small velocities the exponential is the velocity.
@@ -26,6 +27,7 @@ def test_amplitude_is_the_root_mean_square_of_each_component(shape, num):
     np.testing.assert_allclose(rms, 0.01, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_displacements_are_diffeomorphic_and_smoother_for_larger_spacings():
     roughness = []
     for spacing in (5, 7, 14):
@@ -35,6 +37,7 @@ def test_displacements_are_diffeomorphic_and_smoother_for_larger_spacings():
     assert roughness[0] > 1.5 * roughness[1] > 1.5 * roughness[2]
 
 
+@pytest.mark.slow
 def test_each_displacement_is_a_function_of_its_key():
     deformation = Deformation(amplitude=1.0, spacing=7)
     keys = jax.random.split(jax.random.key(3), 4)

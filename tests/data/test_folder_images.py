@@ -58,6 +58,7 @@ def inside(index, frame):
     return ((points[..., :3] > 1e-6) & (points[..., :3] < np.array(SHAPES[index]) - 1 - 1e-6)).all(-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", [None, "s1"])
 def test_images_are_on_one_grid_as_simpleitk_resamples_them(folder, grid):
     source = folder_images.load(folder / "images", segmentations=folder / "labels", grid=grid)
@@ -83,6 +84,7 @@ def test_each_image_is_normalised_before_it_is_resampled(folder):
     assert source.images.images.max() <= 1
 
 
+@pytest.mark.slow
 def test_a_run_on_a_folder(folder, tmp_path):
     """A list of pairs, segmentations in the loss, both directions and refinement, from `configs/volumes.py`."""
     from configs import volumes

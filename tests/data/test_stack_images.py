@@ -127,6 +127,7 @@ def test_a_run_on_a_stack(write, digits_config, tmp_path):
         train(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_volumes_fit_a_model_of_the_same_config(write, digits_config):
     config = small(digits_config, write(blobs((8, 8, 6))), patch_size=4)
     dataset = load_dataset(**config.dataset)

@@ -41,6 +41,7 @@ def test_the_pairs_are_those_that_steps_draw_on_the_device():
     assert step == 6
 
 
+@pytest.mark.slow
 def test_each_device_gets_its_share_and_each_process_those_of_its_devices():
     for all_four, last_two, whole in zip(batches(4, [0, 1, 2, 3]), batches(4, [2, 3]), batches(1, [0]), strict=True):
         for share, late, expected in zip(all_four, last_two, whole, strict=True):
@@ -76,7 +77,6 @@ def test_dispatches_end_where_lines_are_logged():
 
 
 @pytest.mark.slow
-@pytest.mark.real_compiler
 def test_a_streamed_run_equals_a_resident_run_bit_for_bit(digits_config, tmp_path, monkeypatch):
     """Frames with segmentations in the loss; the streamed run is interrupted, and resumed with longer transfers."""
     images = np.random.default_rng(1).random((20, 2, 12, 14)).astype(np.float32)

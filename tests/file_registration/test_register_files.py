@@ -112,6 +112,7 @@ def test_all_outputs_are_written_and_earlier_ones_removed(volumes):
         assert np.asarray(picture.convert("L")).std() > 10
 
 
+@pytest.mark.slow
 def test_itk_warps_image_and_segmentation_to_the_same_voxels(volumes):
     folder, _ = volumes
     fixed, moving = (io.read_image(folder / f"{name}.nii.gz") for name in ("fixed", "moving"))
@@ -140,6 +141,7 @@ def test_itk_warps_image_and_segmentation_to_the_same_voxels(volumes):
     np.testing.assert_array_equal(warped[inside], expected[inside])
 
 
+@pytest.mark.slow
 def test_landmark_errors_fall_in_both_directions(volumes):
     folder, scores = volumes
     moving, fixed = LANDMARKS, to_fixed(LANDMARKS)
@@ -159,6 +161,7 @@ def test_landmark_errors_fall_in_both_directions(volumes):
     np.testing.assert_allclose(io.read_landmarks(folder / "out" / "landmarks.csv"), carried, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_scores_agree_with_the_written_files(volumes):
     folder, scores = volumes
     before, after = scores["before"], scores["after"]

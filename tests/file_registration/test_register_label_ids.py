@@ -13,6 +13,7 @@ AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 ALLEN_IDS = (0, 997, 182305693, 312782550, 614454276, 614454277)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stored", "ids", "expected"),
     [

@@ -66,6 +66,7 @@ def test_the_model_sees_values_of_at_most_1(tmp_path, monkeypatch, without_repor
     assert seen == [1.0]
 
 
+@pytest.mark.slow
 def test_mistakes_with_a_workdir_are_refused_in_one_line(finished_run, tmp_path):
     paths = save_digits(tmp_path)
     volume = tmp_path / "volume.nii.gz"

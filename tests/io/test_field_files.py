@@ -70,6 +70,7 @@ def test_simpleitk_warps_with_our_field_as_we_do(pair):
     assert difference.max() < 1e-4
 
 
+@pytest.mark.slow
 def test_ants_warps_with_our_field_as_we_do(pair):
     ants = pytest.importorskip("ants", reason="antspyx is not installed")
     folder, _, _, warped, inside = pair

@@ -193,6 +193,7 @@ def test_unknown_endings_and_missing_folders_are_refused(tmp_path):
         io.write_image(tmp_path / "none" / "image.nii", np.zeros((4, 5)), np.eye(3))
 
 
+@pytest.mark.slow
 def test_numpy_files_need_neither_nibabel_nor_pillow(tmp_path):
     program = """
 import sys

@@ -106,6 +106,7 @@ def test_every_entry_has_a_reference(name):
     assert name in REFERENCES, f"give {name!r} an independent reference in this file"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONSISTENCIES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_values_and_gradients_agree_with_their_references(name, shape):
@@ -200,6 +201,7 @@ def test_zero_displacements_have_loss_0_and_no_gradient(name, shape):
         np.testing.assert_array_equal(found, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONSISTENCIES)
 def test_second_derivatives_at_zero(name):
     """Forward over reverse. With one displacement zero, the losses are quadratic in the other if it points inwards."""

@@ -76,6 +76,7 @@ def test_objectives_are_equal_by_value_and_print_their_terms():
         objective.window = 3
 
 
+@pytest.mark.slow
 def test_the_same_objective_made_twice_compiles_once():
     """Tracing `refine` calls the similarity. A second objective of equal value must find the compiled program."""
     calls = []

@@ -59,6 +59,7 @@ def test_pooled_dice_loss_is_that_of_all_channels_together(shape):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_pooled_dice_loss_weighs_voxels_of_small_and_large_structures_alike():
     """Structures of 2 and 40 voxels at 0.5: pooled, the derivatives are equal; in the mean, one is 20 times larger."""
     fixed = np.zeros((1, 6, 7, 2), np.float32)
@@ -186,6 +187,7 @@ def test_segmentation_loss_agrees_with_its_reference(shape):
     np.testing.assert_allclose(losses, entropy + reference(known[..., 1:], probabilities[..., 1:]), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_segmentation_loss_of_certain_predictions():
     segmentation = jnp.asarray([[[0, 1, 1], [2, 0, 2]]])
     certain = 200.0 * jnp.concatenate([segmentation[..., None] == 0, one_hot(segmentation, (1, 2))], axis=-1)

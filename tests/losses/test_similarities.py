@@ -159,6 +159,7 @@ def test_bfloat16_is_computed_in_float32(name):
     np.testing.assert_allclose(similarity(fixed, warped), exact, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIMILARITIES)
 def test_vmap_over_stacks_of_pairs(name):
     fixed, warped = map(jnp.asarray, images(batch=4))

@@ -52,6 +52,7 @@ def test_any_size_in_2d_and_3d(head, shape, patch_size, channels):
     assert np.isfinite(np.asarray(warp(moving, displacement))).all()
 
 
+@pytest.mark.slow
 def test_the_encoder_reads_the_fixed_image_and_the_decoder_the_moving_image():
     variables, fixed, moving = start(AiR(), (28, 28))
     other = np.ascontiguousarray(fixed[:, ::-1])
@@ -89,11 +90,13 @@ def test_recursive_blocks_share_one_set_of_weights():
     assert count(AiR(encoder_depth=3, decoder_depth=3)) == once + 2 * (3_280 + 4_400)
 
 
+@pytest.mark.slow
 def test_head_size_sets_the_size_of_each_head():
     variables, _, _ = start(AiR(head_size=8), (28, 28))
     assert variables["params"]["encoder"]["block_0"]["self_attention"]["query"]["kernel"].shape == (16, 4, 8)
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_float32_parameters_and_displacement():
     model = AiR(dtype="bfloat16")
     variables, fixed, moving = start(model, (28, 28))
@@ -150,6 +153,7 @@ def test_another_number_of_channels_is_refused():
         AiR().apply(variables, *np.zeros((2, 1, 28, 28, 3)))
 
 
+@pytest.mark.slow
 def test_dropout_needs_a_random_stream_and_changes_the_output():
     model = AiR(dropout=0.5)
     variables, fixed, moving = start(model, (28, 28))

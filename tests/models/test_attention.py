@@ -143,6 +143,7 @@ def test_chunks_need_less_memory_than_all_weights():
     assert needed < all_weights / 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="small attention is not used before jax 0.11")
 def test_small_attention_with_a_bias_computes_the_same_in_a_model(monkeypatch):
     model = PyramidAiR(

@@ -86,6 +86,7 @@ def test_unrolled_demons_register_two_blobs(shape, edges):
     assert jnp.min(jacobian_determinant(displacement)) > 0
 
 
+@pytest.mark.slow
 def test_gates_are_bounded_by_the_maximal_gain():
     fixed, moving = blobs((18, 16), 2)
     model = GatedDemons(**ATTENTION, num_steps=(1, 1), downsampling=(1, 1), max_force_gain=(3.0, 0.0))

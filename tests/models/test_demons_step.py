@@ -73,6 +73,7 @@ def test_equal_images_and_flat_images_have_no_forces():
         np.testing.assert_array_equal(force, 0)
 
 
+@pytest.mark.slow
 def test_an_axis_of_one_voxel_has_no_force():
     fixed, warped = make_images((6, 7))
     flat = make_images((6, 7))[0][:, None], make_images((6, 7))[1][:, None]
@@ -103,6 +104,7 @@ def test_mapped_channels_keep_their_places():
     np.testing.assert_array_equal(mapped.classes, 2 * other)
 
 
+@pytest.mark.slow
 def test_only_class_forces_are_damped():
     image, probabilities = make_images((10, 11), 3)
     compressed = np.zeros((1, 10, 11, 2), np.float32)

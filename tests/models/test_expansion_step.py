@@ -59,6 +59,7 @@ def test_expansion_is_the_gradient_of_the_density(shape):
     np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_compressed_regions_expand_and_others_stay():
     rows = np.arange(40.0)
     compressed = np.zeros((1, 40, 8, 2), np.float32)

@@ -110,6 +110,7 @@ def test_attention_agrees_with_numpy():
     np.testing.assert_allclose(output, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_block_is_post_norm():
     x = np.random.default_rng(0).standard_normal((2, 5, 8)).astype(np.float32)
     block = Block(num_heads=2, head_size=4, feed_forward=16)

@@ -63,6 +63,7 @@ def shapes_of(model, *images):
     return jax.eval_shape(model.init, jax.random.key(0), *images).get("params", {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS | SEGMENTERS)
 def test_golden_parameter_count_of_each_model(name):
     assert name in GOLDEN_PARAMETERS, f"a new model needs its golden parameter count here: {name}"
@@ -71,6 +72,7 @@ def test_golden_parameter_count_of_each_model(name):
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == GOLDEN_PARAMETERS[name]
 
 
+@pytest.mark.slow
 def test_parameter_names_are_those_of_saved_runs():
     image = jnp.zeros((1, 16, 16, 1))
     level = {"patch_embedding", "position", "encoder", "decoder", "head"}

@@ -41,6 +41,7 @@ def test_displacements_hardly_fold_whatever_the_parameters(shape):
     assert float(np.mean(jacobian_determinant(displacement) <= 0)) < 0.02
 
 
+@pytest.mark.slow
 def test_the_moving_image_is_warped_between_steps():
     """After the moving image is warped by the first step's displacement, one step gives that of the second step."""
     variables, fixed, moving = start(MODEL, (28, 28))
@@ -54,6 +55,7 @@ def test_the_moving_image_is_warped_between_steps():
     np.testing.assert_allclose(found, compose(first, second), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_downsampled_level_works_on_smaller_images():
     """A level of factor 2 equals one of factor 1 on the averaged images, with its displacement resized."""
     plain, downsampled = (
@@ -67,12 +69,14 @@ def test_a_downsampled_level_works_on_smaller_images():
     np.testing.assert_allclose(found, resize(compiled(plain)(variables, *small)[0], (21, 28)), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_untrained_network_moves_nothing():
     fixed, moving = np.random.default_rng(0).random((2, 1, 28, 28, 1), dtype=np.float32)
     variables = jax.jit(MODEL.init)(jax.random.key(0), fixed, moving)
     np.testing.assert_array_equal(compiled(MODEL)(variables, fixed, moving)[0], 0)
 
 
+@pytest.mark.slow
 def test_other_sizes_than_that_of_the_initialisation():
     variables, _, _ = start(MODEL, (28, 28))
     fixed, moving = np.random.default_rng(0).random((2, 1, 33, 21, 1), dtype=np.float32)

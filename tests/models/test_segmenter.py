@@ -42,6 +42,7 @@ def test_neighbours_make_a_convolution(axis):
     np.testing.assert_allclose(_neighbours(jnp.asarray(x), axis) @ weights, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(13, 22), (9, 12, 10)])
 def test_every_voxel_has_logits_of_its_own_image(shape):
     segmenter = Segmenter(3, features=(4, 8))
@@ -56,6 +57,7 @@ def test_every_voxel_has_logits_of_its_own_image(shape):
     assert np.abs(changed[0] - logits[0]).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_float32_parameters_and_logits():
     image = jnp.asarray(np.random.default_rng(0).random((1, 8, 8, 1)), jnp.float32)
     variables = Segmenter(2, features=(4, 4), dtype="bfloat16").init(jax.random.key(0), image)
@@ -111,6 +113,7 @@ def test_steps_follow_classes(squares, params):
         np.testing.assert_allclose(demons().segment(params, image), probabilities, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_classes_the_faint_squares_are_missed(squares):
     displacement, out = compiled(demons(with_segmenter=False))({}, *squares)
     missed, misses = (1 - overlap(squares, field) for field in (0 * displacement, displacement))

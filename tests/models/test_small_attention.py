@@ -47,10 +47,12 @@ def test_large_logits_do_not_overflow():
     np.testing.assert_allclose(weights.sum(axis=-1), 1, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_finite_differences_to_second_order_forward_and_reverse():
     check_grads(jax.jit(small_attention), arrays(2, 3, 4), order=2, modes=("fwd", "rev"), atol=1e-2, rtol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [(0, 0, 0, 0), (None, 0, None, 0), (1, None, 2, None)])
 def test_vmap_over_any_argument(axes):
     single = arrays()

@@ -48,6 +48,7 @@ def test_blobs_are_aligned_without_folding(field, shape, there, here):
         np.testing.assert_allclose(each[tuple(centre)], np.subtract(target, centre), atol=0.6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", [ONE_LEVEL, BSPLINE])
 def test_pairs_are_independent(field):
     rng = np.random.default_rng(0)
@@ -59,6 +60,7 @@ def test_pairs_are_independent(field):
     np.testing.assert_allclose(together.loss[1:2], single.loss, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_refinement_continues_from_the_given_displacement():
     fixed, moving = blobs((24, 24), [(10, 11)]), blobs((24, 24), [(13, 13)])
     start = jnp.broadcast_to(jnp.asarray([3.0, 2.0]), (1, 24, 24, 2))
@@ -123,6 +125,7 @@ def test_large_tolerance_stops_early_and_a_small_one_does_not():
     assert [solution.converged.tolist() for solution in (hasty, patient, ten)] == [[True], [False], [False]]
 
 
+@pytest.mark.slow
 def test_steps_that_are_no_multiple_of_ten_are_counted():
     fixed, moving = blobs((24, 24), [(10, 11)]), blobs((24, 24), [(14, 13)])
     solution = refine(OBJECTIVE, fixed, moving, num_steps=27, field=DENSE)
@@ -244,6 +247,7 @@ def test_smaller_total_sigma_gives_rougher_displacements(shape):
 # ---- Compilation -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_equal_settings_are_compiled_once(caplog):
     """Equal objectives, fields and geometries that are made again."""
 

@@ -153,6 +153,7 @@ def test_images_far_apart_by_their_headers_are_aligned(num_axes):
     assert corner_error(register(pair, kind="rigid"), truth, fixed.shape[1:-1]) < 0.5
 
 
+@pytest.mark.slow
 def test_large_rotation_is_recovered_from_one_of_the_angles():
     pair = make_pair(2, rotation(2, 50))
     fixed, truth = pair[0], pair[3]

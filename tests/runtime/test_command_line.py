@@ -97,6 +97,7 @@ def test_a_mistake_ends_in_one_line_with_status_2_and_leaves_nothing(mistakes, i
     assert not workdir.exists()
 
 
+@pytest.mark.slow
 def test_help_names_the_commands_and_their_flags():
     commands = [[], ["--help"], ["train", "--help"], ["evaluate", "--help"], ["register", "--help"]]
     (bare, overview, train, evaluate, register) = outcomes(commands)
@@ -109,6 +110,7 @@ def test_help_names_the_commands_and_their_flags():
     assert "--fixed_landmarks: " in register[1]
 
 
+@pytest.mark.slow
 def test_folders_that_cannot_be_used_end_in_one_line_with_status_2(tmp_path):
     (tmp_path / "file").write_text("")
     commands = [["evaluate", f"--workdir={tmp_path / 'nothing'}"], [*DIGITS, f"--workdir={tmp_path / 'file' / 'run'}"]]
@@ -120,6 +122,7 @@ def test_folders_that_cannot_be_used_end_in_one_line_with_status_2(tmp_path):
         assert len(error.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("tensorflow") is not None, reason="with TensorFlow it would try to download"
 )
@@ -138,6 +141,7 @@ def test_mnist_that_cannot_be_had_never_becomes_another_set(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_import_stays_light():
     program = (
         "import sys, air_jax;"

@@ -151,6 +151,7 @@ def test_the_batch_is_a_function_of_seed_and_step():
     assert len(np.unique(metrics["loss"])) == 10
 
 
+@pytest.mark.slow
 def test_no_host_traffic_during_training():
     devices, run_steps = training(2, ADAM)
     state, images = replicate((initial_state(ADAM), Images(IMAGES)), devices)
@@ -170,6 +171,7 @@ def test_replicated_arrays_are_on_every_device():
     assert array.sharding.is_fully_replicated
 
 
+@pytest.mark.slow
 def test_gradients_and_metrics_are_averaged_in_one_all_reduce():
     """Each all-reduce waits for all devices, which takes longer than the arithmetic of a small step."""
     state, devices = initial_state(ADAM), jax.local_devices()[:2]
@@ -202,6 +204,7 @@ assert jax.device_count() == 2
 """
 
 
+@pytest.mark.slow
 def test_each_core_is_a_device_unless_the_user_sets_another_number():
     kept = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
     done = subprocess.run(

@@ -59,6 +59,7 @@ def gated_config(stack, segmenter):
     return config
 
 
+@pytest.mark.slow
 def test_a_step_descends_on_the_segmentations_of_both_images():
     """One step of gradient descent of rate 1, beside the derivative of the loss as it is defined."""
     import optax

@@ -33,6 +33,7 @@ def lines_of(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_the_contract_says(finished_run):
     config = json.loads((finished_run / "config.json").read_text())
     assert config["num_train_steps"] == 5
@@ -54,6 +55,7 @@ def test_a_run_leaves_what_the_contract_says(finished_run):
         assert picture[..., :3].std() > 0.05, "an empty picture"
 
 
+@pytest.mark.slow
 def test_scores_before_registration_are_those_of_the_images(finished_run):
     from air_jax.data import load_dataset
     from air_jax.data.pairs import random_pairs
@@ -81,6 +83,7 @@ def test_evaluate_again_gives_the_same_scores(finished_run, tmp_path):
     assert (tmp_path / "copy" / "figures" / "curves.png").exists()
 
 
+@pytest.mark.slow
 def test_scores_after_registration_agree_with_scipy(finished_run):
     from air_jax.data import load_dataset
     from air_jax.data.pairs import same_class_pairs
@@ -116,6 +119,7 @@ def test_training_improves_the_registration_of_unseen_pairs(digits_config, tmp_p
     assert after["dice"] > before["dice"] + 0.02
 
 
+@pytest.mark.slow
 def test_load_needs_the_workdir_alone(finished_run, tmp_path, monkeypatch):
     shutil.copytree(finished_run, tmp_path / "moved")
     monkeypatch.chdir(tmp_path)
@@ -126,6 +130,7 @@ def test_load_needs_the_workdir_alone(finished_run, tmp_path, monkeypatch):
     assert registration.register(image, image).displacement.shape == (28, 28, 2)
 
 
+@pytest.mark.slow
 def test_a_workdir_of_another_config_is_refused_and_left_alone(finished_run, tmp_path):
     shutil.copytree(finished_run, tmp_path / "copy")
     config = unlocked(finished_run)

@@ -34,6 +34,7 @@ def test_affines_agree_with_homogeneous_matrices(num_axes):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("old", "new"), [((24, 17), (12, 9)), ((9, 14, 10), (18, 14, 3))])
 def test_between_grids_keeps_edges_and_agrees_with_resize(old, new):
     matrix = between_grids(old, new)

@@ -31,6 +31,7 @@ def test_bspline_refuses_a_grid_that_does_not_fit():
         bspline(jnp.zeros((1, 4, 4, 2)), (4, 3), (15, 13))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "bound"), [((28, 28), 0.48), ((16, 16, 16), 0.40)])
 def test_bounded_bsplines_do_not_fold(shape, bound):
     """The bound of Choi & Lee (2000), for random control points at the bound, the hardest case."""

@@ -26,6 +26,7 @@ def test_smooth_agrees_with_scipy(shape, sigma):
     np.testing.assert_allclose(smooth(constant, sigma), constant, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(9, 10), (7, 8, 9)])
 def test_edges_are_gradient_magnitudes(shape):
     image = np.random.default_rng(0).random((2, *shape, 1)).astype(np.float32)

@@ -71,6 +71,7 @@ def test_both_maps_are_the_sums_over_corners(shape, points_shape, channels, sets
     np.testing.assert_allclose(ours, expected.reshape(volumes.shape), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS, ids=lambda module: module.__name__.split(".")[-1])
 def test_coordinates_give_the_same_as_displacements(implementation):
     """Points on a grid that is much longer than the volumes, as coordinates."""
@@ -121,6 +122,7 @@ def test_derivatives_on_a_gpu(channels, expected, on):
     assert set(taken) == expected
 
 
+@pytest.mark.slow
 def test_both_implementations_differentiate_compositions_alike(on):
     """Displacements with three components, as in the steps of a network, by both implementations."""
     rng = np.random.default_rng(2)
@@ -138,6 +140,7 @@ def test_both_implementations_differentiate_compositions_alike(on):
     assert set(taken) == {"gather", "scatter"}
 
 
+@pytest.mark.slow
 def test_undefined_coordinates_stay_in_their_image_and_bfloat16_is_kept(on):
     """With an axis of length 1, by the implementation for GPUs."""
     taken = on("gpu")

@@ -33,6 +33,7 @@ def scipy_residual(displacement, inverted):
     return np.linalg.norm(inverted + np.stack(sampled, axis=-1), axis=-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_composition_with_the_inverse_is_the_identity(shape):
     displacement = exponential(smooth_displacement(shape, 3.0))
@@ -126,6 +127,7 @@ def test_inverse_of_a_harmonic_field_in_polar_coordinates():
     np.testing.assert_allclose(inverted[compared], (from_centre * (factor - 1)[..., None])[compared], atol=0.15)
 
 
+@pytest.mark.slow
 def test_inverse_in_two_and_three_dimensions_beside_folds():
     """Products of sines that fold in one half of the image. The damped fixed point of every voxel converges."""
     for shape in ((40, 30), (20, 18, 16)):

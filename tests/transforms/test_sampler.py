@@ -39,6 +39,7 @@ def test_identity_grid_holds_index_coordinates():
         np.testing.assert_array_equal(grid[index], index)
 
 
+@pytest.mark.slow
 @pytest.mark.real_compiler
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("order", [0, 1])
@@ -63,6 +64,7 @@ def test_shift_by_one_pixel_along_each_axis(shape):
         np.testing.assert_array_equal(np.asarray(warp(image, displacement)), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 8), (7, 9), (5, 6, 7)])
 @pytest.mark.parametrize("order", [0, 1])
 @pytest.mark.parametrize("mode", SCIPY_MODES)
@@ -81,6 +83,7 @@ def test_random_fields_agree_with_scipy(shape, order, mode):
         np.testing.assert_allclose(warped[batch, ..., channel], expected, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(6, 7), (4, 5, 4)])
 @pytest.mark.parametrize("argument", ["image", "displacement"])
 def test_gradients_agree_with_finite_differences(shape, argument):

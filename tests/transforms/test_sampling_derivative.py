@@ -89,6 +89,7 @@ def test_vmap_and_pmap_change_nothing():
             np.testing.assert_allclose(ours.reshape(array.shape), array, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_image_under_many_displacements():
     """vmap over the displacement only: the gradient of the image is the sum over all displacements."""
     image, displacement = pair((6, 5), batch=3)
@@ -100,6 +101,7 @@ def test_one_image_under_many_displacements():
     np.testing.assert_allclose(jax.grad(total)(image)[:1], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_undefined_coordinates_stay_in_their_image(mode):
     """Far, infinite and undefined coordinates of one image do not change the gradients of the other."""

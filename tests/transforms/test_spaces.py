@@ -156,6 +156,7 @@ def itk_image(array, affine):
     return image
 
 
+@pytest.mark.slow
 def test_whole_inverse_inverts_both_ways(case):
     """`phi(phi^-1(y)) = y` and `phi^-1(phi(x)) = x`, for voxels whose path stays inside both grids."""
     inverse = np.asarray(

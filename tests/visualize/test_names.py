@@ -25,6 +25,7 @@ def figures(name):
     yield segmentation_figure(images, *rng.integers(0, 3, (2, 3, 6, 7)), name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "shown"), NAMES)
 def test_a_name_is_drawn_as_it_is(name, shown):
     report, run, segmentations = figures(name)

@@ -71,6 +71,7 @@ def test_a_two_dimensional_volume_has_its_first_axis_to_the_right():
     assert axes[0, FIXED].get_ylim() == (-0.5, 11.5)
 
 
+@pytest.mark.slow
 def test_a_volume_is_cut_through_the_middle_of_the_foreground():
     shape = (10, 12, 14)
     images = 0.01 * random_images(shape)
@@ -123,6 +124,7 @@ def test_folds_are_marked_at_their_voxels(is_picture):
     assert tuple(axes[0, JACOBIAN].images[0].get_extent()) == extent
 
 
+@pytest.mark.slow
 def test_the_jacobian_determinant_of_a_plane_is_that_of_the_volume():
     shape = (8, 9, 10)
     images = np.ones((3, *shape), np.float32)  # without foreground the plane is in the middle

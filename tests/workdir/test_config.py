@@ -45,6 +45,7 @@ def test_an_old_run_whose_model_was_taken_apart_is_refused_in_one_line(tmp_path)
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_loading_needs_only_what_inference_needs(tmp_path):
     workdir = unpacked("air", tmp_path)
     content = json.loads((workdir / "config.json").read_text())
