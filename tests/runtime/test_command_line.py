@@ -60,7 +60,7 @@ MISTAKES = [
     (["train"], "--config must be given"),
     (["evaluate"], "--workdir must be given"),
     (["register", "--fixed=a.nii.gz"], "--moving must be given"),
-    (["draw"], "unknown command 'draw'; there are train, evaluate, register"),
+    (["draw"], "unknown command 'draw'; there are train, evaluate, register, apply"),
 ]
 
 

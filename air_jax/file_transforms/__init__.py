@@ -1,0 +1,1 @@
+"""Saved transforms applied to images, segmentations and points."""

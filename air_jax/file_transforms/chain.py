@@ -1,0 +1,101 @@
+"""Chains of transforms: evaluation at physical points, and inversion."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from air_jax.file_transforms.sampling import sample_points
+from air_jax.io.space import to_physical, to_voxels
+from air_jax.io.transform import AffineMap, FieldMap, Part
+from air_jax.transforms import inverse
+
+_POLISHING_STEPS = 20  # of an inverted point; each reduces what is left at least by half in fields that do not fold
+
+
+def apply_chain(parts: Sequence[Part], points: np.ndarray) -> np.ndarray:
+    """Moves points by each part in turn.
+
+    Args:
+      parts: the transform, first part first.
+      points: `[K, N]`, physical coordinates, x first.
+
+    Returns:
+      `[K, N]` float64.
+    """
+    points = np.asarray(points, np.float64)
+    for part in parts:
+        points = _apply_affine(part.matrix, points) if isinstance(part, AffineMap) else _displaced(part, points)
+    return points
+
+
+def invert_chain(parts: Sequence[Part]) -> list[Part]:
+    """Inverts a transform.
+
+    A field is split into its affine part, by least squares, and the deformation that is left, which is inverted voxel
+    by voxel, see `air_jax.transforms.inverse`. Outside its grid the inverse continues the border's displacement.
+
+    Args:
+      parts: the transform, first part first.
+
+    Returns:
+      The parts of the inverse.
+    """
+    return [part for original in reversed(parts) for part in _inverted(original)]
+
+
+def apply_inverse(parts: Sequence[Part], inverse_parts: Sequence[Part], points: np.ndarray) -> np.ndarray:
+    """Moves points by the inverse of a transform, more exactly than by the inverse's parts alone.
+
+    Args:
+      parts: the transform.
+      inverse_parts: its inverse, see `invert_chain`.
+      points: `[K, N]`, physical coordinates, x first.
+
+    Returns:
+      `[K, N]` float64: the points that the transform moves onto `points`. A point that has none, because it lies
+      outside all fields or beside a fold, is moved by `inverse_parts`.
+    """
+    start = apply_chain(inverse_parts, points)
+    best, best_error = start, np.linalg.norm(apply_chain(parts, start) - points, axis=1)
+    current = best
+    for _ in range(_POLISHING_STEPS):
+        # A fixed point is a point that the transform moves onto `points`.
+        current = current + start - apply_chain(inverse_parts, apply_chain(parts, current))
+        error = np.linalg.norm(apply_chain(parts, current) - points, axis=1)
+        better = error < best_error
+        best, best_error = np.where(better[:, None], current, best), np.where(better, error, best_error)
+    return best
+
+
+def _apply_affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return points @ matrix[:, :-1].T + matrix[:, -1]
+
+
+def _displaced(field: FieldMap, points: np.ndarray) -> np.ndarray:
+    voxels = to_voxels(points, field.affine)
+    moved = voxels + sample_points(field.displacement, voxels, order=1, outside=None if field.extend else 0.0)
+    return to_physical(moved, field.affine)
+
+
+def _inverted(part: Part) -> list[Part]:
+    if isinstance(part, AffineMap):
+        return [AffineMap(_inverse_matrix(part.matrix))]
+    shape = part.displacement.shape[:-1]
+    voxels = np.stack(np.indices(shape), axis=-1).reshape(-1, part.num_axes).astype(np.float64)
+    moved = voxels + part.displacement.reshape(voxels.shape)
+    every = slice(None, None, max(1, len(voxels) // 100_000))
+    ones = np.ones((len(voxels[every]), 1))
+    matrix = np.linalg.lstsq(np.concatenate([voxels[every], ones], axis=1), moved[every], rcond=None)[0].T
+    if np.linalg.det(matrix[:, :-1]) <= 0.01:  # a field of one slice, or one that collapses: no affine part
+        matrix = np.eye(part.num_axes, part.num_axes + 1)
+    back = _inverse_matrix(matrix)
+    left = (_apply_affine(back, moved) - voxels).reshape(*shape, part.num_axes)
+    inverted = np.asarray(inverse(jnp.asarray(left, jnp.float32)[None])[0][0])
+    physical = part.affine @ np.concatenate([back, np.eye(part.num_axes + 1)[-1:]]) @ np.linalg.inv(part.affine)
+    return [AffineMap(physical[:-1]), FieldMap(inverted, part.affine, extend=True)]
+
+
+def _inverse_matrix(matrix: np.ndarray) -> np.ndarray:
+    linear = np.linalg.inv(matrix[:, :-1])
+    return np.concatenate([linear, -linear @ matrix[:, -1:]], axis=1)
