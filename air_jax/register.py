@@ -23,6 +23,7 @@ _FILES = {
     "labels": "Segmentation of the moving image. It is also warped.",
     "fixed_labels": "Segmentation of the fixed image, for Dice and HD95 of each label. Needs --labels.",
     "landmarks": "CSV file of landmarks in the moving image: x, y[, z] in mm (LPS), for pictures in pixels.",
+    "initial": "Transform to start from: a file of ITK or ANTs, a displacement field, or a folder of register.",
     "fixed_landmarks": "CSV file of the same landmarks in the fixed image, for target registration errors.",
 }
 _WORDS = {
@@ -32,6 +33,7 @@ _WORDS = {
     "Default: affine, or none with --workdir.",
     "field": "Parametrisation of the optimised deformation: dense, control_grid or velocity. Default: dense, or that "
     "of the trained run.",
+    "stop_after": "affine: register the affine only.",
     "normalization": "Map of intensities to [0, 1]: percentile, foreground, ct or range. Default: percentile, or that "
     "of the trained run.",
 }

@@ -25,7 +25,7 @@ MAY_IMPORT = {
 }
 LIBRARY = {"transforms", "losses", "metrics", "models", "optimize", "io", "data", "visualize", "runtime", "workdir"}
 MAY_IMPORT["__init__"] = LIBRARY | {"registration"}
-MAY_IMPORT["file_registration"] = LIBRARY | {"registration"}
+MAY_IMPORT["file_registration"] = LIBRARY | {"registration", "file_transforms"}
 MAY_IMPORT["file_transforms"] = LIBRARY
 MAY_IMPORT["training"] = LIBRARY | {"registration"}
 COMMAND_MAY_IMPORT = LIBRARY | {"registration", "file_registration", "file_transforms", "training"}

@@ -1,7 +1,6 @@
 """The inputs of the registration of two files: both subjects, their normalised images, and their relative position."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -64,18 +63,6 @@ def prepare(registration: Registration, fixed: Subject, moving: Subject) -> Inpu
         _normalized(registration, moving),
         voxel_matrix(fixed.volume.affine, moving.volume.affine),
     )
-
-
-def make_folder(folder: Path) -> None:
-    """Makes the output folder.
-
-    Raises:
-      UserError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output_dir={folder}: cannot be made ({error.strerror})") from error
 
 
 def _normalized(registration: Registration, subject: Subject) -> jax.Array:

@@ -31,6 +31,9 @@ class Options:
       field: key of `air_jax.optimize.FIELDS`. Default: "dense", or the field of the trained run.
       refine_steps: largest number of steps of instance optimisation, 0 or more. Default: 180, or 0 with `workdir`.
       normalization: key of `air_jax.transforms.intensity.WINDOWS`. Default: "percentile", or that of the trained run.
+      initial: transform that the registration starts from, see `air_jax.io.transform`. Where it has a field, the
+        affine is not registered unless `affine` is given.
+      stop_after: "affine": nothing is deformed.
     """
 
     fixed: Path
@@ -47,6 +50,14 @@ class Options:
     field: str | None = None
     refine_steps: int | None = None
     normalization: str | None = None
+    initial: Path | None = None
+    stop_after: str | None = None
+
+    @property
+    def files_read(self) -> list[Path]:
+        """The files that are read."""
+        files = (self.fixed, self.moving, self.labels, self.fixed_labels, self.landmarks, self.fixed_landmarks)
+        return [path for path in (*files, self.initial) if path is not None]
 
 
 def check_options(options: Options) -> None:
@@ -60,6 +71,7 @@ def check_options(options: Options) -> None:
         ("affine", (NO_AFFINE, *AFFINES)),
         ("field", FIELDS),
         ("normalization", WINDOWS),
+        ("stop_after", ("affine",)),
     ):
         value = getattr(options, name)
         if value is not None and value not in choices:
@@ -70,6 +82,10 @@ def check_options(options: Options) -> None:
         raise UserError("--fixed_labels needs --labels, the moving image's segmentation")
     if options.fixed_landmarks is not None and options.landmarks is None:
         raise UserError("--fixed_landmarks needs --landmarks, the same points in the moving image")
+    if options.stop_after is not None:
+        for name in ("workdir", "refine_steps", "field"):
+            if getattr(options, name) is not None:
+                raise UserError(f"--{name} is of the deformation, before which --stop_after=affine stops; leave it out")
     if options.refine_steps is not None and options.refine_steps < 0:
         raise UserError(f"--refine_steps={options.refine_steps}: must not be negative")
     for name in ("normalization", "field"):
@@ -101,7 +117,7 @@ def choose_registration(options: Options, num_axes: int) -> tuple[Registration, 
             num_axes,
             similarity=options.similarity or "lncc",
             field=FIELDS[options.field or "dense"](),
-            refine_steps=STEPS_FROM_ZERO if options.refine_steps is None else options.refine_steps,
+            refine_steps=_steps_from_zero(options),
             normalization=options.normalization or "percentile",
         )
         return registration, options.affine or "affine"
@@ -115,3 +131,9 @@ def choose_registration(options: Options, num_axes: int) -> tuple[Registration, 
     objective = make_objective(options.similarity) if options.similarity else registration.objective
     registration = replace(registration, objective=objective, refine_steps=options.refine_steps or 0)
     return registration, options.affine or NO_AFFINE
+
+
+def _steps_from_zero(options: Options) -> int:
+    if options.stop_after is not None:
+        return 0
+    return STEPS_FROM_ZERO if options.refine_steps is None else options.refine_steps

@@ -13,10 +13,13 @@ import numpy as np
 
 from air_jax._version import __version__
 from air_jax.errors import UserError
-from air_jax.file_registration.inputs import Inputs, make_folder, prepare, read_subjects
+from air_jax.file_registration.affine_parts import affine_report, described
+from air_jax.file_registration.folder import SCORES, begin, output_folder
+from air_jax.file_registration.inputs import Inputs, prepare, read_subjects
 from air_jax.file_registration.options import NO_AFFINE, Options, check_options, choose_registration
-from air_jax.file_registration.outputs import draw_report, write_outputs
+from air_jax.file_registration.outputs import Maps, draw_report, output_names, write_images, write_transforms
 from air_jax.file_registration.scores import Scores, compile_displacement_scores, pair_scores
+from air_jax.file_registration.start import Start, read_start
 from air_jax.losses import SIMILARITIES, Objective
 from air_jax.optimize import Field, Geometry, compile_refine, refine, register_affine, shares
 from air_jax.registration import Registration
@@ -27,53 +30,6 @@ from air_jax.transforms.spaces import compile_inverse, sample_moving, whole_disp
 TOLERANCE = 1e-4  # relative decrease of the loss in 10 steps below which the deformation has converged
 # Rotations of a picture, in degrees, that the affine registration starts from: slides are laid down by hand.
 ANGLES = (0.0, -20.0, 20.0, -45.0, 45.0)
-
-
-def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
-    """Registers two files and writes the results into `options.output_dir`.
-
-    Args:
-      options: input files, output folder and settings.
-      compile_ahead: whether other threads compile the programs of the later steps during the affine registration. It
-        needs JAX's persistent cache, see `air_jax.runtime.startup.use_compilation_cache`.
-
-    Returns:
-      The content of `scores.json`: `before`, `after`, `options`, `version` and `seconds`.
-
-    Raises:
-      UserError: one line that names the file or the flag.
-    """
-    clock = _Clock()
-    check_options(options)
-    fixed, moving = read_subjects(options)
-    registration, affine = choose_registration(options, fixed.volume.num_axes)
-    inputs = prepare(registration, fixed, moving)
-    make_folder(options.output_dir)
-    clock.done("read")
-
-    with ThreadPoolExecutor(2) as threads:
-        ahead = []
-        if compile_ahead:
-            ahead.append(threads.submit(_compile_deformation, registration, inputs))
-            ahead.append(threads.submit(_compile_scores_and_import_report, inputs))
-        matrix = _align(affine, inputs)
-        for task in ahead[:1]:
-            task.result()
-        clock.done("affine")
-        displacement = _deform(registration, inputs, matrix, clock)
-        for task in ahead[1:]:
-            task.result()
-
-    whole = whole_displacement(displacement, matrix, inputs.voxel_to_voxel)
-    inverse = whole_inverse(displacement, matrix, inputs.voxel_to_voxel, moving.volume.shape)
-    scores = _before_and_after(options, inputs, whole, inverse)
-    clock.done("inverse and scores")
-    write_outputs(inputs, whole, inverse, options.output_dir)
-    draw_report(inputs, whole, scores, options.output_dir)
-    clock.done("files and report")
-    scores["seconds"] = clock.seconds
-    replace_text(options.output_dir / "scores.json", json.dumps(scores, indent=2) + "\n")
-    return scores
 
 
 class _Clock:
@@ -92,31 +48,93 @@ class _Clock:
         self._last = now
 
 
+def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
+    """Registers two files and writes the results into `options.output_dir`.
+
+    Args:
+      options: input files, output folder and settings.
+      compile_ahead: whether other threads compile the programs of the later steps during the affine registration. It
+        needs JAX's persistent cache, see `air_jax.runtime.startup.use_compilation_cache`.
+
+    Returns:
+      The content of `scores.json`: `before`, `after`, `affine`, `options`, `version`, `seconds` and `files`.
+
+    Raises:
+      UserError: one line that names the file or the flag.
+    """
+    clock = _Clock()
+    check_options(options)
+    fixed, moving = read_subjects(options)
+    registration, affine = choose_registration(options, fixed.volume.num_axes)
+    inputs = prepare(registration, fixed, moving)
+    start = read_start(options, inputs)
+    if start.deformation is not None and options.affine is None:
+        affine = NO_AFFINE
+    clock.done("read")
+    names = output_names(inputs)
+    with output_folder(options.output_dir, names, options.files_read):
+        maps = _register(registration, affine, inputs, start, clock, compile_ahead=compile_ahead)
+        begin(options.output_dir)
+        write_transforms(inputs, maps, options.output_dir)
+        scores = _before_and_after(options, inputs, maps)
+        clock.done("inverse and scores")
+        write_images(inputs, maps, options.output_dir)
+        draw_report(inputs, maps.whole, scores, options.output_dir)
+        clock.done("files and report")
+        scores |= {"seconds": clock.seconds, "files": names}
+        replace_text(options.output_dir / SCORES, json.dumps(scores, indent=2) + "\n")
+    return scores
+
+
+def _register(
+    registration: Registration, affine: str, inputs: Inputs, start: Start, clock: _Clock, *, compile_ahead: bool
+) -> Maps:
+    """Aligns, deforms and inverts."""
+    with ThreadPoolExecutor(2) as threads:
+        ahead = []
+        if compile_ahead:
+            ahead.append(threads.submit(_compile_deformation, registration, inputs))
+            ahead.append(threads.submit(_compile_scores_and_import_report, inputs))
+        matrix = _align(affine, inputs, start)
+        for task in ahead[:1]:
+            task.result()
+        clock.done("affine")
+        displacement = _deform(registration, inputs, matrix, start, clock)
+        for task in ahead[1:]:
+            task.result()
+
+    whole = whole_displacement(displacement, matrix, inputs.voxel_to_voxel)
+    inverse = whole_inverse(displacement, matrix, inputs.voxel_to_voxel, inputs.moving.volume.shape)
+    return Maps(displacement, matrix, whole, inverse)
+
+
 # ---- Registration ----------------------------------------------------------------------------------------------------
 
 
-def _align(affine: str, inputs: Inputs) -> np.ndarray:
-    """Returns the affine `[N, N + 1]` float64 from fixed to moving voxels: the headers', then the registered one."""
+def _align(affine: str, inputs: Inputs, start: Start) -> np.ndarray:
+    """Returns the affine `[N, N + 1]` float64 from fixed to moving voxels: registered, or that of the start."""
     if affine == NO_AFFINE:
-        return inputs.voxel_to_voxel
+        return start.matrix
     matrix = register_affine(
         SIMILARITIES[AFFINE_SIMILARITY],
         inputs.fixed_image,
         inputs.moving_image,
         kind=affine,
-        geometry=_geometry(inputs, inputs.voxel_to_voxel),
+        geometry=_geometry(inputs, start.matrix),
         angles=tuple(np.deg2rad(ANGLES)),
     )
     return np.asarray(matrix[0], np.float64)
 
 
-def _deform(registration: Registration, inputs: Inputs, matrix: np.ndarray, clock: _Clock) -> jax.Array:
+def _deform(registration: Registration, inputs: Inputs, matrix: np.ndarray, start: Start, clock: _Clock) -> jax.Array:
     """Returns the deformation `[*S, N]` of the fixed grid, which `matrix` follows: predicted, then refined."""
     zero = jnp.zeros((*inputs.fixed.volume.shape, inputs.fixed.volume.num_axes))
     # Interpolation weights may sum to a little more than 1.
     aligned = jnp.clip(sample_moving(inputs.moving_image[0], zero, matrix), 0, 1)[None]
     try:
         displacement, _ = registration.predict(inputs.fixed_image, aligned)
+        if start.deformation is not None:
+            displacement = jnp.asarray(start.deformation)[None]
     except ValueError as error:
         raise UserError(f"the model does not take {inputs.fixed.path} ({error})") from error
     clock.done("initial displacement")
@@ -183,11 +201,14 @@ def _geometry(inputs: Inputs, matrix: np.ndarray) -> Geometry:
 # ---- Scores ----------------------------------------------------------------------------------------------------------
 
 
-def _before_and_after(options: Options, inputs: Inputs, displacement: jax.Array, inverse: jax.Array) -> Scores:
+def _before_and_after(options: Options, inputs: Inputs, maps: Maps) -> Scores:
     given = dataclasses.asdict(options)
+    affine = affine_report(inputs, maps.matrix)
+    print(described(affine, "pixels" if inputs.are_pictures else "mm"), flush=True)
     return {
-        "before": pair_scores(inputs, jnp.zeros_like(displacement), jnp.zeros_like(inverse)),
-        "after": pair_scores(inputs, displacement, inverse),
+        "before": pair_scores(inputs, jnp.zeros_like(maps.whole), jnp.zeros_like(maps.inverse)),
+        "after": pair_scores(inputs, maps.whole, maps.inverse),
+        "affine": affine,
         "options": {name: None if value is None else str(value) for name, value in given.items()},
         "version": f"air_jax {__version__}, jax {jax.__version__}, {jax.devices()[0].device_kind}",
     }

@@ -10,6 +10,7 @@ from air_jax.io.space import to_physical, to_voxels
 from air_jax.io.transform import AffineMap, FieldMap, Part
 from air_jax.transforms import inverse
 
+_SMALLEST_DETERMINANT = 0.01  # of an affine; points in one slice, or a map that collapses, have none
 _POLISHING_STEPS = 20  # of an inverted point; each reduces what is left at least by half in fields that do not fold
 
 
@@ -68,6 +69,25 @@ def apply_inverse(parts: Sequence[Part], inverse_parts: Sequence[Part], points: 
     return best
 
 
+def affine_and_deformation(points: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Splits a map of points into a deformation and an affine that follows it.
+
+    Args:
+      points: `[K, N]`, those of a grid.
+      moved: `[K, N]`, where the map leads.
+
+    Returns:
+      The affine `[N, N+1]` that is closest to the map by least squares. And the displacements `u` `[K, N]` that are
+      left: `affine(points + u) = moved`.
+    """
+    every = slice(None, None, max(1, len(points) // 100_000))
+    ones = np.ones((len(points[every]), 1))
+    matrix = np.linalg.lstsq(np.concatenate([points[every], ones], axis=1), moved[every], rcond=None)[0].T
+    if abs(np.linalg.det(matrix[:, :-1])) < _SMALLEST_DETERMINANT:
+        matrix = np.eye(*matrix.shape)
+    return matrix, _apply_affine(_inverse_matrix(matrix), moved) - points
+
+
 def _apply_affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ matrix[:, :-1].T + matrix[:, -1]
 
@@ -83,17 +103,11 @@ def _inverted(part: Part) -> list[Part]:
         return [AffineMap(_inverse_matrix(part.matrix))]
     shape = part.displacement.shape[:-1]
     voxels = np.stack(np.indices(shape), axis=-1).reshape(-1, part.num_axes).astype(np.float64)
-    moved = voxels + part.displacement.reshape(voxels.shape)
-    every = slice(None, None, max(1, len(voxels) // 100_000))
-    ones = np.ones((len(voxels[every]), 1))
-    matrix = np.linalg.lstsq(np.concatenate([voxels[every], ones], axis=1), moved[every], rcond=None)[0].T
-    if np.linalg.det(matrix[:, :-1]) <= 0.01:  # a field of one slice, or one that collapses: no affine part
-        matrix = np.eye(part.num_axes, part.num_axes + 1)
-    back = _inverse_matrix(matrix)
-    left = (_apply_affine(back, moved) - voxels).reshape(*shape, part.num_axes)
-    inverted = np.asarray(inverse(jnp.asarray(left, jnp.float32)[None])[0][0])
-    physical = part.affine @ np.concatenate([back, np.eye(part.num_axes + 1)[-1:]]) @ np.linalg.inv(part.affine)
-    return [AffineMap(physical[:-1]), FieldMap(inverted, part.affine, extend=True)]
+    matrix, left = affine_and_deformation(voxels, voxels + part.displacement.reshape(voxels.shape))
+    inverted = inverse(jnp.asarray(left, jnp.float32).reshape(1, *shape, -1))[0][0]
+    back = np.concatenate([_inverse_matrix(matrix), np.eye(part.num_axes + 1)[-1:]])
+    physical = part.affine @ back @ np.linalg.inv(part.affine)
+    return [AffineMap(physical[:-1]), FieldMap(np.asarray(inverted), part.affine, extend=True)]
 
 
 def _inverse_matrix(matrix: np.ndarray) -> np.ndarray:
