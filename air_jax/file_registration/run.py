@@ -78,6 +78,8 @@ def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
         write_transforms(inputs, maps, options.output_dir)
         scores = _before_and_after(options, inputs, maps)
         clock.done("inverse and scores")
+        if affine != NO_AFFINE:
+            print(" " * 9, described(scores["affine"], "pixels" if inputs.are_pictures else "mm"), flush=True)
         write_images(inputs, maps, options.output_dir)
         draw_report(inputs, maps.whole, scores, options.output_dir)
         clock.done("files and report")
@@ -203,12 +205,10 @@ def _geometry(inputs: Inputs, matrix: np.ndarray) -> Geometry:
 
 def _before_and_after(options: Options, inputs: Inputs, maps: Maps) -> Scores:
     given = dataclasses.asdict(options)
-    affine = affine_report(inputs, maps.matrix)
-    print(described(affine, "pixels" if inputs.are_pictures else "mm"), flush=True)
     return {
         "before": pair_scores(inputs, jnp.zeros_like(maps.whole), jnp.zeros_like(maps.inverse)),
         "after": pair_scores(inputs, maps.whole, maps.inverse),
-        "affine": affine,
+        "affine": affine_report(inputs, maps.matrix),
         "options": {name: None if value is None else str(value) for name, value in given.items()},
         "version": f"air_jax {__version__}, jax {jax.__version__}, {jax.devices()[0].device_kind}",
     }

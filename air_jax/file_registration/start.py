@@ -52,7 +52,7 @@ def read_start(options: Options, inputs: Inputs) -> Start:
         return Start(voxel_affine(inputs, affine))
     if options.workdir is not None:
         raise UserError(f"{options.initial}: has a deformation, and --workdir predicts one; leave one of the two out")
-    voxels = np.stack(np.indices(fixed.shape), axis=-1).reshape(-1, fixed.num_axes)
+    voxels = np.moveaxis(np.indices(fixed.shape), 0, -1).reshape(-1, fixed.num_axes)
     moved = to_voxels(apply_chain(parts, to_physical(voxels, fixed.affine)), moving.affine)
     matrix, deformation = affine_and_deformation(voxels.astype(np.float64), moved)
     return Start(matrix, deformation.reshape(*fixed.shape, -1).astype(np.float32))

@@ -102,7 +102,7 @@ def _inverted(part: Part) -> list[Part]:
     if isinstance(part, AffineMap):
         return [AffineMap(_inverse_matrix(part.matrix))]
     shape = part.displacement.shape[:-1]
-    voxels = np.stack(np.indices(shape), axis=-1).reshape(-1, part.num_axes).astype(np.float64)
+    voxels = np.moveaxis(np.indices(shape), 0, -1).reshape(-1, part.num_axes).astype(np.float64)
     matrix, left = affine_and_deformation(voxels, voxels + part.displacement.reshape(voxels.shape))
     inverted = inverse(jnp.asarray(left, jnp.float32).reshape(1, *shape, -1))[0][0]
     back = np.concatenate([_inverse_matrix(matrix), np.eye(part.num_axes + 1)[-1:]])

@@ -50,6 +50,8 @@ def test_the_command_registers_two_files(pictures, tmp_path):
     assert result.returncode == 0, result.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "warped.png",
+        "affine.mat",
+        "deformation.nii.gz",
         "displacement.nii.gz",
         "inverse_displacement.nii.gz",
         "jacobian.nii.gz",

@@ -57,6 +57,7 @@ def volumes(tmp_path_factory):
     io.write_landmarks(folder / "fixed.csv", to_fixed(LANDMARKS))
     (folder / "out").mkdir()
     (folder / "out" / "warped.png").write_text("result of an earlier registration")
+    (folder / "out" / "scores.json").write_text('{"version": "air_jax 0.1", "files": ["warped.png"]}')
     scores = register_files(
         Options(
             folder / "fixed.nii.gz",
@@ -97,6 +98,8 @@ def test_all_outputs_are_written_and_earlier_ones_removed(volumes):
     names = {path.name for path in (folder / "out").iterdir()}
     assert names == {
         "warped.nii.gz",
+        "affine.mat",
+        "deformation.nii.gz",
         "displacement.nii.gz",
         "inverse_displacement.nii.gz",
         "jacobian.nii.gz",

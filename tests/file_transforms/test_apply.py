@@ -120,6 +120,25 @@ def test_segmentations_are_those_of_simpleitk(files, interpolation, name):
     assert (found == expected).mean() > 0.998  # ties
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("interpolation", "name"), [("linear", "linear"), ("nearest", "nearestNeighbor"), ("label", "genericLabel")]
+)
+def test_results_are_those_of_ants(files, interpolation, name):
+    ants = pytest.importorskip("ants")
+    image = "moving.nii.gz" if interpolation == "linear" else "labels.nii.gz"
+    transforms = ("field.nii.gz", "affine.mat")
+    found = applied(files, transforms, image, interpolation=interpolation)
+    expected = ants.apply_transforms(
+        ants.image_read(str(files / "fixed.nii.gz")),
+        ants.image_read(str(files / image)),
+        [str(files / transform) for transform in transforms],
+        interpolator=name,
+    ).numpy()
+    assert len(np.unique(expected)) > 3
+    assert (abs(found - expected) < 1e-4).mean() > 0.998  # ties and samples on the very edge
+
+
 def test_label_ids_stay_exact(files):
     volume = io.read_segmentation(files / "labels.nii.gz")
     ids = np.array([0, 2**40 + 1, 5, -(2**50), 2**40 + 2], np.int64)
