@@ -11,6 +11,13 @@ class UserError(Exception):
     """
 
 
+class StoppedError(Exception):
+    """A signal ended a run after its state was saved; its message is one line.
+
+    The commands print the message and exit with status 75: the same command goes on.
+    """
+
+
 class OptionError(ValueError):
     """An option of a module, dataclass or function that has a value it cannot take.
 

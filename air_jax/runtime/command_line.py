@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
-from air_jax.errors import UserError
+from air_jax.errors import StoppedError, UserError
 
 # Console command `air-jax NAME`: module of the package's root.
 COMMANDS = {"train": "main", "evaluate": "evaluate", "register": "register", "apply": "apply"}
@@ -81,6 +81,8 @@ def _guarded(main: Callable[[], None]) -> None:
         if (error.name or "").startswith("air_jax"):
             raise
         _exit(f"{error.name} is not installed; pip install -r requirements.txt")
+    except StoppedError as interruption:
+        _exit(interruption, RUN_AGAIN)
     except KeyboardInterrupt:
         _exit("interrupted; the same command goes on where it can", RUN_AGAIN)
 

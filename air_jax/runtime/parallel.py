@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from air_jax.errors import UserError
+from air_jax.errors import StoppedError, UserError
 
 if TYPE_CHECKING:
     Device = Any  # JAX has no static type for its devices
@@ -166,7 +166,7 @@ def processes(
     try:
         yield
     except BaseException as error:
-        _give_up(2 if isinstance(error, UserError) else 1)
+        _give_up({UserError: 2, StoppedError: 75}.get(type(error), 1))
         raise
     jax.distributed.shutdown()
 

@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from air_jax.errors import UserError
-from air_jax.runtime.parallel import is_first_process, say
+from air_jax.errors import StoppedError, UserError
+from air_jax.runtime.parallel import from_first_process, is_first_process, say
+from air_jax.runtime.signals import StopRequest, stop_requests
 from air_jax.runtime.startup import StartUp
 from air_jax.training.recipe import StepPlan
 from air_jax.training.steps import TrainState
@@ -57,6 +58,7 @@ def train_loop(
 
     Raises:
       UserError: the loss or its gradient stopped being finite.
+      StoppedError: a signal asked the run to stop; the state is saved.
     """
 
     def validate_and_save(step: int, state: TrainState) -> None:
@@ -70,26 +72,38 @@ def train_loop(
     if plan.num_train_steps == 0 and not (checkpoints is not None and checkpoint_steps(checkpoints.directory)):
         validate_and_save(0, state)
     speed = _Speed(plan)
-    for step, num_steps in spans:
-        begun = time.perf_counter()
-        with start.item("first steps"):
-            state, step_metrics = run(state, num_steps)
-            # Fetching the metrics blocks, which also keeps several virtual CPU devices from a deadlock (jax <= 0.11.2).
-            step_metrics = jax.tree.map(np.asarray, step_metrics)
-        seconds = time.perf_counter() - begun
-        _check_finite(step_metrics, step, saved_step, workdir)
-        step += num_steps
+    with stop_requests() as request:
+        for step, num_steps in spans:
+            begun = time.perf_counter()
+            with start.item("first steps"):
+                state, step_metrics = run(state, num_steps)
+                # Fetching blocks, which also keeps several virtual CPU devices from a deadlock (jax <= 0.11.2).
+                step_metrics = jax.tree.map(np.asarray, step_metrics)
+            seconds = time.perf_counter() - begun
+            _check_finite(step_metrics, step, saved_step, workdir)
+            step += num_steps
 
-        if not speed.has_compiled:
-            say(start.line())
-        line = {"step": step, **{name: float(values.mean()) for name, values in step_metrics.items()}}
-        line |= speed.of(num_steps, seconds)
-        _log(workdir, line)
-        _print_progress(line, plan.num_train_steps, speed.seconds_left(step))
+            if not speed.has_compiled:
+                say(start.line())
+            line = {"step": step, **{name: float(values.mean()) for name, values in step_metrics.items()}}
+            line |= speed.of(num_steps, seconds)
+            _log(workdir, line)
+            _print_progress(line, plan.num_train_steps, speed.seconds_left(step))
 
-        if step % plan.eval_every == 0 or step == plan.num_train_steps:
-            validate_and_save(step, state)
-            saved_step = step
+            if step % plan.eval_every == 0 or step == plan.num_train_steps:
+                validate_and_save(step, state)
+                saved_step = step
+            if step < plan.num_train_steps and _is_asked_to_stop(request):
+                if checkpoints is not None and saved_step != step:
+                    checkpoints.save(step, state.params, state.opt_state, None)  # validation would take its time
+                    checkpoints.wait()
+                name = request.name or "the first process stopped"
+                raise StoppedError(f"{name}: step {step:,} is saved in {workdir}; the same command goes on")
+
+
+def _is_asked_to_stop(request: StopRequest) -> bool:
+    """Whether the first process has got a signal: all processes stop after the same step."""
+    return bool(from_first_process(lambda: np.int32(bool(request.name)), like=np.int32(0)))
 
 
 class _Speed:

@@ -13,6 +13,7 @@ workdir.
 import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from air_jax.workdir import log
 from air_jax.workdir.checkpoint import Checkpoints, restore_best_params
 from air_jax.workdir.config import SavedConfig
 from air_jax.workdir.defaults import SEGMENTER, Config
+from air_jax.workdir.lock import only_run
 from air_jax.workdir.recipe import InferenceRecipe, inference_recipe
 from air_jax.workdir.segmenter import own_segmenter, read_segmenter
 
@@ -119,7 +121,7 @@ def train(
     )
 
     # ---- Training ----------------------------------------------------------------------------------------------------
-    with Checkpoints(workdir / "checkpoints") if is_first_process() else contextlib.nullcontext() as checkpoints:
+    with _checkpoints(workdir, config) as checkpoints:
         with start.item("checkpoint"):
             state = from_first_process(
                 lambda: _resume(state, checkpoints, recipe.steps.num_train_steps, workdir), like=state
@@ -257,6 +259,16 @@ def _make_workdir(workdir: Path) -> None:
         (workdir / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--workdir={workdir}: cannot be made ({error.strerror}); choose another") from error
+
+
+@contextlib.contextmanager
+def _checkpoints(workdir: Path, config: Config) -> Iterator[Checkpoints | None]:
+    """Holds the workdir and opens its checkpoints; None in processes other than the first."""
+    if not is_first_process():
+        yield None
+        return
+    with only_run(workdir), Checkpoints(workdir / "checkpoints", identity=configs.identity(config)) as checkpoints:
+        yield checkpoints
 
 
 def _resume(state: TrainState, checkpoints: Checkpoints | None, num_train_steps: int, workdir: Path) -> TrainState:

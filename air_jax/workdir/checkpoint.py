@@ -1,13 +1,16 @@
 """Checkpoints of a run; the only file that knows their storage format.
 
-A checkpoint is a folder named by its step. It holds the parameters, the optimizer's state and the validation scores.
+A checkpoint is a folder named by its step. It holds the parameters, the optimizer's state, the validation scores, and
+checksums of all three.
 The arrays are host arrays, so that any number of devices can restore them. The commit file is written last: a folder
 without it was left by a killed run, or by a copy that was cut short.
 """
 
+import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from air_jax.errors import UserError
 BEST_SCORE = "dice"
 _COMMIT_FILE = "commit_success.txt"
 _EMPTY = "no_arrays"  # key of the placeholder of a tree without arrays
+_NOT_VALIDATED = -1.0  # Dice of a checkpoint without a validation, below any real one
 _policies = ocp.checkpoint_managers
 
 
@@ -31,8 +35,15 @@ class Checkpoints:
     together, only the first one opens it.
     """
 
-    def __init__(self, directory: Path, *, keep: int = 2):
-        """Opens the folder `directory`, and makes it where there is none."""
+    def __init__(self, directory: Path, *, keep: int = 2, identity: dict[str, Any] | None = None):
+        """Opens the folder `directory`, and makes it where there is none.
+
+        Args:
+          directory: folder of the checkpoints.
+          keep: number of newest checkpoints that are kept.
+          identity: what makes the run's weights, as JSON; kept with each checkpoint, see `air_jax.workdir.config`.
+        """
+        self._identity = identity or {}
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every save in a dozen lines
         self.directory = Path(directory).absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -62,16 +73,34 @@ class Checkpoints:
             ),
         )
 
-    def save(self, step: int, params: Any, opt_state: Any, scores: dict[str, float]) -> None:
-        """Saves in the background. `scores` are those of the validation, `dice` among them."""
+    def save(self, step: int, params: Any, opt_state: Any, scores: dict[str, float] | None) -> None:
+        """Saves in the background, with a checksum of each part.
+
+        Args:
+          step: number of steps taken.
+          params, opt_state: trees of arrays.
+          scores: those of the validation, `dice` among them. None: there was no validation; the checkpoint is for
+            going on, and is the best one only where there is no other.
+        """
+        scores = {BEST_SCORE: _NOT_VALIDATED} if scores is None else scores
+        metrics = {name: float(score) for name, score in scores.items()}
         # Copies: the caller's next step reuses the device buffers, which on CPU are the very memory to be written.
         params, opt_state = jax.tree.map(np.array, (params, opt_state))
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                params=ocp.args.StandardSave(_not_empty(params)), opt_state=ocp.args.StandardSave(_not_empty(opt_state))
+                params=ocp.args.StandardSave(_not_empty(params)),
+                opt_state=ocp.args.StandardSave(_not_empty(opt_state)),
+                checksums=ocp.args.JsonSave(
+                    {
+                        "params": _checksum(params),
+                        "opt_state": _checksum(opt_state),
+                        "scores": _scores_checksum(metrics),
+                        "identity": self._identity,
+                    }
+                ),
             ),
-            metrics={name: float(score) for name, score in scores.items()},
+            metrics=metrics,
             force=True,
         )
 
@@ -85,7 +114,7 @@ class Checkpoints:
           Step, parameters and optimizer's state; None where there is no checkpoint.
 
         Raises:
-          UserError: there are checkpoints, but none can be read.
+          UserError: there are checkpoints, but none can be read, or the newest is of a run with another identity.
         """
         damaged = []
         for folder in reversed(_step_folders(self.directory)):
@@ -94,6 +123,7 @@ class Checkpoints:
             except Exception as error:  # Orbax and TensorStore raise another type for each way a file can be damaged
                 damaged.append((folder, error))
                 continue
+            self._check_identity(folder)
             for bad_folder, error in damaged:
                 self._set_aside(bad_folder, error)
             self._manager.reload()
@@ -106,9 +136,24 @@ class Checkpoints:
             )
         return None
 
-    def close(self) -> None:
+    def _check_identity(self, folder: Path) -> None:
+        there = _read_checksums(folder).get("identity", {})
+        # Keys that only one of two versions has say nothing.
+        others = sorted(key for key in there.keys() & self._identity.keys() if there[key] != self._identity[key])
+        if others:
+            differences = ", ".join(f"{key} ({there[key]!r} there, {self._identity[key]!r} now)" for key in others)
+            raise UserError(
+                f"{folder}: is of a run with another config: {differences}; restore config.json from a copy, or choose "
+                "another --workdir"
+            )
+
+    def wait(self) -> None:
         """Waits until everything is written."""
         self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits until everything is written, and closes."""
+        self.wait()
         self._manager.close()
 
     def __enter__(self) -> "Checkpoints":
@@ -146,7 +191,10 @@ def restore_best_params(directory: Path) -> tuple[int, Any]:
             print(f"checkpoints: {folder} is damaged ({_first_line(error)}); passing it over", flush=True)
     for _, step, folder in sorted(ranked, reverse=True):
         try:
-            return step, _read_item(folder, "params")
+            params = _read_item(folder, "params")
+            if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+                raise ValueError("parameters are not finite")
+            return step, params
         except Exception as error:  # see restore_newest
             print(f"checkpoints: {folder} is damaged ({_first_line(error)}); passing it over", flush=True)
     raise UserError(
@@ -169,7 +217,9 @@ def _step_folders(directory: Path) -> list[Path]:
 def _read_scores(folder: Path) -> dict[str, float]:
     if not (folder / _COMMIT_FILE).exists():
         raise ValueError("not completely written")
-    return json.loads((folder / "metrics" / "metrics").read_text())
+    scores = json.loads((folder / "metrics" / "metrics").read_text())
+    _check(folder, "scores", lambda: _scores_checksum(scores))
+    return scores
 
 
 def _read_item(folder: Path, name: str, target: Any = None) -> Any:
@@ -177,7 +227,36 @@ def _read_item(folder: Path, name: str, target: Any = None) -> Any:
         like = None if target is None else jax.tree.map(np.asarray, _not_empty(target))
         tree = checkpointer.restore(folder / name, like)
     is_empty = isinstance(tree, dict) and tree.keys() == {_EMPTY}
-    return {} if is_empty else tree
+    tree = {} if is_empty else tree
+    _check(folder, name, lambda: _checksum(tree))
+    return tree
+
+
+def _check(folder: Path, name: str, checksum: Callable[[], str]) -> None:
+    """Compares a part of a checkpoint with its checksum, which those of earlier versions do not have."""
+    checksums = _read_checksums(folder)
+    if checksums and checksums[name] != checksum():
+        raise ValueError(f"the checksum of {name} differs")
+
+
+def _read_checksums(folder: Path) -> dict[str, Any]:
+    path = folder / "checksums" / "metadata"
+    return json.loads(path.read_text()) if path.parent.exists() else {}
+
+
+def _checksum(tree: Any) -> str:
+    """A checksum of the arrays of a tree: of their paths, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    leaves = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    for path in sorted(leaves):
+        leaf = leaves[path]
+        digest.update(f"{path} {leaf.dtype} {leaf.shape};".encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def _scores_checksum(scores: dict[str, float]) -> str:
+    return hashlib.sha256(json.dumps(scores, sort_keys=True).encode()).hexdigest()
 
 
 def _not_empty(tree: Any) -> Any:

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from air_jax.errors import UserError
 from air_jax.models import MODELS, SEGMENTERS
 from air_jax.runtime.files import replace_text
+from air_jax.workdir.checkpoint import checkpoint_steps
 from air_jax.workdir.defaults import SEGMENTER, Config, default_config
 from air_jax.workdir.migration import FORMAT_VERSION, migrate
 
@@ -93,6 +94,11 @@ def check_same_run(config: Config, workdir: Path) -> None:
     depends on it.
     """
     if not (workdir / FILE_NAME).exists():
+        if checkpoint_steps(workdir / "checkpoints"):
+            raise UserError(
+                f"{workdir}: has checkpoints but no {FILE_NAME}, so it is not known whose they are; restore it from a "
+                "copy, or choose another --workdir"
+            )
         return
     old, new = _flat(_plain(read(workdir).config)), _flat(_plain(config))
     free = _FREE_KEYS | ({"num_train_steps"} if config.schedule == "constant" else set())
@@ -102,6 +108,12 @@ def check_same_run(config: Config, workdir: Path) -> None:
         raise UserError(
             f"{workdir} holds a run of another config: {differences}; choose another --workdir, or the same values"
         )
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """Returns the keys and values, as JSON has them, that determine a run's weights; not the number of steps."""
+    free = _FREE_KEYS | {"num_train_steps"}
+    return {key: value for key, value in _flat(_plain(config)).items() if key not in free}
 
 
 def check_same_images(image_shape: tuple[int, ...], workdir: Path) -> None:

@@ -123,3 +123,68 @@ def test_reading_a_damaged_best_checkpoint_takes_the_next_best_and_changes_nothi
     damage(folder / "1")
     assert restore_best_params(folder)[0] == 3
     assert steps_in(folder) == {1, 2, 3}
+
+
+def _array_files(folder):
+    """The files with the bytes of arrays, larger than a kilobyte."""
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size > 1000]
+
+
+@pytest.mark.slow
+def test_no_flipped_bit_of_the_arrays_goes_unnoticed(tmp_path, capsys):
+    """Each bit in a copy of its own: the checkpoint is read as it was written, or as damaged."""
+    rng = np.random.default_rng(0)
+    params, opt_state = ({"w": rng.random((40, 30), np.float32)} for _ in range(2))
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints.save(3, params, opt_state, {"dice": 0.5})
+    unread = 0
+    for number in range(40):
+        copy = tmp_path / str(number)
+        shutil.copytree(tmp_path / "c", copy)
+        files = _array_files(copy / "3" / "params")
+        path = files[number % len(files)]
+        content = bytearray(path.read_bytes())
+        content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+        path.write_bytes(content)
+        try:
+            _, found = restore_best_params(copy)
+            np.testing.assert_array_equal(found["w"], params["w"])
+        except UserError:
+            unread += 1
+    assert unread > 20
+
+
+def test_changed_scores_and_parameters_that_are_not_finite_are_noticed(tmp_path, capsys):
+    with Checkpoints(tmp_path / "c", keep=3) as checkpoints:
+        checkpoints.save(1, {"w": np.ones(3)}, {}, {"dice": 0.5})
+        checkpoints.save(2, {"w": np.array([1, np.nan])}, {}, {"dice": 0.9})
+        checkpoints.save(3, {"w": np.zeros(3)}, {}, {"dice": 0.4})
+    scores = tmp_path / "c" / "3" / "metrics" / "metrics"
+    scores.write_text(scores.read_text().replace("0.4", "0.8"))
+    step, params = restore_best_params(tmp_path / "c")
+    assert step == 1
+    np.testing.assert_array_equal(params["w"], np.ones(3))
+    printed = capsys.readouterr().out
+    assert "parameters are not finite" in printed
+    assert "the checksum of scores differs" in printed
+
+
+def test_a_checkpoint_of_another_config_is_refused(tmp_path):
+    with Checkpoints(tmp_path / "c", identity={"seed": 1, "old": 2}) as checkpoints:
+        checkpoints.save(1, {"w": np.ones(3)}, {}, {"dice": 0.5})
+    with Checkpoints(tmp_path / "c", identity={"seed": 1, "new": 2}) as checkpoints:
+        assert checkpoints.restore_newest({"w": np.ones(3)}, {})[0] == 1
+    with (
+        Checkpoints(tmp_path / "c", identity={"seed": 7}) as checkpoints,
+        pytest.raises(UserError, match=r"another config: seed \(1 there, 7 now\)"),
+    ):
+        checkpoints.restore_newest({"w": np.ones(3)}, {})
+
+
+def test_a_checkpoint_without_validation_is_the_newest_and_not_the_best(tmp_path):
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints.save(1, {"w": np.ones(3)}, {}, {"dice": 0.0})
+        checkpoints.save(2, {"w": np.zeros(3)}, {}, None)
+    assert restore_best_params(tmp_path / "c")[0] == 1
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert checkpoints.restore_newest({"w": np.ones(3)}, {})[0] == 2
