@@ -55,6 +55,22 @@ def reading(path: Path, kind: str) -> Iterator[None]:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turns a `ValueError` about the values of a file into a `UserError`.
+
+    Args:
+      path: the file.
+
+    Raises:
+      UserError: one line that names the file and gives the reason.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+@contextmanager
 def writing(path: Path, suffix: str) -> Iterator[Path]:
     """Yields a temporary path, which replaces `path` if no exception is raised and is removed otherwise.
 

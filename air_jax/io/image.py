@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from air_jax.errors import UserError
+from air_jax.io.access import naming
 from air_jax.io.arrays import read_array, write_array
 from air_jax.io.nifti import read_nifti, write_nifti
 from air_jax.io.picture import read_picture, write_picture
-from air_jax.io.volume import Volume, label_ids, plain
+from air_jax.io.volume import Volume, check_finite, label_ids, plain
 
 NIFTI = (".nii", ".nii.gz")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -27,7 +28,7 @@ def read_image(path: str | Path) -> Volume:
 
     Returns:
       The array and its affine. Integers keep their type; all other types become float32, with 0 for values that are
-      not finite.
+      not finite. An image without any finite value is refused.
 
     Raises:
       UserError: one line that names the file and says what to do.
@@ -48,15 +49,7 @@ def read_segmentation(path: str | Path) -> Volume:
     Raises:
       UserError: one line that names the file: it cannot be read, or has values that are not whole numbers.
     """
-    path = Path(path)
-
-    def convert(array: np.ndarray) -> np.ndarray:
-        try:
-            return label_ids(array)
-        except ValueError as error:
-            raise UserError(f"{path}: {error}") from error
-
-    return _read(path, convert)
+    return _read(Path(path), label_ids)
 
 
 def write_image(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None:
@@ -70,7 +63,7 @@ def write_image(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None
         store it.
 
     Raises:
-      UserError: one line that names the file and says what to do.
+      UserError: one line that names the file and says what to do. Values that are not finite are refused.
       ValueError: array and affine do not fit each other.
     """
     path, array = Path(path), np.asarray(array)
@@ -111,7 +104,11 @@ def suffix_of(path: Path) -> str:
     raise UserError(f"{path}: unknown kind of image; its name must end in one of {', '.join(SUFFIXES)}")
 
 
-def _read(path: Path, convert: Callable[[np.ndarray], np.ndarray]) -> Volume:
+def _read(path: Path, convert_values: Callable[[np.ndarray], np.ndarray]) -> Volume:
+    def convert(array: np.ndarray) -> np.ndarray:
+        with naming(path):
+            return convert_values(array)
+
     suffix = suffix_of(path)
     if suffix in NIFTI:
         return read_nifti(path, convert)
@@ -121,6 +118,8 @@ def _read(path: Path, convert: Callable[[np.ndarray], np.ndarray]) -> Volume:
 def _write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     suffix = suffix_of(path)
     volume = Volume(array, np.asarray(affine, np.float64))
+    with naming(path):
+        check_finite(array)
     if suffix in PICTURES:
         write_picture(path, volume.array, suffix)
     elif suffix in ARRAYS:

@@ -140,6 +140,22 @@ def read_affine(path: Path, header: Any, num_axes: int) -> np.ndarray:
     return affine
 
 
+def read_nifti_affine(path: Path, header: Any, num_axes: int) -> np.ndarray:
+    """Reads the affine that NiftyReg and SPM use: the sform where it has a code, otherwise the qform.
+
+    Args:
+      path: the file, for the message.
+      header: nibabel's header.
+      num_axes: N, 2 or 3.
+
+    Returns:
+      `[N+1, N+1]`, array indices to LPS, in the header's unit.
+    """
+    with reading(path, _KIND):
+        matrix = _RAS_TO_LPS @ header.get_best_affine()
+    return _in_plane(matrix) if num_axes == 2 else matrix
+
+
 def _in_plane(matrix: np.ndarray) -> np.ndarray:
     """Returns the affine `[3, 3]` of a 2-D image whose header has the affine `[4, 4]`."""
     spacing = spacing_of(matrix)[:2]

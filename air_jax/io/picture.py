@@ -63,7 +63,7 @@ def write_picture(path: Path, array: np.ndarray, suffix: str) -> None:
     if pixels.ndim != 2 and pixels.shape[2:] != (3,):
         raise UserError(f"{path}: a picture cannot hold an array of shape {array.shape}; write .nii.gz or .npz")
     if not np.issubdtype(pixels.dtype, np.integer):
-        pixels = np.round(np.clip(np.nan_to_num(pixels.astype(np.float32)), 0, 1) * 255).astype(np.uint8)
+        pixels = np.round(np.clip(pixels.astype(np.float32), 0, 1) * 255).astype(np.uint8)
     is_wide = pixels.dtype == np.uint16 and pixels.ndim == 2 and suffix not in (".jpg", ".jpeg")
     if pixels.dtype != np.uint8 and not is_wide:
         raise UserError(f"{path}: {suffix} cannot hold {pixels.dtype} of shape {pixels.shape}; write uint8 or .npz")

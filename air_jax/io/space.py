@@ -58,6 +58,21 @@ def reversed_affine(spacing: np.ndarray) -> np.ndarray:
     return affine
 
 
+def misalignment(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Returns how far two affines place the same grid apart: the largest distance at its corners.
+
+    Args:
+      affine: `[N+1, N+1]`, array indices to physical space. Its voxels are the unit of the result.
+      other: `[N+1, N+1]`.
+      shape: `S`, the grid.
+
+    Returns:
+      The largest difference along an axis, in voxels of `affine`.
+    """
+    corners = np.stack(np.meshgrid(*[(0, size - 1) for size in shape], indexing="ij"), axis=-1)
+    return float(np.abs(to_voxels(to_physical(corners, other), affine) - corners).max())
+
+
 def is_sheared(affine: np.ndarray) -> bool:
     """Returns whether the array axes of an affine `[N+1, N+1]` are not at right angles.
 

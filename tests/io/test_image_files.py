@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK
@@ -37,7 +38,7 @@ def test_a_written_picture_is_read_back_and_itk_agrees(tmp_path, shape, dtype, s
 
 
 def test_floats_are_stored_as_8_bits_and_other_types_are_refused(tmp_path):
-    io.write_image(tmp_path / "a.png", np.array([[-1, 0.1, 0.5], [1, 2, np.nan]])[..., None], np.eye(3))
+    io.write_image(tmp_path / "a.png", np.array([[-1, 0.1, 0.5], [1, 2, 0]])[..., None], np.eye(3))
     np.testing.assert_array_equal(io.read_image(tmp_path / "a.png").array, [[0, 26, 128], [255, 255, 0]])
     ramp = np.linspace(0, 1, 32 * 32).reshape(32, 32)
     io.write_image(tmp_path / "a.jpg", ramp, np.eye(3))
@@ -183,6 +184,25 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, suffix, monkeypatch):
     assert str(path) in str(error.value)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(("value", "dtype"), [(np.nan, np.float32), (np.inf, np.float16), (1e300, np.float64)])
+def test_values_that_are_not_finite_are_not_written(tmp_path, suffix, value, dtype):
+    array = np.zeros((4, 5), dtype)
+    array[1, 2:4] = value
+    with pytest.raises(UserError, match=rf"image\{suffix}: 2 of 20 values are not finite"):
+        io.write_image(tmp_path / f"image{suffix}", array, np.eye(3))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("read", [io.read_image, io.read_segmentation])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_image_without_a_finite_value_is_refused(tmp_path, read, value):
+    np.save(tmp_path / "image.npy", np.full((4, 5), value))
+    nibabel.Nifti1Image(np.full((4, 5, 6), value), np.eye(4)).to_filename(tmp_path / "image.nii")
+    for name in ("image.npy", "image.nii"):
+        refused(tmp_path / name, "has no finite value", read)
 
 
 def test_unknown_endings_and_missing_folders_are_refused(tmp_path):
