@@ -40,7 +40,7 @@ class Stack(NamedTuple):
     """Images of one size. See the module's docstring for the file format.
 
     Attributes:
-      image: `[n, *S]` or `[n, *S, C]`, as stored.
+      image: `[n, *S]` or `[n, *S, C]`, as stored, in the machine's byte order.
       label: `[n, *S]` or `[n]` integers, or None.
       spacing: `[n, N]` float64, mm, or None where it is unknown.
       split: `[n]` strings, or None.
@@ -215,11 +215,16 @@ def _load(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
                 raise UserError(f"{path}: damaged, or not {_KIND}")
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return {"image": loaded}
+            return {"image": _native(loaded)}
         with loaded:
             if "image" not in loaded:
                 raise UserError(f"{path}: has no array named image (it has {', '.join(loaded.files) or 'none'})")
-            return {key: loaded[key] for key in keys if key in loaded}
+            return {key: _native(loaded[key]) for key in keys if key in loaded}
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """Returns the array in the machine's byte order."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _numbers(path: Path, key: str, array: np.ndarray) -> np.ndarray:

@@ -117,7 +117,8 @@ def _read(path: Path, convert_values: Callable[[np.ndarray], np.ndarray]) -> Vol
 
 def _write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     suffix = suffix_of(path)
-    volume = Volume(array, np.asarray(affine, np.float64))
+    # Pillow and SimpleITK take arrays of the machine's byte order only.
+    volume = Volume(array.astype(array.dtype.newbyteorder("="), copy=False), np.asarray(affine, np.float64))
     with naming(path):
         check_finite(array)
     if suffix in PICTURES:

@@ -46,7 +46,7 @@ def test_floats_are_stored_as_8_bits_and_other_types_are_refused(tmp_path):
     for name, array in (
         ("b.png", np.zeros((4, 5), np.int32)),
         ("b.jpg", np.zeros((4, 5), np.uint16)),
-        ("b.png", np.zeros((4, 5, 3), np.uint16)),
+        ("b.jpg", np.zeros((4, 5, 3), np.uint16)),
         ("b.png", np.zeros((4, 5, 2))),
     ):
         with pytest.raises(UserError, match="cannot hold"):
@@ -127,6 +127,24 @@ def test_a_written_array_is_read_back(tmp_path):
 def test_a_faulty_array_is_refused_in_one_line(tmp_path, arrays, match):
     np.savez(tmp_path / "a.npz", **arrays)
     refused(tmp_path / "a.npz", match)
+
+
+@pytest.mark.parametrize("dtype", ["i2", "u2", "i4", "u8", "f4", "f8"])
+@pytest.mark.parametrize("read", [io.read_image, io.read_segmentation])
+def test_arrays_of_either_byte_order_come_out_native(tmp_path, dtype, read):
+    array = RNG.integers(0, 2**15, (4, 5, 6)).astype(dtype)
+    for byteorder in "<>":
+        stored = array.astype(array.dtype.newbyteorder(byteorder))
+        np.save(tmp_path / "a.npy", stored)
+        np.savez(tmp_path / "a.npz", image=stored, spacing=np.ones(3, f"{byteorder}f8"))
+        header = nibabel.Nifti1Header(endianness=byteorder)
+        header.set_data_dtype(dtype)
+        nibabel.Nifti1Image(stored, np.eye(4), header).to_filename(tmp_path / "a.nii")
+        for path in tmp_path.iterdir():
+            volume = read(path)
+            assert volume.array.dtype.isnative
+            assert volume.affine.dtype.isnative
+            np.testing.assert_array_equal(volume.array, array)
 
 
 # Every format
