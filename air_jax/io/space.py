@@ -73,6 +73,11 @@ def misalignment(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) 
     return float(np.abs(to_voxels(to_physical(corners, other), affine) - corners).max())
 
 
+def is_picture_space(affine: np.ndarray) -> bool:
+    """Returns whether the physical unit of an affine `[N+1, N+1]` is the pixel: x is the column, y the row."""
+    return len(affine) == 3 and np.array_equal(affine, reversed_affine(np.ones(2)))
+
+
 def is_sheared(affine: np.ndarray) -> bool:
     """Returns whether the array axes of an affine `[N+1, N+1]` are not at right angles.
 
