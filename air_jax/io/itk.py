@@ -1,32 +1,122 @@
-"""SimpleITK, as the readers and writers of this room use it: silent, and one format at a time."""
+"""Images that ITK reads and writes: NRRD, MetaImage, DICOM series, and 16-bit colours of pictures.
 
-from collections.abc import Iterator
+Arrays are in index order (i, j, k), as those of NIfTI files. Warnings of ITK are not printed.
+"""
+
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from air_jax.io.access import library
+from air_jax.errors import UserError
+from air_jax.io.access import library, reading, writing
+from air_jax.io.memory import check_declared
+from air_jax.io.space import check_affine, direction_of, spacing_of, without_third_axis
+from air_jax.io.volume import Volume, plain
+
+_READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
+_KINDS = {"NrrdImageIO": "an NRRD image (.nrrd, .nhdr)", "MetaImageIO": "a MetaImage (.mha, .mhd)"}
+_DICOM = "a folder with one DICOM series"
+_UNEVEN = "ITK_non_uniform_sampling_deviation"  # set by ITK
+_MAX_UNEVENNESS = 1e-2  # of the distance between two slices
+_MAX_LISTED = 5
+_MAX_HEADER = 10_000  # bytes
 
 
-@contextmanager
-def silent(path: Path) -> Iterator[Any]:
-    """Yields the module SimpleITK, whose warnings are not printed meanwhile.
+def read_itk(path: Path, suffix: str, convert: Callable[[np.ndarray], np.ndarray] = plain) -> Volume:
+    """Reads a 2-D or 3-D image of one channel. As in NIfTI, a single slice is a 2-D image.
 
     Args:
-      path: the file that needs it, for the message.
+      path: the file.
+      suffix: `.nrrd`, `.nhdr`, `.mha` or `.mhd`.
+      convert: applied to the voxels.
+
+    Returns:
+      The array in index order (i, j, k), and its affine.
 
     Raises:
-      UserError: SimpleITK is not installed.
+      UserError: one line that names the file: it cannot be read, or has colours, vectors or a time axis.
     """
-    sitk = library("SimpleITK", path)
-    were_shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield sitk
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(were_shown)
+    image_io = _READERS[suffix]
+    with _silent(path) as sitk, reading(path, _KINDS[image_io]):
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(path)
+        reader.SetImageIO(image_io)
+        reader.ReadImageInformation()
+        shape = reader.GetSize()
+        if reader.GetNumberOfComponents() != 1:
+            raise UserError(f"{path}: has {reader.GetNumberOfComponents()} channels; give an image of one channel")
+        if len(shape) not in (2, 3) and max(shape[3:], default=0) > 1:
+            raise UserError(f"{path}: has shape {shape}; give one 2-D or 3-D image, without time axis or vectors")
+        declared = math.prod(shape) * _bytes_per_voxel(sitk, reader)
+        check_declared(path, declared, held=path.stat().st_size if _is_raw(path) else None)
+        reader.SetExtractSize([*shape[:3], *[0] * len(shape[3:])])
+        image = reader.Execute()
+        return _volume(path, image, sitk.GetArrayViewFromImage(image), convert)
+
+
+def read_dicom(folder: Path, convert: Callable[[np.ndarray], np.ndarray] = plain) -> Volume:
+    """Reads the DICOM series of a folder as a 3-D image, in the units that its rescale slope gives.
+
+    Args:
+      folder: a folder with the files of one series.
+      convert: applied to the voxels.
+
+    Returns:
+      The array in index order (i, j, k), and its affine.
+
+    Raises:
+      UserError: one line that names the folder: it has no series or several, slices are missing, or it has colours.
+    """
+    with _silent(folder) as sitk, reading(folder, _DICOM, is_folder=True):
+        if pipe := next((entry for entry in folder.iterdir() if entry.is_fifo()), None):
+            raise UserError(f"{folder}: contains the pipe {pipe.name}; give {_DICOM}")
+        ids = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+        if not ids:
+            raise UserError(f"{folder}: is a folder without DICOM files; give an image file, or {_DICOM}")
+        if len(ids) > 1:
+            more = f" and {len(ids) - _MAX_LISTED} more" if len(ids) > _MAX_LISTED else ""
+            raise UserError(
+                f"{folder}: has {len(ids)} DICOM series ({', '.join(ids[:_MAX_LISTED])}{more}); give {_DICOM}"
+            )
+        names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), ids[0])
+        first = sitk.ImageFileReader()
+        first.SetFileName(names[0])
+        first.ReadImageInformation()
+        check_declared(folder, len(names) * math.prod(first.GetSize()) * _bytes_per_voxel(sitk, first))
+        reader = sitk.ImageSeriesReader()
+        reader.SetFileNames(names)
+        image = reader.Execute()
+        if image.GetNumberOfComponentsPerPixel() != 1:
+            raise UserError(f"{folder}: has colours; give a series of one channel")
+        if image.HasMetaDataKey(_UNEVEN) and _unevenness(sitk, names) > _MAX_UNEVENNESS:
+            raise UserError(f"{folder}: its slices are unevenly spaced, or some are missing; complete the series")
+        return _volume(folder, image, sitk.GetArrayViewFromImage(image), convert)
+
+
+def write_itk(path: Path, array: np.ndarray, affine: np.ndarray, suffix: str) -> None:
+    """Writes a compressed NRRD or MetaImage of one channel.
+
+    Args:
+      path: the file; an existing one is replaced.
+      array: `[*S]` in index order (i, j, k). Integers keep their type, floats are stored as float32.
+      affine: `[N+1, N+1]`, array indices to mm in LPS.
+      suffix: `.nrrd` or `.mha`.
+
+    Raises:
+      UserError: the affine is sheared, or the file cannot be written.
+    """
+    check_affine(path, affine)
+    with _silent(path) as sitk:
+        image = sitk.GetImageFromArray(np.ascontiguousarray(plain(array).T))
+        image.SetSpacing(spacing_of(affine).tolist())
+        image.SetOrigin(affine[:-1, -1].tolist())
+        image.SetDirection(direction_of(affine).ravel().tolist())
+        with writing(path, suffix) as partial:
+            _write(sitk, image, partial, use_compression=True)
 
 
 def read_pixels(path: Path, image_io: str) -> np.ndarray:
@@ -42,11 +132,80 @@ def read_pixels(path: Path, image_io: str) -> np.ndarray:
     Raises:
       RuntimeError: ITK cannot read the file.
     """
-    with silent(path) as sitk:
+    with _silent(path) as sitk:
         return sitk.GetArrayFromImage(sitk.ReadImage(path, imageIO=image_io))
 
 
 def write_colours(path: Path, pixels: np.ndarray) -> None:
-    """Writes colours `[H, W, 3]` in the format of the name's ending."""
-    with silent(path) as sitk:
-        sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=True), path)
+    """Writes colours `[H, W, 3]` in the format of the name's ending.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    with _silent(path) as sitk:
+        _write(sitk, sitk.GetImageFromArray(pixels, isVector=True), path, use_compression=False)
+
+
+@contextmanager
+def _silent(path: Path) -> Iterator[Any]:
+    """Yields the module SimpleITK, which the file needs, and prints none of ITK's warnings meanwhile."""
+    sitk = library("SimpleITK", path)
+    were_shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield sitk
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(were_shown)
+
+
+def _volume(path: Path, image: Any, view: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> Volume:
+    """Returns SimpleITK's image, whose array is `view`, as a volume."""
+    if view.dtype.kind not in "iuf":
+        raise UserError(f"{path}: has voxels of type {view.dtype}; give an image of one channel")
+    num_axes = image.GetDimension()
+    affine = np.eye(num_axes + 1)
+    affine[:-1, :-1] = np.reshape(image.GetDirection(), (num_axes, num_axes)) * image.GetSpacing()
+    affine[:-1, -1] = image.GetOrigin()
+    array = view.T
+    if array.shape[2:] == (1,):
+        array, affine = array[..., 0], without_third_axis(affine)
+    check_affine(path, affine)
+    return Volume(convert(array), affine)
+
+
+def _bytes_per_voxel(sitk: Any, reader: Any) -> int:
+    """Returns the size of a voxel of the image whose header a reader has read."""
+    components = reader.GetNumberOfComponents()
+    voxel = sitk.Image([1] * min(len(reader.GetSize()), 3), reader.GetPixelID(), components)
+    return voxel.GetSizeOfPixelComponent() * components
+
+
+def _is_raw(path: Path) -> bool:
+    """Returns whether a file contains its header and all voxels, these without compression."""
+    with open(path, "rb") as file:
+        lines = [line.split(b"#")[0].strip().lower() for line in file.read(_MAX_HEADER).splitlines()]
+    header = lines[: lines.index(b"")] if b"" in lines else lines
+    settings = {key.strip(): value.strip() for key, mark, value in (line.partition(b":") for line in header) if mark}
+    if settings.get(b"encoding") == b"raw":
+        return not {b"data file", b"datafile"} & set(settings)
+    settings = {key.strip(): value.strip() for key, mark, value in (line.partition(b"=") for line in lines) if mark}
+    return settings.get(b"compresseddata") == b"false" and settings.get(b"elementdatafile") == b"local"
+
+
+def _write(sitk: Any, image: Any, path: Path, *, use_compression: bool) -> None:
+    try:
+        sitk.WriteImage(image, path, useCompression=use_compression)
+    except RuntimeError as error:
+        raise OSError(str(error).strip().splitlines()[-1]) from error
+
+
+def _unevenness(sitk: Any, names: tuple[str, ...]) -> float:
+    """Returns the largest deviation of a distance between two slices from their mean distance, relative to it."""
+    reader = sitk.ImageFileReader()
+    origins = []
+    for name in names:
+        reader.SetFileName(name)
+        reader.ReadImageInformation()
+        origins.append(reader.GetOrigin())
+    distances = np.linalg.norm(np.diff(origins, axis=0), axis=-1)
+    return float(np.abs(distances / distances.mean() - 1).max())

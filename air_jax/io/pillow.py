@@ -9,6 +9,7 @@ import numpy as np
 from air_jax.errors import UserError
 from air_jax.io.access import library
 from air_jax.io.itk import read_pixels
+from air_jax.io.memory import DEFLATE, check_declared
 
 _GREY_ALPHA = 4  # PNG's colour types; 2 and 6 are RGB and RGBA
 
@@ -38,6 +39,9 @@ def pillow_pixels(path: Path) -> np.ndarray:
             # A phone's JPEG may carry a preview as a second picture (MPO); the first one is meant.
             if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
                 raise UserError(f"{path}: has {picture.n_frames} pages; give a picture of one page")
+            # Pixels of 1 bit, the smallest of PNG, take a byte in memory.
+            held = path.stat().st_size * DEFLATE * 8 if picture.format == "PNG" else None
+            check_declared(path, picture.width * picture.height * len(picture.getbands()), held=held)
             if picture.format == "PNG" and (colour_type := _colour_type_of_16_bits(path)):
                 if colour_type == _GREY_ALPHA:
                     raise UserError(f"{path}: is 16-bit grey with transparency; save it without transparency")

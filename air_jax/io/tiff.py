@@ -13,11 +13,13 @@ import numpy as np
 from air_jax.errors import UserError
 from air_jax.io.access import library
 from air_jax.io.itk import read_pixels
+from air_jax.io.memory import check_declared
 from air_jax.io.pillow import pillow_pixels
 
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _ALPHA = (1, 2)  # ExtraSamples
+_NO_COMPRESSION = 1
 
 
 def is_tiff(path: Path) -> bool:
@@ -50,6 +52,8 @@ def tiff_pixels(path: Path) -> np.ndarray:
             raise UserError(f"{path}: has {pages} pages; give a picture of one page")
         page = file.pages.first
         _check_content(path, page)
+        held = path.stat().st_size if page.compression == _NO_COMPRESSION else None
+        check_declared(path, page.size * page.bitspersample // 8, held=held)
         return pillow_pixels(path) if page.photometric in (_CMYK, _YCBCR) else _decoded(path, page)
 
 

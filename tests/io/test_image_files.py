@@ -12,7 +12,7 @@ from helpers import itk_affine, oblique_affine, refused
 from PIL import Image
 
 from air_jax import UserError, io
-from air_jax.io.image import SUFFIXES
+from air_jax.io.image import SUFFIXES, WRITTEN
 from air_jax.io.space import reversed_affine
 
 RNG = np.random.default_rng(0)
@@ -154,12 +154,12 @@ def test_arrays_of_either_byte_order_come_out_native(tmp_path, dtype, read):
 def whole_files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     array = (RNG.random((40, 50)) * 255).astype(np.uint8)
-    for suffix in SUFFIXES:
+    for suffix in WRITTEN:
         io.write_image(folder / f"image{suffix}", array, reversed_affine(np.ones(2)))
     return folder
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITTEN)
 def test_missing_empty_and_damaged_files_are_refused_in_one_line(tmp_path, whole_files, suffix):
     path = tmp_path / f"image{suffix}"
     refused(path, "not found; give")
@@ -176,7 +176,7 @@ def test_missing_empty_and_damaged_files_are_refused_in_one_line(tmp_path, whole
         refused(path, "damaged, or not a")
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITTEN)
 def test_a_file_without_read_permission_is_refused(whole_files, suffix, monkeypatch):
     def deny(*arguments, **keywords):
         raise PermissionError(13, "Permission denied")
@@ -186,7 +186,7 @@ def test_a_file_without_read_permission_is_refused(whole_files, suffix, monkeypa
     refused(whole_files / f"image{suffix}", "may not be read")
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITTEN)
 def test_a_failed_write_leaves_the_old_file(tmp_path, suffix, monkeypatch):
     path = tmp_path / f"image{suffix}"
     io.write_image(path, np.ones((4, 5)), np.eye(3))
@@ -204,7 +204,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, suffix, monkeypatch):
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITTEN)
 @pytest.mark.parametrize(("value", "dtype"), [(np.nan, np.float32), (np.inf, np.float16), (1e300, np.float64)])
 def test_values_that_are_not_finite_are_not_written(tmp_path, suffix, value, dtype):
     array = np.zeros((4, 5), dtype)
@@ -224,9 +224,12 @@ def test_an_image_without_a_finite_value_is_refused(tmp_path, read, value):
 
 
 def test_unknown_endings_and_missing_folders_are_refused(tmp_path):
-    refused(tmp_path / "image.mha", r"\.nii, \.nii\.gz, \.png.*\.npz")
+    refused(tmp_path / "image.vtk", r"\.nii, \.nii\.gz, \.mgz.*\.npz")
     with pytest.raises(UserError, match="must end in one of"):
         io.write_image(tmp_path / "image.gz", np.zeros((4, 5)), np.eye(3))
+    for suffix in sorted(set(SUFFIXES) - set(WRITTEN)):
+        with pytest.raises(UserError, match="such files are only read"):
+            io.write_image(tmp_path / f"image{suffix}", np.zeros((4, 5)), np.eye(3))
     with pytest.raises(UserError, match="folder does not exist"):
         io.write_image(tmp_path / "none" / "image.nii", np.zeros((4, 5)), np.eye(3))
 

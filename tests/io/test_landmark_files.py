@@ -103,7 +103,7 @@ def test_the_usual_encodings_are_read(tmp_path, encoding):
     ],
 )
 def test_a_faulty_landmark_file_is_refused_in_one_line(tmp_path, text, match):
-    (tmp_path / "points.csv").write_text(text)
+    (tmp_path / "points.csv").write_text(text, encoding="utf-8")
     refused(tmp_path / "points.csv", match, io.read_landmarks)
 
 
