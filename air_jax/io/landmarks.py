@@ -76,6 +76,9 @@ def count_outside(points: np.ndarray, volume: Volume) -> int:
     Args:
       points: `[K, N]`, physical coordinates, x first.
       volume: the image.
+
+    Returns:
+      A number from 0 to K.
     """
     voxels = to_voxels(points, volume.affine)
     is_inside = (voxels >= -_EDGE) & (voxels <= np.array(volume.shape) - 1 + _EDGE)
