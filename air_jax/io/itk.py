@@ -4,6 +4,7 @@ Arrays are in index order (i, j, k), as those of NIfTI files. Warnings of ITK ar
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,8 @@ def read_itk(path: Path, suffix: str, convert: Callable[[np.ndarray], np.ndarray
       UserError: one line that names the file: it cannot be read, or has colours, vectors or a time axis.
     """
     image_io = _READERS[suffix]
-    with _silent(path) as sitk, reading(path, _KINDS[image_io]):
+    with reading(path, _KINDS[image_io]), _silent(path) as sitk:
+        held = _held(path)
         reader = sitk.ImageFileReader()
         reader.SetFileName(path)
         reader.SetImageIO(image_io)
@@ -52,7 +54,7 @@ def read_itk(path: Path, suffix: str, convert: Callable[[np.ndarray], np.ndarray
         if len(shape) not in (2, 3) and max(shape[3:], default=0) > 1:
             raise UserError(f"{path}: has shape {shape}; give one 2-D or 3-D image, without time axis or vectors")
         declared = math.prod(shape) * _bytes_per_voxel(sitk, reader)
-        check_declared(path, declared, held=path.stat().st_size if _is_raw(path) else None)
+        check_declared(path, declared, held=held)
         reader.SetExtractSize([*shape[:3], *[0] * len(shape[3:])])
         image = reader.Execute()
         return _volume(path, image, sitk.GetArrayViewFromImage(image), convert)
@@ -71,7 +73,7 @@ def read_dicom(folder: Path, convert: Callable[[np.ndarray], np.ndarray] = plain
     Raises:
       UserError: one line that names the folder: it has no series or several, slices are missing, or it has colours.
     """
-    with _silent(folder) as sitk, reading(folder, _DICOM, is_folder=True):
+    with reading(folder, _DICOM, is_folder=True), _silent(folder) as sitk:
         if pipe := next((entry for entry in folder.iterdir() if entry.is_fifo()), None):
             raise UserError(f"{folder}: contains the pipe {pipe.name}; give {_DICOM}")
         ids = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
@@ -116,7 +118,7 @@ def write_itk(path: Path, array: np.ndarray, affine: np.ndarray, suffix: str) ->
         image.SetOrigin(affine[:-1, -1].tolist())
         image.SetDirection(direction_of(affine).ravel().tolist())
         with writing(path, suffix) as partial:
-            _write(sitk, image, partial, use_compression=True)
+            sitk.WriteImage(image, partial, useCompression=True)
 
 
 def read_pixels(path: Path, image_io: str) -> np.ndarray:
@@ -130,7 +132,7 @@ def read_pixels(path: Path, image_io: str) -> np.ndarray:
       `[H, W]`, or `[H, W, C]`, in the file's type.
 
     Raises:
-      RuntimeError: ITK cannot read the file.
+      OSError: ITK cannot read the file.
     """
     with _silent(path) as sitk:
         return sitk.GetArrayFromImage(sitk.ReadImage(path, imageIO=image_io))
@@ -143,17 +145,24 @@ def write_colours(path: Path, pixels: np.ndarray) -> None:
       OSError: the file cannot be written.
     """
     with _silent(path) as sitk:
-        _write(sitk, sitk.GetImageFromArray(pixels, isVector=True), path, use_compression=False)
+        sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=True), path)
 
 
 @contextmanager
 def _silent(path: Path) -> Iterator[Any]:
-    """Yields the module SimpleITK, which the file needs, and prints none of ITK's warnings meanwhile."""
+    """Yields the module SimpleITK, which the file needs, and prints none of ITK's warnings meanwhile.
+
+    Raises:
+      UserError: SimpleITK is not installed.
+      OSError: ITK raised an exception; the last line of its message, without the addresses of objects.
+    """
     sitk = library("SimpleITK", path)
     were_shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         yield sitk
+    except RuntimeError as error:
+        raise OSError(re.sub(r"\(0x[0-9a-f]+\)", "", str(error).strip().splitlines()[-1])) from error
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(were_shown)
 
@@ -180,23 +189,32 @@ def _bytes_per_voxel(sitk: Any, reader: Any) -> int:
     return voxel.GetSizeOfPixelComponent() * components
 
 
-def _is_raw(path: Path) -> bool:
-    """Returns whether a file contains its header and all voxels, these without compression."""
+def _held(path: Path) -> int | None:
+    """Returns the bytes that a file holds after its header, or its data file; None where the voxels are compressed.
+
+    Raises:
+      UserError: the data file is missing, or no regular file.
+    """
     with open(path, "rb") as file:
-        lines = [line.split(b"#")[0].strip().lower() for line in file.read(_MAX_HEADER).splitlines()]
-    header = lines[: lines.index(b"")] if b"" in lines else lines
-    settings = {key.strip(): value.strip() for key, mark, value in (line.partition(b":") for line in header) if mark}
-    if settings.get(b"encoding") == b"raw":
-        return not {b"data file", b"datafile"} & set(settings)
-    settings = {key.strip(): value.strip() for key, mark, value in (line.partition(b"=") for line in lines) if mark}
-    return settings.get(b"compresseddata") == b"false" and settings.get(b"elementdatafile") == b"local"
-
-
-def _write(sitk: Any, image: Any, path: Path, *, use_compression: bool) -> None:
-    try:
-        sitk.WriteImage(image, path, useCompression=use_compression)
-    except RuntimeError as error:
-        raise OSError(str(error).strip().splitlines()[-1]) from error
+        start = file.read(_MAX_HEADER)
+    is_nrrd = start.startswith(b"NRRD")
+    # A blank line ends the header of an NRRD, the line ElementDataFile that of a MetaImage.
+    end = re.search(rb"\r?\n\r?\n" if is_nrrd else rb"(?im)^ElementDataFile.*\n?", start)
+    header = start[: end.end() if end else None].decode("latin-1")
+    pairs = re.findall(r"^([^#:=\n]+?) *[:=] *(.*?)\s*$", header, flags=re.MULTILINE)
+    settings = {key.casefold().replace(" ", ""): value for key, value in pairs}
+    name = settings.get("datafile") if is_nrrd else settings.get("elementdatafile")
+    if name is None or name == "LOCAL":
+        held = path.stat().st_size - len(header)
+    elif name.startswith("LIST") or "%" in name:
+        return None
+    else:
+        data = path.parent / name
+        if not data.is_file():
+            raise UserError(f"{path}: its voxels are in {name}, which is missing or no file")
+        held = data.stat().st_size
+    is_raw = settings.get("encoding") == "raw" if is_nrrd else settings.get("compresseddata", "").lower() != "true"
+    return held if is_raw else None
 
 
 def _unevenness(sitk: Any, names: tuple[str, ...]) -> float:

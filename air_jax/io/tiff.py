@@ -100,7 +100,7 @@ def _decoded_by_others(path: Path, page: Any) -> np.ndarray | None:
         if page.bitspersample in (1, 8) and page.dtype.kind != "i":
             return pillow_pixels(path)
         pixels = read_pixels(path, "TIFFImageIO")
-    except (OSError, RuntimeError):
+    except OSError:
         return None
     is_exact = pixels.dtype == page.dtype and pixels.shape == page.shape and page.photometric != _PALETTE
     return pixels if is_exact else None

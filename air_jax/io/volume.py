@@ -76,12 +76,14 @@ def check_finite(array: np.ndarray) -> None:
     """Checks that `plain` keeps every value of an array that will be written.
 
     Args:
-      array: any shape; real numbers or booleans.
+      array: any shape.
 
     Raises:
-      ValueError: values are NaN, infinite, or too large for float32.
+      ValueError: values are NaN, infinite, too large for float32, or no real numbers.
     """
-    if array.dtype.kind in "biu":
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"cannot hold values of type {array.dtype}; give real numbers")
+    if array.dtype.kind != "f":
         return
     with np.errstate(over="ignore"):
         bad = np.count_nonzero(~np.isfinite(np.asarray(array, np.float32)))

@@ -214,6 +214,14 @@ def test_values_that_are_not_finite_are_not_written(tmp_path, suffix, value, dty
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("suffix", WRITTEN)
+@pytest.mark.parametrize("dtype", [complex, str, object])
+def test_values_that_are_no_real_numbers_are_not_written(tmp_path, suffix, dtype):
+    with pytest.raises(UserError, match="cannot hold values of type"):
+        io.write_image(tmp_path / f"image{suffix}", np.ones((4, 5)).astype(dtype), np.eye(3))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("read", [io.read_image, io.read_segmentation])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_image_without_a_finite_value_is_refused(tmp_path, read, value):

@@ -1,5 +1,7 @@
 """NRRD, MetaImage, MGH and DICOM: placed in space as ITK places them; everything but one grey image is refused."""
 
+import os
+
 import nibabel
 import numpy as np
 import pytest
@@ -115,8 +117,25 @@ def test_colours_vectors_and_complex_numbers_are_refused(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".nhdr", ".mhd"])
 def test_a_header_without_its_voxels_is_refused(tmp_path, suffix):
     SimpleITK.WriteImage(itk_image(values("i2"), np.eye(4)), tmp_path / f"image{suffix}")
+    (tmp_path / "image.raw").write_bytes(b"\0" * 99)
+    refused(tmp_path / f"image{suffix}", r"its header declares 1\.386 kB, it can hold 99 bytes")
     (tmp_path / "image.raw").unlink()
-    refused(tmp_path / f"image{suffix}", "damaged, or not")
+    refused(tmp_path / f"image{suffix}", r"its voxels are in image\.raw, which is missing or no file")
+    os.mkfifo(tmp_path / "image.raw")
+    refused(tmp_path / f"image{suffix}", r"its voxels are in image\.raw, which is missing or no file")
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_a_file_that_lacks_one_byte_is_refused_and_nothing_is_printed(tmp_path, suffix, capfd):
+    path = tmp_path / f"image{suffix}"
+    for is_compressed in (False, True):
+        SimpleITK.WriteImage(itk_image(values("i2"), np.eye(4)), path, is_compressed)
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] if not is_compressed else whole[: len(whole) // 2])
+        refused(path, "damaged, or not")
+    path.write_bytes(b"no image")
+    refused(path, "damaged, or not")
+    assert capfd.readouterr().out == ""
 
 
 # MGH
