@@ -21,7 +21,6 @@ from air_jax.io.volume import Volume, plain
 _READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 _KINDS = {"NrrdImageIO": "an NRRD image (.nrrd, .nhdr)", "MetaImageIO": "a MetaImage (.mha, .mhd)"}
 _DICOM = "a folder with one DICOM series"
-_UNEVEN = "ITK_non_uniform_sampling_deviation"  # set by ITK
 _MAX_UNEVENNESS = 1e-2  # of the distance between two slices
 _MAX_LISTED = 5
 _MAX_HEADER = 10_000  # bytes
@@ -51,7 +50,7 @@ def read_itk(path: Path, suffix: str, convert: Callable[[np.ndarray], np.ndarray
         shape = reader.GetSize()
         if reader.GetNumberOfComponents() != 1:
             raise UserError(f"{path}: has {reader.GetNumberOfComponents()} channels; give an image of one channel")
-        if len(shape) not in (2, 3) and max(shape[3:], default=0) > 1:
+        if len(shape) < 2 or max(shape[3:], default=1) > 1:
             raise UserError(f"{path}: has shape {shape}; give one 2-D or 3-D image, without time axis or vectors")
         declared = math.prod(shape) * _bytes_per_voxel(sitk, reader)
         check_declared(path, declared, held=held)
@@ -94,7 +93,7 @@ def read_dicom(folder: Path, convert: Callable[[np.ndarray], np.ndarray] = plain
         image = reader.Execute()
         if image.GetNumberOfComponentsPerPixel() != 1:
             raise UserError(f"{folder}: has colours; give a series of one channel")
-        if image.HasMetaDataKey(_UNEVEN) and _unevenness(sitk, names) > _MAX_UNEVENNESS:
+        if len(names) > 1 and not _is_even(sitk, names):
             raise UserError(f"{folder}: its slices are unevenly spaced, or some are missing; complete the series")
         return _volume(folder, image, sitk.GetArrayViewFromImage(image), convert)
 
@@ -112,13 +111,12 @@ def write_itk(path: Path, array: np.ndarray, affine: np.ndarray, suffix: str) ->
       UserError: the affine is sheared, or the file cannot be written.
     """
     check_affine(path, affine)
-    with _silent(path) as sitk:
+    with writing(path, suffix) as partial, _silent(path) as sitk:
         image = sitk.GetImageFromArray(np.ascontiguousarray(plain(array).T))
         image.SetSpacing(spacing_of(affine).tolist())
         image.SetOrigin(affine[:-1, -1].tolist())
         image.SetDirection(direction_of(affine).ravel().tolist())
-        with writing(path, suffix) as partial:
-            sitk.WriteImage(image, partial, useCompression=True)
+        sitk.WriteImage(image, partial, useCompression=True)
 
 
 def read_pixels(path: Path, image_io: str) -> np.ndarray:
@@ -213,12 +211,16 @@ def _held(path: Path) -> int | None:
         if not data.is_file():
             raise UserError(f"{path}: its voxels are in {name}, which is missing or no file")
         held = data.stat().st_size
-    is_raw = settings.get("encoding") == "raw" if is_nrrd else settings.get("compresseddata", "").lower() != "true"
+    is_raw = (
+        settings.get("encoding", "").lower() == "raw"
+        if is_nrrd
+        else settings.get("compresseddata", "").lower() != "true"
+    )
     return held if is_raw else None
 
 
-def _unevenness(sitk: Any, names: tuple[str, ...]) -> float:
-    """Returns the largest deviation of a distance between two slices from their mean distance, relative to it."""
+def _is_even(sitk: Any, names: tuple[str, ...]) -> bool:
+    """Returns whether the distances between the slices in the files are nearly the same, and above 0."""
     reader = sitk.ImageFileReader()
     origins = []
     for name in names:
@@ -226,4 +228,4 @@ def _unevenness(sitk: Any, names: tuple[str, ...]) -> float:
         reader.ReadImageInformation()
         origins.append(reader.GetOrigin())
     distances = np.linalg.norm(np.diff(origins, axis=0), axis=-1)
-    return float(np.abs(distances / distances.mean() - 1).max())
+    return distances.min() > (1 - _MAX_UNEVENNESS) * distances.max()

@@ -18,7 +18,7 @@ from air_jax.io.pillow import pillow_pixels
 
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
-_ALPHA = (1, 2)  # ExtraSamples
+_ALPHA = ((1,), (2,))  # ExtraSamples
 _NO_COMPRESSION = 1
 
 
@@ -71,7 +71,7 @@ def _check_content(path: Path, page: Any) -> None:
     if colours is None:
         raise UserError(f"{path}: has the colours {_name(page.photometric)}; save it as grey or RGB")
     extra = page.samplesperpixel - colours
-    if extra < 0 or any(meaning not in _ALPHA for meaning in page.extrasamples[:extra]) or extra > 1:
+    if extra not in (0, 1) or (extra and page.extrasamples[:1] not in _ALPHA):
         raise UserError(f"{path}: has {page.samplesperpixel} channels; give grey, RGB, or these with transparency")
     if page.photometric in (_CMYK, _YCBCR) and page.dtype != np.uint8:
         raise UserError(f"{path}: has {bits}-bit colours {_name(page.photometric)}; save it as grey or RGB")

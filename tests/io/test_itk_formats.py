@@ -229,6 +229,9 @@ def test_a_dicom_series_is_read_as_itk_reads_it(tmp_path):
 def test_faulty_dicom_folders_are_refused(tmp_path, capfd):
     array, affine = values("i2"), oblique_affine(3)
     refused(write_series(tmp_path / "gap", array, affine, missing=[3]), "unevenly spaced, or some are missing")
+    flat = affine.copy()
+    flat[:3, 2] *= 1e-9
+    refused(write_series(tmp_path / "one_place", array, flat), "unevenly spaced")
     folder = write_series(tmp_path / "two", array, affine)
     write_series(folder, array, affine, uid="1.2.4")
     refused(folder, r"has 2 DICOM series \(1\.2\.3, 1\.2\.4\)")

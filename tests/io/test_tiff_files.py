@@ -140,6 +140,18 @@ def test_other_contents_are_refused_by_what_they_are(tmp_path, array, options, m
     refused(tmp_path / "a.tif", match)
 
 
+@pytest.mark.parametrize("channels", [2, 4])
+def test_samples_without_a_meaning_are_refused(tmp_path, channels):
+    path, array = tmp_path / "a.tif", values("u1", (*SHAPE, channels))
+    photometric = "rgb" if channels == 4 else "minisblack"
+    tifffile.imwrite(path, array, photometric=photometric, planarconfig="contig", extrasamples=["unassalpha"])
+    check(path, array[..., :3] if channels == 4 else array[..., 0])
+    extra_samples, unused, short = 338, 337, 3
+    file = path.read_bytes()
+    path.write_bytes(file.replace(struct.pack("<HH", extra_samples, short), struct.pack("<HH", unused, short)))
+    refused(path, f"{channels} channels")
+
+
 def test_nothing_is_printed_about_odd_tags(tmp_path, capfd):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, values("u1"), photometric="minisblack")
