@@ -21,7 +21,7 @@ from air_jax.io.volume import Volume, plain
 _READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 _KINDS = {"NrrdImageIO": "an NRRD image (.nrrd, .nhdr)", "MetaImageIO": "a MetaImage (.mha, .mhd)"}
 _DICOM = "a folder with one DICOM series"
-_MAX_UNEVENNESS = 1e-2  # of the distance between two slices
+_MAX_DISTANCE = 0.1  # of a slice from its place in the grid, in slices
 _MAX_LISTED = 5
 _MAX_HEADER = 10_000  # bytes
 
@@ -93,8 +93,10 @@ def read_dicom(folder: Path, convert: Callable[[np.ndarray], np.ndarray] = plain
         image = reader.Execute()
         if image.GetNumberOfComponentsPerPixel() != 1:
             raise UserError(f"{folder}: has colours; give a series of one channel")
-        if len(names) > 1 and not _is_even(sitk, names):
-            raise UserError(f"{folder}: its slices are unevenly spaced, or some are missing; complete the series")
+        if _distance_from_grid(sitk, names, image) > _MAX_DISTANCE:
+            raise UserError(
+                f"{folder}: its slices are unevenly spaced or tilted, or some are missing; complete or resample it"
+            )
         return _volume(folder, image, sitk.GetArrayViewFromImage(image), convert)
 
 
@@ -219,13 +221,12 @@ def _held(path: Path) -> int | None:
     return held if is_raw else None
 
 
-def _is_even(sitk: Any, names: tuple[str, ...]) -> bool:
-    """Returns whether the distances between the slices in the files are nearly the same, and above 0."""
+def _distance_from_grid(sitk: Any, names: tuple[str, ...], image: Any) -> float:
+    """Returns how far a slice of a series lies from where the image has it at most, in distances between slices."""
     reader = sitk.ImageFileReader()
-    origins = []
-    for name in names:
+    differences = []
+    for k, name in enumerate(names):
         reader.SetFileName(name)
         reader.ReadImageInformation()
-        origins.append(reader.GetOrigin())
-    distances = np.linalg.norm(np.diff(origins, axis=0), axis=-1)
-    return distances.min() > (1 - _MAX_UNEVENNESS) * distances.max()
+        differences.append(np.subtract(reader.GetOrigin(), image.TransformIndexToPhysicalPoint((0, 0, k))))
+    return float(np.linalg.norm(differences, axis=-1).max() / image.GetSpacing()[2])

@@ -228,10 +228,15 @@ def test_a_dicom_series_is_read_as_itk_reads_it(tmp_path):
 
 def test_faulty_dicom_folders_are_refused(tmp_path, capfd):
     array, affine = values("i2"), oblique_affine(3)
-    refused(write_series(tmp_path / "gap", array, affine, missing=[3]), "unevenly spaced, or some are missing")
+    refused(
+        write_series(tmp_path / "gap", array, affine, missing=[3]), "unevenly spaced or tilted, or some are missing"
+    )
     flat = affine.copy()
     flat[:3, 2] *= 1e-9
     refused(write_series(tmp_path / "one_place", array, flat), "unevenly spaced")
+    tilted = affine.copy()
+    tilted[:3, 2] += 0.3 * tilted[:3, 1]
+    refused(write_series(tmp_path / "gantry", array, tilted), "unevenly spaced or tilted")
     folder = write_series(tmp_path / "two", array, affine)
     write_series(folder, array, affine, uid="1.2.4")
     refused(folder, r"has 2 DICOM series \(1\.2\.3, 1\.2\.4\)")
@@ -241,6 +246,21 @@ def test_faulty_dicom_folders_are_refused(tmp_path, capfd):
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "folder without DICOM files")
     assert capfd.readouterr() == ("", "")
+
+
+def test_one_slice_of_dicom_is_a_2d_image(tmp_path):
+    affine = np.diag([0.8, 1.1, 2.5, 1.0])
+    folder = write_series(tmp_path / "slice", values("i2")[..., :1], affine)
+    volume = io.read_image(folder)
+    np.testing.assert_array_equal(volume.array, values("i2")[..., 0])
+    np.testing.assert_allclose(volume.affine, np.diag([0.8, 1.1, 1]))
+
+
+def test_colours_of_dicom_are_refused(tmp_path):
+    (tmp_path / "series").mkdir()
+    image = SimpleITK.GetImageFromArray(np.zeros((8, 9, 3), np.uint8), isVector=True)
+    SimpleITK.WriteImage(image, tmp_path / "series" / "a.dcm")
+    refused(tmp_path / "series", "has colours")
 
 
 def test_a_turned_series_keeps_its_place(tmp_path):
