@@ -32,7 +32,9 @@ HEAVY = (
     "matplotlib",
     "nibabel",
     "PIL",
+    "SimpleITK",
     "scipy.ndimage",
+    "tifffile",
 )
 
 

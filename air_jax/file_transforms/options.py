@@ -5,7 +5,7 @@ from pathlib import Path
 
 from air_jax.errors import UserError
 
-POINTS = (".csv", ".tsv", ".fcsv", ".json")
+POINTS = (".csv", ".tsv", ".txt", ".fcsv", ".json")
 INTERPOLATIONS = ("linear", "nearest", "label")
 
 

@@ -1,6 +1,7 @@
 """Shared by all readers and writers: errors of one line, optional libraries, no half-written files."""
 
 import importlib
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,20 +28,25 @@ def library(name: str, path: Path) -> ModuleType:
 
 
 @contextmanager
-def reading(path: Path, kind: str) -> Iterator[None]:
+def reading(path: Path, kind: str, *, is_folder: bool = False) -> Iterator[None]:
     """Turns every exception raised while a file is read into a `UserError`.
 
     Args:
       path: the file.
       kind: the expected kind of file, for the message: "a NIfTI image (.nii, .nii.gz)".
+      is_folder: whether a folder is read.
 
     Raises:
-      UserError: one line that names the file: it is missing, empty, a folder, unreadable or damaged.
+      UserError: one line that names the file: it is missing, empty, a folder, a pipe, unreadable or damaged.
     """
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; give {kind}")
     try:
-        if path.stat().st_size == 0:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode) != is_folder:
+            raise UserError(f"{path}: is a {'file' if is_folder else 'folder'}; give {kind}")
+        # Reading a pipe or a device may never end.
+        if not is_folder and not stat.S_ISREG(status.st_mode):
+            raise UserError(f"{path}: is a pipe or a device; give {kind}")
+        if not is_folder and status.st_size == 0:
             raise UserError(f"{path}: is empty; give {kind}")
         yield
     except UserError:
@@ -55,6 +61,22 @@ def reading(path: Path, kind: str) -> Iterator[None]:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turns a `ValueError` about the values of a file into a `UserError`.
+
+    Args:
+      path: the file.
+
+    Raises:
+      UserError: one line that names the file and gives the reason.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+@contextmanager
 def writing(path: Path, suffix: str) -> Iterator[Path]:
     """Yields a temporary path, which replaces `path` if no exception is raised and is removed otherwise.
 
@@ -65,8 +87,8 @@ def writing(path: Path, suffix: str) -> Iterator[Path]:
     Raises:
       UserError: the file cannot be written.
     """
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is a {'folder' if path.is_dir() else 'pipe or a device'}; give the name of a file")
     if not path.parent.is_dir():
         raise UserError(f"{path}: cannot be written, its folder does not exist; make it first")
     partial = path.with_name(f"{path.name}.partial{suffix}")

@@ -20,15 +20,17 @@ A stack of frames has two images of each subject: `image` `[n, 2, *S]` and `labe
 above, one value per subject. The shape does not show that a file is a stack of frames, so the reader must be told.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from air_jax.errors import UserError
 from air_jax.io.access import reading, writing
+from air_jax.io.memory import DEFLATE, check_declared
 from air_jax.io.space import check_affine, reversed_affine, spacing_of
 from air_jax.io.volume import Volume, plain
 
@@ -40,7 +42,7 @@ class Stack(NamedTuple):
     """Images of one size. See the module's docstring for the file format.
 
     Attributes:
-      image: `[n, *S]` or `[n, *S, C]`, as stored.
+      image: `[n, *S]` or `[n, *S, C]`, as stored, in the machine's byte order.
       label: `[n, *S]` or `[n]` integers, or None.
       spacing: `[n, N]` float64, mm, or None where it is unknown.
       split: `[n]` strings, or None.
@@ -211,15 +213,39 @@ def _load(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     with reading(path, _KIND):
         # NumPy treats every file without its own first bytes as a pickle.
         with open(path, "rb") as file:
-            if not file.read(6).startswith((b"PK", b"\x93NUMPY")):
+            start = file.read(6)
+            if not start.startswith((b"PK", b"\x93NUMPY")):
                 raise UserError(f"{path}: damaged, or not {_KIND}")
+            if not start.startswith(b"PK"):
+                file.seek(0)
+                check_declared(path, _declared(file), held=path.stat().st_size)
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return {"image": loaded}
+            return {"image": _native(loaded)}
         with loaded:
             if "image" not in loaded:
                 raise UserError(f"{path}: has no array named image (it has {', '.join(loaded.files) or 'none'})")
-            return {key: loaded[key] for key in keys if key in loaded}
+            present = [key for key in keys if key in loaded]
+            for key in present:
+                with loaded.zip.open(f"{key}.npy") as file:
+                    held = loaded.zip.getinfo(f"{key}.npy").compress_size * DEFLATE
+                    check_declared(path, _declared(file), held=held)
+            return {key: _native(loaded[key]) for key in present}
+
+
+def _declared(file: IO[bytes]) -> int:
+    """Returns the size in bytes of the array that a `.npy` file declares; the file is open at its start."""
+    version = np.lib.format.read_magic(file)
+    read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}.get(version[0])
+    if read_header is None:
+        raise ValueError(f"version {version} of the format holds only structured arrays")
+    shape, _, dtype = read_header(file)
+    return math.prod(shape) * dtype.itemsize
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """Returns the array in the machine's byte order."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _numbers(path: Path, key: str, array: np.ndarray) -> np.ndarray:

@@ -6,28 +6,36 @@ from pathlib import Path
 import numpy as np
 
 from air_jax.errors import UserError
+from air_jax.io.access import naming
 from air_jax.io.arrays import read_array, write_array
+from air_jax.io.itk import read_dicom, read_itk, write_itk
+from air_jax.io.mgh import read_mgh, write_mgh
 from air_jax.io.nifti import read_nifti, write_nifti
 from air_jax.io.picture import read_picture, write_picture
-from air_jax.io.volume import Volume, label_ids, plain
+from air_jax.io.volume import Volume, check_finite, label_ids, plain
 
 NIFTI = (".nii", ".nii.gz")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 ARRAYS = (".npy", ".npz")
-SUFFIXES = (*NIFTI, *PICTURES, *ARRAYS)
+MGH = (".mgz", ".mgh")
+ITK = (".nrrd", ".mha")
+HEADERS = (".nhdr", ".mhd")  # whose voxels are in another file; only read
+WRITTEN = (*NIFTI, *MGH, *ITK, *PICTURES, *ARRAYS)
+SUFFIXES = (*WRITTEN, *HEADERS)
+FOLDER = ""  # a DICOM series
 
 
 def read_image(path: str | Path) -> Volume:
-    """Reads an image in NIfTI, PNG, JPEG, TIFF or NumPy format.
+    """Reads an image in NIfTI, NRRD, MetaImage, MGH, PNG, JPEG, TIFF or NumPy format, or a DICOM series.
 
-    See `air_jax.io.nifti`, `picture` and `arrays` for the conventions of each format.
+    See `air_jax.io.nifti`, `itk`, `mgh`, `picture` and `arrays` for the conventions of each format.
 
     Args:
-      path: the file; its ending determines the format.
+      path: the file; its ending determines the format. Or a folder with one DICOM series.
 
     Returns:
       The array and its affine. Integers keep their type; all other types become float32, with 0 for values that are
-      not finite.
+      not finite. An image without any finite value is refused.
 
     Raises:
       UserError: one line that names the file and says what to do.
@@ -46,17 +54,13 @@ def read_segmentation(path: str | Path) -> Volume:
       int32, or int64 where an id does not fit int32.
 
     Raises:
-      UserError: one line that names the file: it cannot be read, or has values that are not whole numbers.
+      UserError: one line that names the file: it cannot be read, has values that are not whole numbers, or several
+        channels.
     """
-    path = Path(path)
-
-    def convert(array: np.ndarray) -> np.ndarray:
-        try:
-            return label_ids(array)
-        except ValueError as error:
-            raise UserError(f"{path}: {error}") from error
-
-    return _read(path, convert)
+    volume = _read(Path(path), label_ids)
+    if volume.array.shape != volume.shape:
+        raise UserError(f"{path}: has {volume.array.shape[-1]} channels; a segmentation has one")
+    return volume
 
 
 def write_image(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None:
@@ -65,12 +69,12 @@ def write_image(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None
     Args:
       path: the file; an existing one is replaced.
       array: `[*S]`. Pictures also take `[H, W, 1]` and `[H, W, 3]`; `.npz` also takes `[*S, C]`. NIfTI stores integers
-        of 64 bits as int32 where they fit.
+        of 64 bits as int32 where they fit, MGH all integers as uint8, int16 or int32.
       affine: `[N+1, N+1]`, array indices to physical space, as `read_image` returns it. Pictures and `.npy` do not
         store it.
 
     Raises:
-      UserError: one line that names the file and says what to do.
+      UserError: one line that names the file and says what to do. Values that are not finite are refused.
       ValueError: array and affine do not fit each other.
     """
     path, array = Path(path), np.asarray(array)
@@ -82,6 +86,8 @@ def write_image(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None
 
 def write_segmentation(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None:
     """Writes a segmentation in the format given by the name's ending; the file has the array's integer type.
+
+    MGH lacks some of the types; their ids are stored exactly in int16 or int32.
 
     Args:
       path: the file; an existing one is replaced.
@@ -99,7 +105,7 @@ def write_segmentation(path: str | Path, array: np.ndarray, affine: np.ndarray) 
 
 
 def suffix_of(path: Path) -> str:
-    """Returns the ending of a file's name, in lower case: one of `SUFFIXES`.
+    """Returns the ending of a file's name, in lower case: one of `SUFFIXES`, or `FOLDER` for a folder without one.
 
     Raises:
       UserError: the ending is unknown.
@@ -108,27 +114,42 @@ def suffix_of(path: Path) -> str:
     for suffix in SUFFIXES:
         if name.endswith(suffix):
             return suffix
+    if path.is_dir():
+        return FOLDER
     raise UserError(f"{path}: unknown kind of image; its name must end in one of {', '.join(SUFFIXES)}")
 
 
-def _read(path: Path, convert: Callable[[np.ndarray], np.ndarray]) -> Volume:
+def _read(path: Path, convert_values: Callable[[np.ndarray], np.ndarray]) -> Volume:
+    def convert(array: np.ndarray) -> np.ndarray:
+        with naming(path):
+            return convert_values(array)
+
     suffix = suffix_of(path)
-    if suffix in NIFTI:
-        return read_nifti(path, convert)
-    return read_picture(path, convert) if suffix in PICTURES else read_array(path, convert)
+    if suffix == FOLDER:
+        return read_dicom(path, convert)
+    if suffix in (*ITK, *HEADERS):
+        return read_itk(path, suffix, convert)
+    formats = {NIFTI: read_nifti, MGH: read_mgh, PICTURES: read_picture, ARRAYS: read_array}
+    return next(read for suffixes, read in formats.items() if suffix in suffixes)(path, convert)
 
 
 def _write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     suffix = suffix_of(path)
-    volume = Volume(array, np.asarray(affine, np.float64))
+    if suffix not in WRITTEN:
+        raise UserError(f"{path}: such files are only read; the name must end in one of {', '.join(WRITTEN)}")
+    # Pillow and SimpleITK take arrays of the machine's byte order only.
+    volume = Volume(array.astype(array.dtype.newbyteorder("="), copy=False), np.asarray(affine, np.float64))
+    with naming(path):
+        check_finite(array)
+    has_channels = volume.array.shape != volume.shape
+    if has_channels and suffix in (*NIFTI, *ITK, *MGH):
+        raise UserError(f"{path}: {suffix} images have one channel here, not {volume.array.shape[-1]}; write .npz")
     if suffix in PICTURES:
         write_picture(path, volume.array, suffix)
-    elif suffix in ARRAYS:
-        write_array(path, volume.array, volume.affine, suffix)
-    elif volume.array.shape != volume.shape:
-        raise UserError(f"{path}: NIfTI images have one channel here, not {volume.array.shape[-1]}; write .npz")
-    else:
-        write_nifti(path, volume.array, volume.affine, suffix)
+        return
+    formats = {NIFTI: write_nifti, MGH: write_mgh, ITK: write_itk, ARRAYS: write_array}
+    write = next(write for suffixes, write in formats.items() if suffix in suffixes)
+    write(path, volume.array, volume.affine, suffix)
 
 
 def _fits_int32(array: np.ndarray) -> bool:

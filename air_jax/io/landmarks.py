@@ -1,22 +1,26 @@
-"""Landmark files: text files of points in ITK's physical space (mm, LPS), for pictures in pixels (column, row)."""
+"""Landmark files: points in ITK's physical space (mm, LPS), for pictures in pixels (column, row)."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
 from air_jax.errors import UserError
-from air_jax.io.access import reading, writing
+from air_jax.io.access import writing
+from air_jax.io.landmark_tables import Unit, read_table
+from air_jax.io.slicer_landmarks import read_fcsv, read_markups, write_fcsv, write_markups
+from air_jax.io.space import to_voxels
+from air_jax.io.volume import Volume
 
 _AXES = ("x", "y", "z")
-_KIND = "a text file of landmarks (.csv)"
+_FCSV, _MARKUPS = ".fcsv", ".json"
+_EDGE = 0.5 + 1e-6  # of the field of view, in voxels from the first or last centre; the rest is for rounding
 
 
 def read_landmarks(path: str | Path) -> np.ndarray:
-    """Reads points, one per line, with the numbers separated by comma, semicolon or tab.
+    """Reads points from a table, or from a file of 3D Slicer.
 
-    A file with a header must name the columns x, y and, in 3-D, z, in any order and case; other columns are ignored. A
-    file without a header has 2 or 3 numbers in each line: x, y[, z].
+    The name's ending determines the format: `.fcsv`, `.mrk.json` (or another `.json`), and a table for all others. See
+    `air_jax.io.landmark_tables.read_table` for tables.
 
     Args:
       path: the file.
@@ -25,67 +29,62 @@ def read_landmarks(path: str | Path) -> np.ndarray:
       `[K, N]` float64, physical coordinates, x first.
 
     Raises:
-      UserError: one line that names the file and the number of the wrong line.
+      UserError: one line that names the file and, in tables, the number of the wrong line.
     """
-    path = Path(path)
-    with reading(path, _KIND):
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        delimiter = next((mark for mark in "\t;" if mark in lines[0]), ",")
-        reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
-    if not rows:
-        raise UserError(f"{path}: has no landmarks")
-    line, first = rows[0]
-    if all(map(_is_number, first)):
-        width, columns = len(first), range(len(first))
-        if width not in (2, 3):
-            raise UserError(f"{path}, line {line}: has {width} numbers; give 2 or 3, or a header that names x, y and z")
-    else:
-        rows = rows[1:]
-        width, columns = len(first), _columns(path, line, first)
-        if not rows:
-            raise UserError(f"{path}: has a header but no landmarks")
-    return np.array([_point(path, line, row, width, columns) for line, row in rows])
+    return read_points(Path(path))[0]
+
+
+def read_points(path: Path) -> tuple[np.ndarray, Unit | None]:
+    """Reads points as `read_landmarks` does, and the unit that the file names, None without one."""
+    suffix = path.suffix.lower()
+    if suffix == _FCSV:
+        return read_fcsv(path), "mm"
+    return (read_markups(path), "mm") if suffix == _MARKUPS else read_table(path)
 
 
 def write_landmarks(path: str | Path, points: np.ndarray) -> None:
-    """Writes points with the header `x,y` or `x,y,z`. `read_landmarks` returns exactly the same numbers.
+    """Writes points in the format of the name's ending. `read_landmarks` returns exactly the same numbers.
+
+    The formats are `.fcsv` and `.mrk.json` (3-D only), and for all other endings a table with the header `x,y` or
+    `x,y,z`.
 
     Args:
       path: the file; an existing one is replaced.
       points: `[K, 2]` or `[K, 3]`, physical coordinates, x first.
 
     Raises:
-      UserError: the file cannot be written.
+      UserError: points are not finite, the format cannot hold them, or the file cannot be written.
       ValueError: the points have another shape.
     """
     path = Path(path)
     points = np.asarray(points, np.float64)
     if points.ndim != 2 or points.shape[1] not in (2, 3):
         raise ValueError(f"write_landmarks: points have shape {points.shape}; they must be [K, 2] or [K, 3]")
+    if not np.isfinite(points).all():
+        raise UserError(f"{path}: {(~np.isfinite(points)).sum()} of {points.size} coordinates are not finite")
+    suffix = path.suffix.lower()
+    write = {_FCSV: write_fcsv, _MARKUPS: write_markups}.get(suffix, _write_table)
+    if write is not _write_table and points.shape[1] != 3:
+        raise UserError(f"{path}: files of 3D Slicer hold 3-D points; write 2-D points as .csv")
+    with writing(path, suffix) as partial:
+        write(partial, points)
+
+
+def count_outside(points: np.ndarray, volume: Volume) -> int:
+    """Counts the points that lie outside of an image's field of view, which ends at the edges of its outer voxels.
+
+    Args:
+      points: `[K, N]`, physical coordinates, x first.
+      volume: the image.
+
+    Returns:
+      A number from 0 to K.
+    """
+    voxels = to_voxels(points, volume.affine)
+    is_inside = (voxels >= -_EDGE) & (voxels <= np.array(volume.shape) - 1 + _EDGE)
+    return int((~is_inside.all(axis=-1)).sum())
+
+
+def _write_table(path: Path, points: np.ndarray) -> None:
     lines = [",".join(_AXES[: points.shape[1]]), *(",".join(map(repr, point)) for point in points.tolist())]
-    with writing(path, ".csv") as partial:
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _columns(path: Path, line: int, header: list[str]) -> list[int]:
-    names = [cell.lower() for cell in header]
-    if any(names.count(axis) > 1 for axis in _AXES) or not {"x", "y"} <= set(names):
-        raise UserError(f"{path}, line {line}: the header must name x, y and, in 3-D, z once each")
-    return [names.index(axis) for axis in _AXES if axis in names]
-
-
-def _point(path: Path, line: int, row: list[str], width: int, columns) -> list[float]:
-    if len(row) != width:
-        raise UserError(f"{path}, line {line}: has {len(row)} columns, the first line has {width}")
-    for column in columns:
-        if not _is_number(row[column]):
-            raise UserError(f"{path}, line {line}: {row[column]!r} is not a number")
-    return [float(row[column]) for column in columns]
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        return bool(np.isfinite(float(cell)))
-    except ValueError:
-        return False
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -4,6 +4,7 @@ A header may have a qform and an sform. As in ITK, the sform is used where there
 is "scanner"; otherwise the qform is used. Where there is neither, only the voxel sizes are used.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import numpy as np
 
 from air_jax.errors import UserError
 from air_jax.io.access import library, reading, writing
-from air_jax.io.space import check_affine, is_sheared, spacing_of
+from air_jax.io.memory import DEFLATE, check_declared
+from air_jax.io.space import check_affine, is_sheared, spacing_of, with_third_axis, without_third_axis
 from air_jax.io.volume import Volume, plain
 
 _KIND = "a NIfTI image (.nii, .nii.gz)"
@@ -22,7 +24,7 @@ _MILLIMETRES = {"unknown": 1.0, "mm": 1.0, "meter": 1e3, "micron": 1e-3}
 
 
 def read_nifti(path: Path, convert: Callable[[np.ndarray], np.ndarray] = plain) -> Volume:
-    """Reads a 2-D or 3-D image of one channel.
+    """Reads a 2-D or 3-D image of one channel, or of the colours RGB24 or RGBA32, whose transparency is dropped.
 
     Trailing axes of size 1 are dropped, so a slice `(X, Y, 1)` is a 2-D image. A 2-D image that is tilted out of the
     x-y plane gets the right-angled axes closest to its projection. A sagittal or coronal one, which has no direction in
@@ -33,19 +35,24 @@ def read_nifti(path: Path, convert: Callable[[np.ndarray], np.ndarray] = plain) 
       convert: applied to the voxels, after scaling where the header asks for it.
 
     Returns:
-      The array in the file's index order (i, j, k), and its affine.
+      The array `[*S]` or `[*S, 3]` in the file's index order (i, j, k), and its affine.
 
     Raises:
-      UserError: one line that names the file: it cannot be read; it has colours, vectors or a time axis; or ITK refuses
-        its affine.
+      UserError: one line that names the file: it cannot be read; it has vectors or a time axis; or ITK refuses its
+        affine.
     """
     image = open_nifti(path)
     shape = _without_trailing_ones(image.shape)
     if len(shape) not in (2, 3):
         raise UserError(f"{path}: has shape {image.shape}; give one 2-D or 3-D image, without time axis or vectors")
-    if image.get_data_dtype().kind not in "iuf":
-        raise UserError(f"{path}: has voxels of type {image.get_data_dtype()}; give an image of one channel")
-    return Volume(read_voxels(path, image, convert).reshape(shape), read_affine(path, image.header, len(shape)))
+    dtype = image.get_data_dtype()
+    if dtype.kind not in "iuf" and dtype.names not in (("R", "G", "B"), ("R", "G", "B", "A")):
+        raise UserError(f"{path}: has voxels of type {dtype}; give an image of one channel, or of the colours RGB24")
+    affine = read_affine(path, image.header, len(shape))
+    if dtype.names is None:
+        return Volume(read_voxels(path, image, convert).reshape(shape), affine)
+    colours = read_voxels(path, image, lambda voxels: convert(np.stack([voxels[name] for name in "RGB"], axis=-1)))
+    return Volume(colours.reshape(*shape, 3), affine)
 
 
 def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray, suffix: str, *, intent: str = "none") -> None:
@@ -66,10 +73,7 @@ def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray, suffix: str, 
     stored = plain(array)
     try:
         image = nibabel.Nifti1Image(stored, None, dtype=stored.dtype)
-        matrix = np.eye(4)
-        num_axes = len(affine) - 1
-        matrix[:num_axes, :num_axes] = affine[:-1, :-1]
-        matrix[:num_axes, 3] = affine[:-1, -1]
+        matrix = with_third_axis(affine)
         image.set_qform(_RAS_TO_LPS @ matrix, _SCANNER)
         image.set_sform(_RAS_TO_LPS @ matrix, _SCANNER)
         image.header.set_xyzt_units("mm")
@@ -103,9 +107,13 @@ def read_voxels(path: Path, image: Any, convert: Callable[[np.ndarray], np.ndarr
       convert: applied to the voxels, after scaling where the header asks for it.
 
     Raises:
-      UserError: the voxels cannot be read.
+      UserError: the voxels cannot be read, or are more than the file or the memory can hold.
     """
     with reading(path, _KIND):
+        if min(image.shape, default=0) < 1:
+            raise UserError(f"{path}: has shape {image.shape}; it has no voxels")
+        held = path.stat().st_size * (DEFLATE if path.name.lower().endswith(".gz") else 1) - image.dataobj.offset
+        check_declared(path, math.prod(image.shape) * image.get_data_dtype().itemsize, held=max(held, 0))
         return convert(np.asarray(image.dataobj))
 
 
@@ -131,7 +139,7 @@ def read_affine(path: Path, header: Any, num_axes: int) -> np.ndarray:
         matrix = _RAS_TO_LPS @ qform
     else:
         matrix = np.diag([*sizes, 1.0])
-    affine = _in_plane(matrix) if num_axes == 2 else matrix
+    affine = without_third_axis(matrix) if num_axes == 2 else matrix
     check_affine(path, affine)
     # ITK uses the voxel sizes of pixdim, NiBabel those of the sform.
     if not np.allclose(spacing_of(affine), sizes[:num_axes], rtol=1e-3):
@@ -140,20 +148,20 @@ def read_affine(path: Path, header: Any, num_axes: int) -> np.ndarray:
     return affine
 
 
-def _in_plane(matrix: np.ndarray) -> np.ndarray:
-    """Returns the affine `[3, 3]` of a 2-D image whose header has the affine `[4, 4]`."""
-    spacing = spacing_of(matrix)[:2]
-    plane = matrix[:2, :2]
-    # The determinant divided by the area of a pixel is the cosine between the slice's normal and z.
-    if abs(np.linalg.det(plane)) <= 0.1 * spacing.prod():
-        direction = np.eye(2)
-    else:
-        left, _, right = np.linalg.svd(plane / np.linalg.norm(plane, axis=0))
-        direction = left @ right
-    affine = np.eye(3)
-    affine[:2, :2] = direction * spacing
-    affine[:2, 2] = matrix[:2, 3]
-    return affine
+def read_nifti_affine(path: Path, header: Any, num_axes: int) -> np.ndarray:
+    """Reads the affine that NiftyReg and SPM use: the sform where it has a code, otherwise the qform.
+
+    Args:
+      path: the file, for the message.
+      header: nibabel's header.
+      num_axes: N, 2 or 3.
+
+    Returns:
+      `[N+1, N+1]`, array indices to LPS, in the header's unit.
+    """
+    with reading(path, _KIND):
+        matrix = _RAS_TO_LPS @ header.get_best_affine()
+    return without_third_axis(matrix) if num_axes == 2 else matrix
 
 
 def _without_trailing_ones(shape: tuple[int, ...]) -> tuple[int, ...]:

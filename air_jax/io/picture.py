@@ -2,46 +2,41 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from air_jax.errors import UserError
 from air_jax.io.access import library, reading, writing
+from air_jax.io.itk import write_colours
+from air_jax.io.pillow import pillow_pixels
 from air_jax.io.space import reversed_affine
+from air_jax.io.tiff import is_tiff, tiff_pixels
 from air_jax.io.volume import Volume, plain
 
 _KIND = "a PNG, JPEG or TIFF picture"
+_JPEG = (".jpg", ".jpeg")
 
 
 def read_picture(path: Path, convert: Callable[[np.ndarray], np.ndarray] = plain) -> Volume:
     """Reads a grey or colour picture.
 
     As in ITK, an EXIF orientation is not applied. Transparency is dropped, a palette becomes colours, and one-bit
-    pixels become 0 and 255. Pillow reads colours of 16 bits as 8 bits.
+    pixels become 0 and 255. See `air_jax.io.tiff` for TIFF.
 
     Args:
       path: the file.
       convert: applied to the pixels.
 
     Returns:
-      `[H, W]` uint8 or uint16 (float32 or int32 from a TIFF of 32 bits), or `[H, W, 3]` uint8; and the affine from
-      (row, column) to (x, y).
+      `[H, W]` or `[H, W, 3]`, uint8 or uint16 (TIFF: any type); and the affine from (row, column) to (x, y).
 
     Raises:
-      UserError: one line that names the file: it cannot be read, has several pages, or is too large.
+      UserError: one line that names the file: it cannot be read, has several pages, is too large, or has channels or
+        samples that cannot be read exactly.
     """
-    pillow = library("PIL.Image", path)
     with reading(path, _KIND):
-        try:
-            picture = pillow.open(path, formats=("PNG", "JPEG", "TIFF"))
-        except pillow.DecompressionBombError as error:
-            raise UserError(f"{path}: has more pixels than Pillow reads ({error}); make it smaller first") from error
-        with picture:
-            # A phone's JPEG may carry a preview as a second picture (MPO); the first one is meant.
-            if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
-                raise UserError(f"{path}: has {picture.n_frames} pages; give a picture of one page")
-            return Volume(convert(np.asarray(_grey_or_rgb(picture))), reversed_affine(np.ones(2)))
+        pixels = tiff_pixels(path) if is_tiff(path) else pillow_pixels(path)
+        return Volume(convert(pixels), reversed_affine(np.ones(2)))
 
 
 def write_picture(path: Path, array: np.ndarray, suffix: str) -> None:
@@ -49,8 +44,8 @@ def write_picture(path: Path, array: np.ndarray, suffix: str) -> None:
 
     Args:
       path: the file; an existing one is replaced.
-      array: `[H, W]`, `[H, W, 1]` or `[H, W, 3]`. Floats are clipped to [0, 1], scaled by 255 and rounded; uint8,
-        and uint16 in grey, are stored unchanged.
+      array: `[H, W]`, `[H, W, 1]` or `[H, W, 3]`. Floats are clipped to [0, 1], scaled by 255 and rounded; uint8, and
+        uint16 in PNG and TIFF, are stored unchanged.
       suffix: `.png`, `.jpg`, `.jpeg`, `.tif` or `.tiff`.
 
     Raises:
@@ -63,20 +58,13 @@ def write_picture(path: Path, array: np.ndarray, suffix: str) -> None:
     if pixels.ndim != 2 and pixels.shape[2:] != (3,):
         raise UserError(f"{path}: a picture cannot hold an array of shape {array.shape}; write .nii.gz or .npz")
     if not np.issubdtype(pixels.dtype, np.integer):
-        pixels = np.round(np.clip(np.nan_to_num(pixels.astype(np.float32)), 0, 1) * 255).astype(np.uint8)
-    is_wide = pixels.dtype == np.uint16 and pixels.ndim == 2 and suffix not in (".jpg", ".jpeg")
+        pixels = np.round(np.clip(pixels.astype(np.float32), 0, 1) * 255).astype(np.uint8)
+    is_wide = pixels.dtype == np.uint16 and suffix not in _JPEG
     if pixels.dtype != np.uint8 and not is_wide:
         raise UserError(f"{path}: {suffix} cannot hold {pixels.dtype} of shape {pixels.shape}; write uint8 or .npz")
-    options = {"quality": 95} if suffix in (".jpg", ".jpeg") else {}
+    options = {"quality": 95} if suffix in _JPEG else {}
     with writing(path, suffix) as partial:
-        pillow.fromarray(pixels).save(partial, **options)
-
-
-def _grey_or_rgb(picture: Any) -> Any:
-    """Converts a Pillow picture to a mode that NumPy reads as `[H, W]` or `[H, W, 3]`."""
-    if picture.mode in ("L", "RGB", "F", "I") or picture.mode.startswith("I;16"):
-        return picture
-    if picture.mode in ("1", "LA"):
-        return picture.convert("L")
-    # In one step, Pillow warns that it drops the palette's transparency.
-    return picture.convert("RGBA").convert("RGB") if picture.mode in ("P", "PA") else picture.convert("RGB")
+        if is_wide and pixels.ndim == 3:  # Pillow has no such mode
+            write_colours(partial, pixels)
+        else:
+            pillow.fromarray(pixels).save(partial, **options)

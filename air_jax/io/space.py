@@ -58,6 +58,55 @@ def reversed_affine(spacing: np.ndarray) -> np.ndarray:
     return affine
 
 
+def misalignment(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Returns how far two affines place the same grid apart: the largest distance at its corners.
+
+    Args:
+      affine: `[N+1, N+1]`, array indices to physical space. Its voxels are the unit of the result.
+      other: `[N+1, N+1]`.
+      shape: `S`, the grid.
+
+    Returns:
+      The largest difference along an axis, in voxels of `affine`.
+    """
+    corners = np.stack(np.meshgrid(*[(0, size - 1) for size in shape], indexing="ij"), axis=-1)
+    return float(np.abs(to_voxels(to_physical(corners, other), affine) - corners).max())
+
+
+def without_third_axis(matrix: np.ndarray) -> np.ndarray:
+    """Returns the affine `[3, 3]` of a 2-D image whose header has the affine `[4, 4]`.
+
+    An image that is tilted out of the x-y plane gets the right-angled axes closest to its projection; one without
+    direction in that plane gets the identity and its voxel sizes.
+    """
+    spacing = spacing_of(matrix)[:2]
+    plane = matrix[:2, :2]
+    # The determinant divided by the area of a pixel is the cosine between the slice's normal and z.
+    if abs(np.linalg.det(plane)) <= 0.1 * spacing.prod():
+        direction = np.eye(2)
+    else:
+        left, _, right = np.linalg.svd(plane / np.linalg.norm(plane, axis=0))
+        direction = left @ right
+    affine = np.eye(3)
+    affine[:2, :2] = direction * spacing
+    affine[:2, 2] = matrix[:2, 3]
+    return affine
+
+
+def with_third_axis(affine: np.ndarray) -> np.ndarray:
+    """Returns the affine `[4, 4]` of an image `[N+1, N+1]`; a 2-D image lies in the x-y plane, 1 mm thick."""
+    matrix = np.eye(4)
+    num_axes = len(affine) - 1
+    matrix[:num_axes, :num_axes] = affine[:-1, :-1]
+    matrix[:num_axes, 3] = affine[:-1, -1]
+    return matrix
+
+
+def is_picture_space(affine: np.ndarray) -> bool:
+    """Returns whether the physical unit of an affine `[N+1, N+1]` is the pixel: x is the column, y the row."""
+    return len(affine) == 3 and np.array_equal(affine, reversed_affine(np.ones(2)))
+
+
 def is_sheared(affine: np.ndarray) -> bool:
     """Returns whether the array axes of an affine `[N+1, N+1]` are not at right angles.
 

@@ -7,11 +7,13 @@ import numpy as np
 
 from air_jax.errors import UserError
 from air_jax.io.image import read_image, read_segmentation
-from air_jax.io.landmarks import read_landmarks
+from air_jax.io.landmarks import count_outside, read_points
+from air_jax.io.space import is_picture_space, misalignment, to_physical
 from air_jax.io.volume import Volume
 
 LUMINANCE = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601)
 MIN_VOXELS = 3  # along each axis; central differences need them
+_TOLERANCE = 0.1  # between the places of an image and its segmentation, in voxels
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,14 @@ def read_subject(image: Path, *, segmentation: Path | None = None, landmarks: Pa
     Args:
       image: file of the image, see `air_jax.io.read_image`.
       segmentation: file of its segmentation on the same grid, see `air_jax.io.read_segmentation`.
-      landmarks: text file of its landmarks, see `air_jax.io.read_landmarks`.
+      landmarks: file of its landmarks, see `air_jax.io.read_landmarks`.
 
     Returns:
       The subject, its image not normalised.
 
     Raises:
       UserError: one line that names the file: it cannot be read; the image is constant or smaller than 3 voxels along
-        an axis; or the segmentation or the landmarks do not fit the image.
+        an axis; the segmentation or the landmarks do not fit the image; or all landmarks lie outside of it.
     """
     volume = read_image(image)
     if min(volume.shape) < MIN_VOXELS:
@@ -55,9 +57,7 @@ def read_subject(image: Path, *, segmentation: Path | None = None, landmarks: Pa
     grey = _grey(volume)
     if grey.min() == grey.max():
         raise UserError(f"{image}: is constant; there is nothing to register")
-    points = None if landmarks is None else read_landmarks(landmarks)
-    if points is not None and points.shape[1] != volume.num_axes:
-        raise UserError(f"{landmarks}: has points of {points.shape[1]} numbers; {image} has {volume.num_axes} axes")
+    points = None if landmarks is None else _read_landmarks(landmarks, volume, image)
     labels = None if segmentation is None else _read_segmentation(segmentation, volume, image)
     return Subject(image, volume, grey, labels, points)
 
@@ -98,10 +98,38 @@ def _grey(volume: Volume) -> np.ndarray:
     return volume.array.astype(np.float32).mean(axis=-1)
 
 
+def _read_landmarks(path: Path, volume: Volume, image: Path) -> np.ndarray:
+    points, unit = read_points(path)
+    if points.shape[1] != volume.num_axes:
+        raise UserError(f"{path}: has points of {points.shape[1]} numbers; {image} has {volume.num_axes} axes")
+    expected = "pixel" if is_picture_space(volume.affine) else "mm"
+    frame = f"in {expected}{'s: column, row' if expected == 'pixel' else ', LPS, x first'}"
+    if unit not in (None, expected):
+        raise UserError(f"{path}: has points in {unit}; for {image} they must be {frame}")
+    if count_outside(points, volume) == len(points):
+        raise UserError(
+            f"{path}: all {len(points)} points lie outside of {image}; they must be {frame}{_hint(points, volume)}"
+        )
+    return points
+
+
+def _hint(points: np.ndarray, volume: Volume) -> str:
+    """Returns what the points may be, where another frame places all of them inside of the image."""
+    frames = {"voxels": to_physical(points, volume.affine)}
+    if volume.num_axes == 3:
+        frames = {"RAS": points * [-1, -1, 1]} | frames
+    likely = [name for name, moved in frames.items() if not count_outside(moved, volume)]
+    return f" (taken as {' or '.join(likely)}, they lie inside)" if likely else ""
+
+
 def _read_segmentation(path: Path, volume: Volume, image: Path) -> np.ndarray:
     segmentation = read_segmentation(path)
     if segmentation.array.shape != volume.shape:
         raise UserError(f"{path}: has shape {segmentation.array.shape}, but {image} has {volume.shape}")
-    if not np.allclose(segmentation.affine, volume.affine, atol=1e-2):
-        raise UserError(f"{path}: lies elsewhere in space than {image}; resample it onto the image's grid")
+    distance = misalignment(volume.affine, segmentation.affine, volume.shape)
+    if distance > _TOLERANCE:
+        raise UserError(
+            f"{path}: lies elsewhere in space than {image}, by up to {distance:.3g} voxels; resample it onto the "
+            "image's grid"
+        )
     return segmentation.array

@@ -60,13 +60,35 @@ def plain(array: np.ndarray) -> np.ndarray:
     Returns:
       Integers keep their type, booleans become uint8. All other types become float32, with 0 for values that are not
       finite: NaN often marks the background.
+
+    Raises:
+      ValueError: no value is finite.
     """
     if array.dtype == bool or np.issubdtype(array.dtype, np.integer):
         return _integers(array)
     with np.errstate(over="ignore"):
         floats = np.array(array, np.float32, order="C")
-    floats[~np.isfinite(floats)] = 0
+    _zero_where_not_finite(floats)
     return floats
+
+
+def check_finite(array: np.ndarray) -> None:
+    """Checks that `plain` keeps every value of an array that will be written.
+
+    Args:
+      array: any shape.
+
+    Raises:
+      ValueError: values are NaN, infinite, too large for float32, or no real numbers.
+    """
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"cannot hold values of type {array.dtype}; give real numbers")
+    if array.dtype.kind != "f":
+        return
+    with np.errstate(over="ignore"):
+        bad = np.count_nonzero(~np.isfinite(np.asarray(array, np.float32)))
+    if bad:
+        raise ValueError(f"{bad} of {array.size} values are not finite (NaN, infinite, or too large for float32)")
 
 
 def label_ids(array: np.ndarray) -> np.ndarray:
@@ -80,12 +102,12 @@ def label_ids(array: np.ndarray) -> np.ndarray:
       Integers keep their type, booleans become uint8. Floats become int32, or int64 where an id does not fit int32.
 
     Raises:
-      ValueError: a value is not a whole number, or is 2^63 or more.
+      ValueError: no value is finite, or one is not a whole number, or is 2^63 or more.
     """
     if array.dtype == bool or np.issubdtype(array.dtype, np.integer):
         return _integers(array)
     floats = np.array(array, np.float64, order="C")
-    floats[~np.isfinite(floats)] = 0
+    _zero_where_not_finite(floats)
     rounded = np.rint(floats)
     if np.abs(floats - rounded).max(initial=0) > 1e-3:
         raise ValueError("has values that are not whole numbers; label ids must be integers")
@@ -93,6 +115,13 @@ def label_ids(array: np.ndarray) -> np.ndarray:
     if largest >= 2.0**63:
         raise ValueError(f"has the value {largest:g}; label ids must be below 2^63")
     return rounded.astype(np.int32 if largest <= np.iinfo(np.int32).max else np.int64)
+
+
+def _zero_where_not_finite(floats: np.ndarray) -> None:
+    finite = np.isfinite(floats)
+    if floats.size and not finite.any():
+        raise ValueError("has no finite value (all are NaN, infinite, or too large for float32)")
+    floats[~finite] = 0
 
 
 def _integers(array: np.ndarray) -> np.ndarray:

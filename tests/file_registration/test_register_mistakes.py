@@ -30,7 +30,7 @@ def mistakes(tmp_path_factory):
     for name, points in (("moving", landmarks), ("three", landmarks[:3]), ("flat", landmarks[:, :2])):
         io.write_landmarks(folder / f"{name}.csv", points)
     PIL.Image.fromarray(rng.integers(0, 255, (20, 24), np.uint8)).save(folder / "picture.png")
-    (folder / "image.mhd").write_text("ObjectType = Image")
+    (folder / "image.vtk").write_text("ObjectType = Image")
     (folder / "broken.nii.gz").write_bytes(b"no gzip")
     (folder / "file").write_text("")
     return folder
@@ -40,7 +40,7 @@ def mistakes(tmp_path_factory):
     ("options", "message"),
     [
         ({"fixed": "nowhere.nii.gz"}, "nowhere.nii.gz: not found"),
-        ({"moving": "image.mhd"}, "image.mhd: unknown kind of image; its name must end in"),
+        ({"moving": "image.vtk"}, "image.vtk: unknown kind of image; its name must end in"),
         ({"moving": "broken.nii.gz"}, "broken.nii.gz: damaged, or not a NIfTI image"),
         ({"moving": "picture.png"}, "fixed.nii.gz has 3 axes and"),
         ({"moving": "constant.nii.gz"}, "constant.nii.gz: is constant; there is nothing to register"),

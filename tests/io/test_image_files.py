@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK
@@ -11,7 +12,7 @@ from helpers import itk_affine, oblique_affine, refused
 from PIL import Image
 
 from air_jax import UserError, io
-from air_jax.io.image import SUFFIXES
+from air_jax.io.image import SUFFIXES, WRITTEN
 from air_jax.io.space import reversed_affine
 
 RNG = np.random.default_rng(0)
@@ -37,7 +38,7 @@ def test_a_written_picture_is_read_back_and_itk_agrees(tmp_path, shape, dtype, s
 
 
 def test_floats_are_stored_as_8_bits_and_other_types_are_refused(tmp_path):
-    io.write_image(tmp_path / "a.png", np.array([[-1, 0.1, 0.5], [1, 2, np.nan]])[..., None], np.eye(3))
+    io.write_image(tmp_path / "a.png", np.array([[-1, 0.1, 0.5], [1, 2, 0]])[..., None], np.eye(3))
     np.testing.assert_array_equal(io.read_image(tmp_path / "a.png").array, [[0, 26, 128], [255, 255, 0]])
     ramp = np.linspace(0, 1, 32 * 32).reshape(32, 32)
     io.write_image(tmp_path / "a.jpg", ramp, np.eye(3))
@@ -45,7 +46,7 @@ def test_floats_are_stored_as_8_bits_and_other_types_are_refused(tmp_path):
     for name, array in (
         ("b.png", np.zeros((4, 5), np.int32)),
         ("b.jpg", np.zeros((4, 5), np.uint16)),
-        ("b.png", np.zeros((4, 5, 3), np.uint16)),
+        ("b.jpg", np.zeros((4, 5, 3), np.uint16)),
         ("b.png", np.zeros((4, 5, 2))),
     ):
         with pytest.raises(UserError, match="cannot hold"):
@@ -128,6 +129,24 @@ def test_a_faulty_array_is_refused_in_one_line(tmp_path, arrays, match):
     refused(tmp_path / "a.npz", match)
 
 
+@pytest.mark.parametrize("dtype", ["i2", "u2", "i4", "u8", "f4", "f8"])
+@pytest.mark.parametrize("read", [io.read_image, io.read_segmentation])
+def test_arrays_of_either_byte_order_come_out_native(tmp_path, dtype, read):
+    array = RNG.integers(0, 2**15, (4, 5, 6)).astype(dtype)
+    for byteorder in "<>":
+        stored = array.astype(array.dtype.newbyteorder(byteorder))
+        np.save(tmp_path / "a.npy", stored)
+        np.savez(tmp_path / "a.npz", image=stored, spacing=np.ones(3, f"{byteorder}f8"))
+        header = nibabel.Nifti1Header(endianness=byteorder)
+        header.set_data_dtype(dtype)
+        nibabel.Nifti1Image(stored, np.eye(4), header).to_filename(tmp_path / "a.nii")
+        for path in tmp_path.iterdir():
+            volume = read(path)
+            assert volume.array.dtype.isnative
+            assert volume.affine.dtype.isnative
+            np.testing.assert_array_equal(volume.array, array)
+
+
 # Every format
 
 
@@ -135,12 +154,12 @@ def test_a_faulty_array_is_refused_in_one_line(tmp_path, arrays, match):
 def whole_files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     array = (RNG.random((40, 50)) * 255).astype(np.uint8)
-    for suffix in SUFFIXES:
+    for suffix in WRITTEN:
         io.write_image(folder / f"image{suffix}", array, reversed_affine(np.ones(2)))
     return folder
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITTEN)
 def test_missing_empty_and_damaged_files_are_refused_in_one_line(tmp_path, whole_files, suffix):
     path = tmp_path / f"image{suffix}"
     refused(path, "not found; give")
@@ -157,7 +176,7 @@ def test_missing_empty_and_damaged_files_are_refused_in_one_line(tmp_path, whole
         refused(path, "damaged, or not a")
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITTEN)
 def test_a_file_without_read_permission_is_refused(whole_files, suffix, monkeypatch):
     def deny(*arguments, **keywords):
         raise PermissionError(13, "Permission denied")
@@ -167,7 +186,7 @@ def test_a_file_without_read_permission_is_refused(whole_files, suffix, monkeypa
     refused(whole_files / f"image{suffix}", "may not be read")
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITTEN)
 def test_a_failed_write_leaves_the_old_file(tmp_path, suffix, monkeypatch):
     path = tmp_path / f"image{suffix}"
     io.write_image(path, np.ones((4, 5)), np.eye(3))
@@ -185,10 +204,40 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, suffix, monkeypatch):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("suffix", WRITTEN)
+@pytest.mark.parametrize(("value", "dtype"), [(np.nan, np.float32), (np.inf, np.float16), (1e300, np.float64)])
+def test_values_that_are_not_finite_are_not_written(tmp_path, suffix, value, dtype):
+    array = np.zeros((4, 5), dtype)
+    array[1, 2:4] = value
+    with pytest.raises(UserError, match=rf"image\{suffix}: 2 of 20 values are not finite"):
+        io.write_image(tmp_path / f"image{suffix}", array, np.eye(3))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", WRITTEN)
+@pytest.mark.parametrize("dtype", [complex, str, object])
+def test_values_that_are_no_real_numbers_are_not_written(tmp_path, suffix, dtype):
+    with pytest.raises(UserError, match="cannot hold values of type"):
+        io.write_image(tmp_path / f"image{suffix}", np.ones((4, 5)).astype(dtype), np.eye(3))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("read", [io.read_image, io.read_segmentation])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_image_without_a_finite_value_is_refused(tmp_path, read, value):
+    np.save(tmp_path / "image.npy", np.full((4, 5), value))
+    nibabel.Nifti1Image(np.full((4, 5, 6), value), np.eye(4)).to_filename(tmp_path / "image.nii")
+    for name in ("image.npy", "image.nii"):
+        refused(tmp_path / name, "has no finite value", read)
+
+
 def test_unknown_endings_and_missing_folders_are_refused(tmp_path):
-    refused(tmp_path / "image.mha", r"\.nii, \.nii\.gz, \.png.*\.npz")
+    refused(tmp_path / "image.vtk", r"\.nii, \.nii\.gz, \.mgz.*\.npz")
     with pytest.raises(UserError, match="must end in one of"):
         io.write_image(tmp_path / "image.gz", np.zeros((4, 5)), np.eye(3))
+    for suffix in sorted(set(SUFFIXES) - set(WRITTEN)):
+        with pytest.raises(UserError, match="such files are only read"):
+            io.write_image(tmp_path / f"image{suffix}", np.zeros((4, 5)), np.eye(3))
     with pytest.raises(UserError, match="folder does not exist"):
         io.write_image(tmp_path / "none" / "image.nii", np.zeros((4, 5)), np.eye(3))
 

@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
-from helpers import check_against_itk, oblique_affine, refused
+from helpers import check_against_itk, itk_affine, oblique_affine, refused
 from scipy.spatial.transform import Rotation
 
 from air_jax import UserError, io
@@ -149,19 +149,31 @@ def test_voxel_types_are_kept_or_become_float32(tmp_path):
     np.testing.assert_array_equal(io.read_image(path).array, np.where(np.isfinite(holes), 1, 0).astype(np.float32))
 
 
+@pytest.mark.parametrize("names", ["RGB", "RGBA"])
+def test_colours_are_read_as_itk_reads_them(tmp_path, names):
+    pixels = RNG.integers(0, 256, (4, 5, 6, len(names)), np.uint8)
+    colours = np.zeros((4, 5, 6), np.dtype([(name, "u1") for name in names]))
+    for i, name in enumerate(names):
+        colours[name] = pixels[..., i]
+    nibabel.Nifti1Image(colours, np.diag([1.0, 2, 3, 1])).to_filename(tmp_path / "image.nii.gz")
+    volume = io.read_image(tmp_path / "image.nii.gz")
+    np.testing.assert_array_equal(volume.array, pixels[..., :3])
+    image = SimpleITK.ReadImage(tmp_path / "image.nii.gz")
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(image).transpose(2, 1, 0, 3), pixels)
+    np.testing.assert_allclose(volume.affine, itk_affine(image))
+    refused(tmp_path / "image.nii.gz", "3 channels; a segmentation has one", io.read_segmentation)
+
+
 def test_images_that_nifti_or_the_library_cannot_hold_are_refused(tmp_path):
     path = tmp_path / "image.nii.gz"
     nibabel.Nifti1Image(np.zeros((4, 5, 6, 7), np.float32), np.eye(4)).to_filename(path)
     refused(path, r"\(4, 5, 6, 7\).*without time axis")
     nibabel.Nifti1Image(np.zeros((4, 5, 6, 1), np.float32), np.eye(4)).to_filename(path)
     assert io.read_image(path).shape == (4, 5, 6)
-    colours = np.zeros((4, 5, 6), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
-    nibabel.Nifti1Image(colours, np.eye(4)).to_filename(path)
-    refused(path, "one channel")
     nibabel.Nifti1Image(np.zeros((4, 5, 6), np.complex64), np.eye(4)).to_filename(path)
     refused(path, "one channel")
     for array in (np.zeros((4, 5, 6, 2)), np.zeros((40000, 2, 2), np.uint8)):
-        with pytest.raises(UserError, match="NIfTI"):
+        with pytest.raises(UserError, match=r"NIfTI|\.nii images have one channel"):
             io.write_image(tmp_path / "new.nii", array, np.eye(4))
     with pytest.raises(ValueError, match="does not fit"):
         io.write_image(tmp_path / "new.nii", np.zeros((4, 5)), np.eye(4))

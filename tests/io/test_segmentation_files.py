@@ -18,11 +18,13 @@ def segmentation(ids, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.int64, np.uint64, np.float64])
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".npy", ".npz"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".npy", ".npz", ".nrrd", ".mha"])
 def test_large_label_ids_are_read_exactly(tmp_path, dtype, suffix):
     ids, path = segmentation(ALLEN_IDS, np.int64), tmp_path / f"labels{suffix}"
     if suffix.startswith(".nii"):
         nibabel.Nifti1Image(ids.astype(dtype), AFFINE, dtype=dtype).to_filename(path)
+    elif suffix in (".nrrd", ".mha"):
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(ids.astype(dtype).T), path)
     elif suffix == ".npy":
         np.save(path, ids.astype(dtype))
     else:
@@ -64,11 +66,13 @@ def test_nan_becomes_background(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64])
-def test_a_written_segmentation_has_the_type_of_its_array(tmp_path, dtype):
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_a_written_segmentation_has_the_type_of_its_array(tmp_path, dtype, suffix):
     ids = segmentation((0, 1, 2, np.iinfo(dtype).max), dtype)
-    path = tmp_path / "labels.nii.gz"
+    path = tmp_path / f"labels{suffix}"
     io.write_segmentation(path, ids, AFFINE)
-    assert nibabel.load(path).get_data_dtype() == dtype
+    if suffix == ".nii.gz":
+        assert nibabel.load(path).get_data_dtype() == dtype
     theirs = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(path)).T
     assert theirs.dtype == dtype
     np.testing.assert_array_equal(theirs, ids)

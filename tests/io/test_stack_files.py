@@ -32,6 +32,19 @@ def test_a_written_stack_is_read_back(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["stack.npz"]
 
 
+@pytest.mark.parametrize("byteorder", "<>")
+def test_arrays_of_either_byte_order_come_out_native(tmp_path, byteorder):
+    path, rng = tmp_path / "stack.npz", np.random.default_rng(0)
+    image, label = rng.normal(size=(3, 4, 5)), rng.integers(0, 2**40, (3, 4, 5))
+    spacing, ids = np.array([1.0, 2.0]), np.array(["a", "b", "c"])
+    arrays = {"image": image, "label": label, "spacing": spacing, "ids": ids}
+    np.savez(path, **{key: array.astype(array.dtype.newbyteorder(byteorder)) for key, array in arrays.items()})
+    stack = io.read_stack(path)
+    for array, expected in ((stack.image, image), (stack.label, label), (stack.ids, ids), (stack.spacing[0], spacing)):
+        assert array.dtype.isnative
+        np.testing.assert_array_equal(array, expected)
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [

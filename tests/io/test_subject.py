@@ -60,3 +60,56 @@ def test_pairs_that_do_not_fit_are_refused(folder):
         with pytest.raises(UserError, match=match) as error:
             io.check_pair(fixed, moving)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("frame", "hint"),
+    [
+        (lambda points, affine: points * [-1, -1, 1], r"\(taken as RAS, they lie inside\)"),
+        (lambda points, affine: io.to_voxels(points, affine), r"\(taken as voxels, they lie inside\)"),
+        (lambda points, affine: points + 1000, "$"),
+    ],
+)
+def test_landmarks_in_another_frame_are_refused_by_the_frame_expected(tmp_path, frame, hint):
+    rng, affine = np.random.default_rng(0), np.diag([-2.0, -2, 2, 1])
+    affine[:3, 3] = 130, -60, -300
+    io.write_image(tmp_path / "image.nii.gz", rng.random((40, 44, 36), np.float32), affine)
+    points = io.to_physical(rng.uniform(10, 26, (8, 3)), affine)
+    io.write_landmarks(tmp_path / "points.csv", frame(points, affine))
+    with pytest.raises(UserError, match=rf"all 8 points lie outside of .*must be in mm, LPS, x first ?{hint}"):
+        io.read_subject(tmp_path / "image.nii.gz", landmarks=tmp_path / "points.csv")
+    points[:7] += 1000  # the caller counts those outside
+    io.write_landmarks(tmp_path / "points.csv", points)
+    subject = io.read_subject(tmp_path / "image.nii.gz", landmarks=tmp_path / "points.csv")
+    assert io.count_outside(subject.landmarks, subject.volume) == 7
+
+
+def test_the_unit_of_landmarks_must_be_that_of_the_image(tmp_path):
+    rng = np.random.default_rng(0)
+    io.write_image(tmp_path / "picture.png", rng.integers(0, 256, (9, 12), np.uint8), np.eye(3))
+    io.write_image(tmp_path / "slice.nii", rng.random((12, 9), np.float32), np.diag([0.002, 0.002, 1]))
+    for unit, right, wrong in (("µm", "slice.nii", "picture.png"), ("px", "picture.png", "slice.nii")):
+        (tmp_path / "points.csv").write_text(f"Centroid X {unit},Centroid Y {unit}\n11,8\n4,5\n", encoding="utf-8")
+        subject = io.read_subject(tmp_path / right, landmarks=tmp_path / "points.csv")
+        assert io.count_outside(subject.landmarks, subject.volume) == 0
+        with pytest.raises(UserError, match=r"has points in (mm|pixel); for .* must be in (mm, LPS|pixels: column)"):
+            io.read_subject(tmp_path / wrong, landmarks=tmp_path / "points.csv")
+    (tmp_path / "points.csv").write_text("x,y\n120,80\n")
+    with pytest.raises(UserError, match=r"all 1 points lie outside of .*in pixels: column, row$"):
+        io.read_subject(tmp_path / "picture.png", landmarks=tmp_path / "points.csv")
+
+
+@pytest.mark.parametrize("size", [2e-3, 1.0, 50.0])
+def test_segmentations_are_compared_with_the_image_in_voxels(tmp_path, size):
+    rng, affine = np.random.default_rng(0), np.diag([size, size, size, 1])
+    labels, image = rng.integers(0, 3, (12, 11, 10), np.uint8), tmp_path / "image.nii"
+    io.write_image(image, rng.random(labels.shape, np.float32), affine)
+    for shift, scale, is_right in ((0.02, 1, True), (0.5, 1, False), (4, 1, False), (0, 2, False), (0, 1.03, False)):
+        theirs = affine * scale
+        theirs[0, 3], theirs[3, 3] = shift * size, 1
+        io.write_segmentation(tmp_path / "labels.nii", labels, theirs)
+        if is_right:
+            io.read_subject(image, segmentation=tmp_path / "labels.nii")
+            continue
+        with pytest.raises(UserError, match=r"lies elsewhere in space than .*by up to [0-9.]+ voxels"):
+            io.read_subject(image, segmentation=tmp_path / "labels.nii")

@@ -1,0 +1,123 @@
+"""Pixels of TIFF files, exact in every sample format.
+
+tifffile reads them. It decodes no compression but Deflate, LZMA and PackBits by itself; the others are left to Pillow
+(8 bits) and to ITK, where these give the same type and shape.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from air_jax.errors import UserError
+from air_jax.io.access import library
+from air_jax.io.itk import read_pixels
+from air_jax.io.memory import check_declared
+from air_jax.io.pillow import pillow_pixels
+
+_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_ALPHA = ((1,), (2,))  # ExtraSamples
+_NO_COMPRESSION = 1
+
+
+def is_tiff(path: Path) -> bool:
+    """Returns whether a file starts as a TIFF or BigTIFF file does."""
+    with open(path, "rb") as file:
+        return file.read(4) in _SIGNATURES
+
+
+def tiff_pixels(path: Path) -> np.ndarray:
+    """Reads a TIFF of one page.
+
+    Args:
+      path: the file.
+
+    Returns:
+      `[H, W]` or `[H, W, 3]` in the file's sample format. Palettes become uint8 colours, one-bit pixels 0 and 255.
+      Transparency is dropped.
+
+    Raises:
+      UserError: the file has several pages, or content that is neither grey nor RGB; or it needs a library for its
+        compression.
+      ValueError: tifffile cannot read the file. It also raises other exceptions.
+    """
+    tifffile = library("tifffile", path)
+    # Otherwise its warnings about odd tags are printed.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
+    with tifffile.TiffFile(path) as file:
+        pages = max(len(file.pages), (file.imagej_metadata or {}).get("images", 1))
+        if pages > 1:
+            raise UserError(f"{path}: has {pages} pages; give a picture of one page")
+        page = file.pages.first
+        _check_content(path, page)
+        held = path.stat().st_size if page.compression == _NO_COMPRESSION else None
+        check_declared(path, page.size * page.bitspersample // 8, held=held)
+        return pillow_pixels(path) if page.photometric in (_CMYK, _YCBCR) else _decoded(path, page)
+
+
+def _check_content(path: Path, page: Any) -> None:
+    """Raises `UserError` for everything but one plane of grey, palette or RGB samples."""
+    bits = page.bitspersample
+    colours = {_BLACK_IS_ZERO: 1, _PALETTE: 1, _RGB: 3, _CMYK: 4, _YCBCR: 3}.get(page.photometric)
+    if page.dtype is None or page.dtype.kind not in "biuf":
+        raise UserError(f"{path}: has samples of {bits} bits of format {_name(page.sampleformat)}; give real numbers")
+    if page.axes not in ("YX", "YXS", "SYX"):
+        raise UserError(f"{path}: is no plane of pixels but has shape {page.shape} ({page.axes}); give one plane")
+    if page.photometric == _WHITE_IS_ZERO:
+        # Pillow inverts such files of 8 bits, and no others; ITK and tifffile invert none.
+        raise UserError(f"{path}: has 0 as white, which programs read in two ways; save it with 0 as black")
+    if colours is None:
+        raise UserError(f"{path}: has the colours {_name(page.photometric)}; save it as grey or RGB")
+    extra = page.samplesperpixel - colours
+    if extra not in (0, 1) or (extra and page.extrasamples[:1] not in _ALPHA):
+        raise UserError(f"{path}: has {page.samplesperpixel} channels; give grey, RGB, or these with transparency")
+    if page.photometric in (_CMYK, _YCBCR) and page.dtype != np.uint8:
+        raise UserError(f"{path}: has {bits}-bit colours {_name(page.photometric)}; save it as grey or RGB")
+
+
+def _decoded(path: Path, page: Any) -> np.ndarray:
+    """Returns the pixels `[H, W]` or `[H, W, 3]` of a page."""
+    try:
+        return _grey_or_rgb(path, page, page.asarray())
+    # An unknown compression is a ValueError that names the package.
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+    pixels = _decoded_by_others(path, page)
+    if pixels is None:
+        raise UserError(
+            f"{path}: has {page.dtype} samples compressed by {_name(page.compression)}; install imagecodecs, or save "
+            "it without compression"
+        )
+    return pixels
+
+
+def _decoded_by_others(path: Path, page: Any) -> np.ndarray | None:
+    """Returns the pixels of a page as Pillow or ITK decodes them; None where these cannot, or not exactly."""
+    try:
+        if page.bitspersample in (1, 8) and page.dtype.kind != "i":
+            return pillow_pixels(path)
+        pixels = read_pixels(path, "TIFFImageIO")
+    except OSError:
+        return None
+    is_exact = pixels.dtype == page.dtype and pixels.shape == page.shape and page.photometric != _PALETTE
+    return pixels if is_exact else None
+
+
+def _grey_or_rgb(path: Path, page: Any, pixels: np.ndarray) -> np.ndarray:
+    if page.axes == "SYX":
+        pixels = np.moveaxis(pixels, 0, -1)
+    if page.photometric == _RGB:
+        return pixels[..., :3]
+    grey = pixels[..., 0] if page.axes != "YX" else pixels
+    if page.photometric == _PALETTE:
+        if page.colormap is None:
+            raise UserError(f"{path}: has palette colours without a palette; save it as grey or RGB")
+        return (page.colormap >> 8).astype(np.uint8)[:, grey].transpose(1, 2, 0)
+    return np.where(grey, np.uint8(255), np.uint8(0)) if grey.dtype == bool else grey
+
+
+def _name(value: Any) -> str:
+    return str(getattr(value, "name", value))
