@@ -1,0 +1,77 @@
+"""What of a pair counts: weights of voxels, and the share of the fixed image that the moving image covers."""
+
+import jax
+import jax.numpy as jnp
+
+from air_jax.optimize.levels import warp_between
+from air_jax.transforms import smooth
+
+FILL_SIGMA = 3.0  # voxels
+_SMALLEST = 1e-6  # avoids a division by 0
+
+
+def check_weights(function: str, name: str, image: jax.Array, weights: jax.Array | None) -> None:
+    """Checks the shape of the weights of an image.
+
+    Args:
+      function: name of the calling function, for the message.
+      name: of the argument.
+      image: `[B, *S, C]`.
+      weights: `[B, *S]`, or None.
+
+    Raises:
+      ValueError: the shapes do not fit.
+    """
+    if weights is not None and weights.shape != image.shape[:-1]:
+        raise ValueError(f"{function}: {name} has shape {weights.shape}; for its image it must be {image.shape[:-1]}")
+
+
+def fill(image: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """Replaces voxels of weight 0 by a smooth continuation of the others.
+
+    Coarser grids and interpolation mix neighbouring voxels. So what does not count must not hold its own values.
+
+    Args:
+      image: `[B, *S, C]`; any values, also NaN, where the weight is 0.
+      weights: `[B, *S]` in [0, 1], or None: all voxels count.
+
+    Returns:
+      `[B, *S, C]`: the image where the weight is above 0. Elsewhere the weighted Gaussian mean of the voxels around,
+      and far from all of them the weighted mean of the image.
+    """
+    if weights is None:
+        return image
+    weights = weights[..., None]
+    seen = weights > 0
+    image = jnp.where(seen, image, 0)
+    axes = tuple(range(1, image.ndim - 1))
+    mean = jnp.sum(weights * image, axis=axes, keepdims=True) / jnp.maximum(
+        jnp.sum(weights, axis=axes, keepdims=True), _SMALLEST
+    )
+    around = smooth(weights * image, FILL_SIGMA) + _SMALLEST * mean
+    return jnp.where(seen, image, around / (smooth(weights, FILL_SIGMA) + _SMALLEST))
+
+
+def pair_weights(
+    weights: jax.Array | None,
+    moving_weights: jax.Array | None,
+    displacement: jax.Array,
+    matrix: jax.Array | None,
+) -> jax.Array | None:
+    """Weights of a pair on the fixed grid: the fixed image's times the moving image's, sampled like the image.
+
+    Outside of the moving image the weight is 0, reached over one voxel.
+
+    Args:
+      weights: `[B, *S]` of the fixed image, or None: all of it counts.
+      moving_weights: `[B, *V]` of the moving image, or None: all of it counts, and its surround also.
+      displacement: `[B, *S, N]`, in voxels of the fixed grid.
+      matrix: `[B, N, N + 1]` from fixed to moving voxels, or None: the identity.
+
+    Returns:
+      `[B, *S]` in [0, 1], or None.
+    """
+    if moving_weights is None:
+        return weights
+    warped = warp_between(moving_weights[..., None], displacement, matrix, mode="constant")[..., 0]
+    return warped if weights is None else weights * warped
