@@ -1,7 +1,6 @@
 """Refinement: optimises displacements on the given pairs with the objective of training."""
 
 import math
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,16 +12,12 @@ from air_jax.losses import Objective
 from air_jax.optimize.fields import FIELDS, DenseField, Field
 from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.optimize.levels import level_matrix, level_shape, shares, warp_between
-from air_jax.optimize.visibility import check_weights, fill, pair_weights
+from air_jax.optimize.visibility import Images, check_weights, filled, pair_weights, shrink_images
 from air_jax.transforms import resize
-from air_jax.transforms.filters import shrink
 
 STEPS_BETWEEN_CHECKS = 10
 # The step length of a pair is halved when its steps do not lower the loss. At this length the pair has converged.
 SHORTEST = 1 / 16
-
-# Fixed and moving image, and their weights or None.
-Images = tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]
 
 
 class Solution(NamedTuple):
@@ -92,7 +87,7 @@ def refine(
     Reference:
       Christensen, Rabbitt, Miller 1996, Deformable templates using large deformation kinematics.
     """
-    images = fixed, moving, weights, moving_weights
+    images = Images(fixed, moving, weights, moving_weights)
     return _refine(*_arguments(objective, images, displacement, num_steps, field, geometry, tolerance))
 
 
@@ -122,7 +117,7 @@ def compile_refine(
     Raises:
       OptionError, ValueError: as `refine`.
     """
-    images = fixed, moving, weights, moving_weights
+    images = Images(fixed, moving, weights, moving_weights)
     arguments = _arguments(objective, images, displacement, num_steps, field, geometry, tolerance)
     _refine.lower(*arguments).compile()
 
@@ -173,8 +168,8 @@ def _refine(
     tolerance: float,
 ) -> Solution:
     voxel_size, moving_voxel_size = sizes
-    fixed, moving, weights, moving_weights = images
-    fixed, moving = fill(fixed, weights), fill(moving, moving_weights)
+    images = filled(images)
+    fixed, moving = images.fixed, images.moving
     shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
     last, none = len(field.factors) - 1, jnp.zeros(len(fixed))
     solution = Solution(displacement, none, none.astype(jnp.int32), none.astype(bool))
@@ -185,20 +180,17 @@ def _refine(
         coarse = level_shape(shape, length, voxel_size)
         coarse_moving = level_shape(moving_shape, length, moving_voxel_size)
         between = None if matrix is None else level_matrix(matrix, shape, moving_shape, coarse, coarse_moving)
-        coarse_images = shrink(fixed, coarse), shrink(moving, coarse_moving)
+        small = shrink_images(images, coarse, coarse_moving)
         lengths = tuple(size * old / new for size, old, new in zip(voxel_size, shape, coarse, strict=True))
         displacement = solution.displacement
         start = displacement if coarse == shape else resize(displacement, coarse)
-        seen = pair_weights(_shrink(weights, coarse), _shrink(moving_weights, coarse_moving), start, between)
-        end = _descend(objective, *coarse_images, seen, start, between, share, field, level, lengths, tolerance)
+        seen = pair_weights(small, start, between)
+        arguments = small.fixed, small.moving, seen, start, between, share, field, level, lengths, tolerance
+        end = _descend(objective, *arguments)
         # Only the change is resized to the finer grid, so that details of the start remain.
         displacement = end.displacement if coarse == shape else displacement + resize(end.displacement - start, shape)
         solution = end._replace(displacement=displacement, steps=solution.steps + end.steps)
     return solution
-
-
-def _shrink(weights: jax.Array | None, shape: Sequence[int]) -> jax.Array | None:
-    return None if weights is None else shrink(weights[..., None], shape)[..., 0]
 
 
 def _descend(

@@ -1,13 +1,32 @@
 """What of a pair counts: weights of voxels, and the share of the fixed image that the moving image covers."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from air_jax.optimize.levels import warp_between
-from air_jax.transforms import smooth
+from air_jax.transforms import shrink, smooth
 
 FILL_SIGMA = 3.0  # voxels
 _SMALLEST = 1e-6  # avoids a division by 0
+
+
+class Images(NamedTuple):
+    """A pair of images and what counts of them.
+
+    Attributes:
+      fixed: `[B, *S, C]`.
+      moving: `[B, *V, C]`.
+      weights: `[B, *S]` in [0, 1] of the fixed image, or None: all of it counts.
+      moving_weights: `[B, *V]` of the moving image, or None: all of it counts, and its surround also.
+    """
+
+    fixed: jax.Array
+    moving: jax.Array
+    weights: jax.Array | None = None
+    moving_weights: jax.Array | None = None
 
 
 def check_weights(function: str, name: str, image: jax.Array, weights: jax.Array | None) -> None:
@@ -52,26 +71,44 @@ def fill(image: jax.Array, weights: jax.Array | None) -> jax.Array:
     return jnp.where(seen, image, around / (smooth(weights, FILL_SIGMA) + _SMALLEST))
 
 
-def pair_weights(
-    weights: jax.Array | None,
-    moving_weights: jax.Array | None,
-    displacement: jax.Array,
-    matrix: jax.Array | None,
-) -> jax.Array | None:
+def filled(images: Images) -> Images:
+    """Fills what does not count in both images, see `fill`."""
+    fixed, moving, weights, moving_weights = images
+    return Images(fill(fixed, weights), fill(moving, moving_weights), weights, moving_weights)
+
+
+def shrink_images(images: Images, shape: Sequence[int], moving_shape: Sequence[int]) -> Images:
+    """Averages both images and their weights onto coarser grids.
+
+    Args:
+      images: filled images.
+      shape, moving_shape: sizes of the coarser grids.
+
+    Returns:
+      The smaller images.
+    """
+    fixed, moving, *both = images
+    small = [
+        None if weights is None else shrink(weights[..., None], size)[..., 0]
+        for weights, size in zip(both, (shape, moving_shape), strict=True)
+    ]
+    return Images(shrink(fixed, shape), shrink(moving, moving_shape), *small)
+
+
+def pair_weights(images: Images, displacement: jax.Array, matrix: jax.Array | None) -> jax.Array | None:
     """Weights of a pair on the fixed grid: the fixed image's times the moving image's, sampled like the image.
 
     Outside of the moving image the weight is 0, reached over one voxel.
 
     Args:
-      weights: `[B, *S]` of the fixed image, or None: all of it counts.
-      moving_weights: `[B, *V]` of the moving image, or None: all of it counts, and its surround also.
+      images: the pair.
       displacement: `[B, *S, N]`, in voxels of the fixed grid.
       matrix: `[B, N, N + 1]` from fixed to moving voxels, or None: the identity.
 
     Returns:
       `[B, *S]` in [0, 1], or None.
     """
-    if moving_weights is None:
-        return weights
-    warped = warp_between(moving_weights[..., None], displacement, matrix, mode="constant")[..., 0]
-    return warped if weights is None else weights * warped
+    if images.moving_weights is None:
+        return images.weights
+    warped = warp_between(images.moving_weights[..., None], displacement, matrix, mode="constant")[..., 0]
+    return warped if images.weights is None else images.weights * warped
