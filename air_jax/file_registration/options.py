@@ -1,5 +1,6 @@
 """Options of the registration of two files, their checks, and the registration that they choose."""
 
+import math
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 
@@ -31,6 +32,10 @@ class Options:
       field: key of `air_jax.optimize.FIELDS`. Default: "dense", or the field of the trained run.
       refine_steps: largest number of steps of instance optimisation, 0 or more. Default: 180, or 0 with `workdir`.
       normalization: key of `air_jax.transforms.intensity.WINDOWS`. Default: "percentile", or that of the trained run.
+      fixed_mask: file of a mask of the fixed image: where it is 0, the image does not count.
+      moving_mask: file of a mask of the moving image.
+      background: value of the warped image outside of the moving image. Default: see
+        `air_jax.file_registration.field_of_view.background_of`.
     """
 
     fixed: Path
@@ -47,6 +52,9 @@ class Options:
     field: str | None = None
     refine_steps: int | None = None
     normalization: str | None = None
+    fixed_mask: Path | None = None
+    moving_mask: Path | None = None
+    background: float | None = None
 
 
 def check_options(options: Options) -> None:
@@ -72,6 +80,8 @@ def check_options(options: Options) -> None:
         raise UserError("--fixed_landmarks needs --landmarks, the same points in the moving image")
     if options.refine_steps is not None and options.refine_steps < 0:
         raise UserError(f"--refine_steps={options.refine_steps}: must not be negative")
+    if options.background is not None and not math.isfinite(options.background):
+        raise UserError(f"--background={options.background}: must be a finite number")
     for name in ("normalization", "field"):
         if options.workdir is not None and getattr(options, name) is not None:
             raise UserError(f"--{name} is the trained run's own with --workdir; leave it out")

@@ -16,9 +16,16 @@ from air_jax.errors import UserError
 from air_jax.file_registration.inputs import Inputs, make_folder, prepare, read_subjects
 from air_jax.file_registration.options import NO_AFFINE, Options, check_options, choose_registration
 from air_jax.file_registration.outputs import draw_report, write_outputs
-from air_jax.file_registration.scores import Scores, compile_displacement_scores, pair_scores
+from air_jax.file_registration.scores import (
+    Scores,
+    check_overlap,
+    compile_displacement_scores,
+    overlap,
+    pair_scores,
+    table,
+)
 from air_jax.losses import SIMILARITIES, Objective
-from air_jax.optimize import Field, Geometry, compile_refine, refine, register_affine, shares
+from air_jax.optimize import Field, Geometry, compile_refine, objective_value, refine, register_affine, shares
 from air_jax.registration import Registration
 from air_jax.registration.from_zero import AFFINE_SIMILARITY
 from air_jax.runtime.files import replace_text
@@ -47,7 +54,9 @@ def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
     check_options(options)
     fixed, moving = read_subjects(options)
     registration, affine = choose_registration(options, fixed.volume.num_axes)
-    inputs = prepare(registration, fixed, moving)
+    inputs = prepare(registration, fixed, moving, options)
+    if affine == NO_AFFINE:
+        check_overlap(inputs, inputs.voxel_to_voxel)
     make_folder(options.output_dir)
     clock.done("read")
 
@@ -99,15 +108,22 @@ def _align(affine: str, inputs: Inputs) -> np.ndarray:
     """Returns the affine `[N, N + 1]` float64 from fixed to moving voxels: the headers', then the registered one."""
     if affine == NO_AFFINE:
         return inputs.voxel_to_voxel
+    geometry = _geometry(inputs, inputs.voxel_to_voxel)
     matrix = register_affine(
         SIMILARITIES[AFFINE_SIMILARITY],
         inputs.fixed_image,
         inputs.moving_image,
         kind=affine,
-        geometry=_geometry(inputs, inputs.voxel_to_voxel),
+        geometry=geometry,
         angles=tuple(np.deg2rad(ANGLES)),
+        **_weights(inputs),
     )
-    return np.asarray(matrix[0], np.float64)
+    if np.array_equal(matrix, geometry.matrix):
+        print("the affine does not improve the mutual information of what both images show: dropped", flush=True)
+        return inputs.voxel_to_voxel
+    matrix = np.asarray(matrix[0], np.float64)
+    check_overlap(inputs, matrix)
+    return matrix
 
 
 def _deform(registration: Registration, inputs: Inputs, matrix: np.ndarray, clock: _Clock) -> jax.Array:
@@ -120,7 +136,7 @@ def _deform(registration: Registration, inputs: Inputs, matrix: np.ndarray, cloc
     except ValueError as error:
         raise UserError(f"the model does not take {inputs.fixed.path} ({error})") from error
     clock.done("initial displacement")
-    arguments = _compared(registration, inputs)
+    start, arguments = displacement, _compared(registration, inputs)
     for field, num_steps in _levels(registration):
         displacement = refine(
             *arguments,
@@ -129,9 +145,22 @@ def _deform(registration: Registration, inputs: Inputs, matrix: np.ndarray, cloc
             field=field,
             geometry=_geometry(inputs, matrix),
             tolerance=TOLERANCE,
+            **_weights(inputs),
         ).displacement.block_until_ready()
         clock.done(_description(field))
-    return displacement[0]
+    if not registration.refine_steps:
+        return displacement[0]
+    seen = overlap(inputs, start[0], matrix) * overlap(inputs, displacement[0], matrix)
+    geometry = _geometry(inputs, matrix)
+    before, after = (
+        float(objective_value(*arguments, field, geometry=geometry, weights=seen)[0]) for field in (start, displacement)
+    )
+    if after < before:
+        return displacement[0]
+    print(
+        f"the deformation does not improve its objective ({before:.4g} before, {after:.4g} after): dropped", flush=True
+    )
+    return start[0]
 
 
 def _compile_deformation(registration: Registration, inputs: Inputs) -> None:
@@ -144,6 +173,7 @@ def _compile_deformation(registration: Registration, inputs: Inputs) -> None:
             field=field,
             geometry=_geometry(inputs, inputs.voxel_to_voxel),
             tolerance=TOLERANCE,
+            **_weights(inputs),
         )
 
 
@@ -157,6 +187,10 @@ def _compared(registration: Registration, inputs: Inputs) -> tuple[Objective, ja
     """Returns the objective of refinement and the two images that it compares."""
     fixed, moving = (registration.compared(image) for image in (inputs.fixed_image, inputs.moving_image))
     return registration.comparing(registration.objective), fixed, moving
+
+
+def _weights(inputs: Inputs) -> dict[str, jax.Array]:
+    return {"weights": inputs.fixed_weights, "moving_weights": inputs.moving_weights}
 
 
 def _levels(registration: Registration) -> Iterator[tuple[Field, int]]:
@@ -185,9 +219,12 @@ def _geometry(inputs: Inputs, matrix: np.ndarray) -> Geometry:
 
 def _before_and_after(options: Options, inputs: Inputs, displacement: jax.Array, inverse: jax.Array) -> Scores:
     given = dataclasses.asdict(options)
+    before = pair_scores(inputs, jnp.zeros_like(displacement), jnp.zeros_like(inverse))
+    after = pair_scores(inputs, displacement, inverse)
+    print(table(before, after), flush=True)
     return {
-        "before": pair_scores(inputs, jnp.zeros_like(displacement), jnp.zeros_like(inverse)),
-        "after": pair_scores(inputs, displacement, inverse),
+        "before": before,
+        "after": after,
         "options": {name: None if value is None else str(value) for name, value in given.items()},
         "version": f"air_jax {__version__}, jax {jax.__version__}, {jax.devices()[0].device_kind}",
     }

@@ -50,6 +50,16 @@ SIMILARITIES: dict[str, Similarity] = {
 }
 
 
+def takes_weights(similarity: Similarity) -> bool:
+    """Returns whether a similarity has a keyword `weights`.
+
+    Args:
+      similarity: the function.
+    """
+    parameters = inspect.signature(similarity).parameters.values()
+    return any(each.name == "weights" or each.kind is each.VAR_KEYWORD for each in parameters)
+
+
 def weights_option(similarity: Similarity, weights: jax.Array | None) -> dict[str, jax.Array]:
     """Returns the keyword that passes weights to a similarity.
 
@@ -65,7 +75,6 @@ def weights_option(similarity: Similarity, weights: jax.Array | None) -> dict[st
     """
     if weights is None:
         return {}
-    parameters = inspect.signature(similarity).parameters.values()
-    if not any(each.name == "weights" or each.kind is each.VAR_KEYWORD for each in parameters):
+    if not takes_weights(similarity):
         raise OptionError("similarity", similarity, "needs a keyword `weights` where some voxels do not count")
     return {"weights": weights}

@@ -1,11 +1,14 @@
 """What of a pair counts: weights of voxels, and the share of the fixed image that the moving image covers."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from air_jax.losses import Objective
+from air_jax.optimize.geometry import Geometry
 from air_jax.optimize.levels import warp_between
 from air_jax.transforms import shrink, smooth
 
@@ -112,3 +115,34 @@ def pair_weights(images: Images, displacement: jax.Array, matrix: jax.Array | No
         return images.weights
     warped = warp_between(images.moving_weights[..., None], displacement, matrix, mode="constant")[..., 0]
     return warped if images.weights is None else images.weights * warped
+
+
+def objective_value(
+    objective: Objective,
+    fixed: jax.Array,
+    moving: jax.Array,
+    displacement: jax.Array,
+    *,
+    geometry: Geometry = Geometry(),
+    weights: jax.Array | None = None,
+) -> jax.Array:
+    """Computes the objective of displacements on the fixed grid.
+
+    Args:
+      objective: see `air_jax.losses.make_objective`.
+      fixed: `[B, *S, C]` in [0, 1].
+      moving: `[B, *S, C]`, or `[B, *V, C]` with `geometry.matrix`.
+      displacement: `[B, *S, N]` in voxels of the fixed grid.
+      geometry: affine that follows the displacement.
+      weights: `[B, *S]` in [0, 1], the share by which a voxel counts. Default: all count alike.
+
+    Returns:
+      `[B]`.
+    """
+    return _value(objective, fixed, moving, displacement, geometry.matrix, weights)
+
+
+@partial(jax.jit, static_argnums=0)
+def _value(objective, fixed, moving, displacement, matrix, weights):
+    warped = warp_between(moving, displacement, matrix)
+    return objective(fixed, warped, displacement, weights=weights)[0]
