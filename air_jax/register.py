@@ -28,7 +28,7 @@ _FILES = {
     "moving_mask": "Mask of the moving image.",
 }
 _WORDS = {
-    "similarity": "Similarity that the deformation maximises: mse, ncc, lncc, squared_lncc, mi or mind_ssc. "
+    "similarity": "Similarity that the deformation maximises: mse, ncc, lncc, squared_lncc, mi, nmi or mind_ssc. "
     "Default: lncc, or the objective of the trained run.",
     "affine": "Affine before the deformation: none, translation, rigid, similarity or affine. "
     "Default: affine, or none with --workdir.",

@@ -13,6 +13,7 @@ import numpy as np
 
 from air_jax._version import __version__
 from air_jax.errors import UserError
+from air_jax.file_registration.doubt import doubts
 from air_jax.file_registration.inputs import Inputs, make_folder, prepare, read_subjects
 from air_jax.file_registration.options import NO_AFFINE, Options, check_options, choose_registration
 from air_jax.file_registration.outputs import draw_report, write_outputs
@@ -33,7 +34,7 @@ from air_jax.transforms.spaces import compile_inverse, sample_moving, whole_disp
 
 TOLERANCE = 1e-4  # relative decrease of the loss in 10 steps below which the deformation has converged
 # Rotations of a picture, in degrees, that the affine registration starts from: slides are laid down by hand.
-ANGLES = (0.0, -20.0, 20.0, -45.0, 45.0)
+ANGLES = (0.0, -20.0, 20.0, -45.0, 45.0, -67.5, 67.5, -90.0, 90.0, -112.5, 112.5, -135.0, 135.0, -157.5, 157.5, 180.0)
 
 
 def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
@@ -45,7 +46,8 @@ def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
         needs JAX's persistent cache, see `air_jax.runtime.startup.use_compilation_cache`.
 
     Returns:
-      The content of `scores.json`: `before`, `after`, `options`, `version` and `seconds`.
+      The content of `scores.json`: `before`, `after`, `options`, `version`, `doubtful`, `doubts` and
+      `seconds`.
 
     Raises:
       UserError: one line that names the file or the flag.
@@ -76,6 +78,7 @@ def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
     whole = whole_displacement(displacement, matrix, inputs.voxel_to_voxel)
     inverse = whole_inverse(displacement, matrix, inputs.voxel_to_voxel, moving.volume.shape)
     scores = _before_and_after(options, inputs, whole, inverse)
+    scores |= doubts(affine, tuple(np.deg2rad(ANGLES)), inputs, matrix, scores["after"])
     clock.done("inverse and scores")
     write_outputs(inputs, whole, inverse, options.output_dir)
     draw_report(inputs, whole, scores, options.output_dir)

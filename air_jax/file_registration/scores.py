@@ -48,18 +48,22 @@ def pair_scores(inputs: Inputs, displacement: jax.Array, inverse: jax.Array) -> 
     return {name: value if np.isfinite(value) else None for name, value in scores.items()}
 
 
-def overlap(inputs: Inputs, displacement: jax.Array, matrix: np.ndarray) -> jax.Array:
+def overlap(
+    inputs: Inputs, displacement: jax.Array, matrix: np.ndarray, *, moving_weights: jax.Array | None = None
+) -> jax.Array:
     """Returns how much each voxel of the fixed grid counts in both images.
 
     Args:
       inputs: the files' content.
       displacement: `[*S, N]` of the fixed grid, in its voxels.
       matrix: `[N, N + 1]` from fixed to moving voxels, applied after it.
+      moving_weights: `[1, *V]`. Default: those of the inputs.
 
     Returns:
       `[1, *S]` in [0, 1].
     """
-    seen = sample_moving(inputs.moving_weights[0, ..., None], displacement, matrix)[..., 0]
+    weights = inputs.moving_weights if moving_weights is None else moving_weights
+    seen = sample_moving(weights[0, ..., None], displacement, matrix)[..., 0]
     return inputs.fixed_weights * seen[None]
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -38,16 +39,51 @@ def mi_loss(fixed: jax.Array, warped: jax.Array, *, bins: int = 32, weights: jax
       ValueError: the shapes do not fit each other.
       OptionError: fewer than 6 bins.
     """
-    check_images("mi_loss", fixed, warped)
+    return -_of_channels("mi_loss", _mutual_information, fixed, warped, bins, weights)
+
+
+def nmi_loss(fixed: jax.Array, warped: jax.Array, *, bins: int = 32, weights: jax.Array | None = None) -> jax.Array:
+    """Negative mutual information, divided by the joint entropy (Studholme et al. 1999, An overlap invariant entropy
+    measure of 3D medical image alignment: their measure minus 1).
+
+    Mutual information grows with the number of tissues that the compared region contains. So it rewards an affine that
+    brings more background into the region. The quotient does not.
+
+    Args:
+      fixed: `[B, *S, C]` in [0, 1], as for `mi_loss`.
+      warped: the same shape.
+      bins: number of bins of each image, at least 6; 32 by default.
+      weights: `[B, *S]` in [0, 1], as for `mi_loss`.
+
+    Returns:
+      `[B]`: the mean over channels, in [-1, 0]. 0: unrelated, or one image is constant.
+
+    Raises:
+      ValueError: the shapes do not fit each other.
+      OptionError: fewer than 6 bins.
+    """
+    return -_of_channels("nmi_loss", _normalized_mutual_information, fixed, warped, bins, weights)
+
+
+def _of_channels(
+    function: str,
+    measure: Callable[..., jax.Array],
+    fixed: jax.Array,
+    warped: jax.Array,
+    bins: int,
+    weights: jax.Array | None,
+) -> jax.Array:
+    """Checks the arguments of a loss; the mean of a measure over channels, `[B]`."""
+    check_images(function, fixed, warped)
     if bins < 6:
         raise OptionError("bins", bins, "must be at least 6, of which 4 are outside of [0, 1]")
-    weights = voxel_weights("mi_loss", fixed, weights)
-    of_channel = functools.partial(_mutual_information, bins=bins)
+    weights = voxel_weights(function, fixed, weights)
+    of_channel = functools.partial(measure, bins=bins)
     channels = _by_channel(seen(fixed, weights)), _by_channel(seen(warped, weights))
     if weights is None:
-        return -jnp.mean(jax.vmap(jax.vmap(of_channel))(*channels), axis=1)
+        return jnp.mean(jax.vmap(jax.vmap(of_channel))(*channels), axis=1)
     of_pair = jax.vmap(of_channel, in_axes=(0, 0, None))
-    return -jnp.mean(jax.vmap(of_pair)(*channels, weights.reshape(len(weights), -1)), axis=1)
+    return jnp.mean(jax.vmap(of_pair)(*channels, weights.reshape(len(weights), -1)), axis=1)
 
 
 def _by_channel(image: jax.Array) -> jax.Array:
@@ -60,9 +96,22 @@ def _mutual_information(
     fixed: jax.Array, warped: jax.Array, weights: jax.Array | None = None, *, bins: int
 ) -> jax.Array:
     """Mutual information of two lists of intensities `[voxels]`, with weights `[voxels]`; a scalar."""
+    fixed_entropy, warped_entropy, joint_entropy = _entropies(fixed, warped, weights, bins)
+    return fixed_entropy + warped_entropy - joint_entropy
+
+
+def _normalized_mutual_information(
+    fixed: jax.Array, warped: jax.Array, weights: jax.Array | None = None, *, bins: int
+) -> jax.Array:
+    """Mutual information divided by the joint entropy."""
+    fixed_entropy, warped_entropy, joint_entropy = _entropies(fixed, warped, weights, bins)
+    return (fixed_entropy + warped_entropy - joint_entropy) / jnp.maximum(joint_entropy, SMALLEST_WEIGHT)
+
+
+def _entropies(fixed: jax.Array, warped: jax.Array, weights: jax.Array | None, bins: int) -> tuple[jax.Array, ...]:
+    """Entropies of the fixed image, of the warped image, and of both together."""
     joint = _joint_histogram(fixed, warped, weights, bins)
-    entropies = [_entropy(joint.sum(1)), _entropy(joint.sum(0)), _entropy(joint)]
-    return entropies[0] + entropies[1] - entropies[2]
+    return _entropy(joint.sum(1)), _entropy(joint.sum(0)), _entropy(joint)
 
 
 def _joint_histogram(fixed: jax.Array, warped: jax.Array, weights: jax.Array | None, bins: int) -> jax.Array:

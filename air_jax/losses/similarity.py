@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from air_jax.errors import OptionError
 from air_jax.losses.correlation import lncc_loss, ncc_loss, squared_lncc_loss
-from air_jax.losses.information import mi_loss
+from air_jax.losses.information import mi_loss, nmi_loss
 from air_jax.losses.mind import mind_ssc_loss
 from air_jax.losses.windows import seen, voxel_weights, weighted_mean
 from air_jax.transforms.shapes import check_images
@@ -46,6 +46,7 @@ SIMILARITIES: dict[str, Similarity] = {
     "lncc": lncc_loss,
     "squared_lncc": squared_lncc_loss,
     "mi": mi_loss,
+    "nmi": nmi_loss,
     "mind_ssc": mind_ssc_loss,
 }
 

@@ -11,7 +11,7 @@ from jax import lax
 
 from air_jax.errors import OptionError
 from air_jax.losses.similarity import Similarity, weights_option
-from air_jax.optimize.geometry import Geometry
+from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.optimize.levels import level_matrix, level_shape
 from air_jax.optimize.visibility import Images, check_weights, filled, shrink_images
 from air_jax.transforms import apply_affine, compose_affine, identity_grid, invert_affine, sample
@@ -20,6 +20,7 @@ from air_jax.transforms import apply_affine, compose_affine, identity_grid, inve
 # edge of the image by half the image.
 LEVELS = ((8, 0.02), (4, 0.01), (2, 0.005))
 NUM_STEPS = 60  # of Adam, on each level
+MOST_STARTS = 15  # that are optimised for each pair
 # The share of the smaller image that both images should show, and the loss that a missing share of 1 adds. It exceeds
 # the largest mutual information of 32 bins, log(32): a few voxels that agree by chance are never better.
 LEAST_COVERAGE = 0.5
@@ -87,7 +88,8 @@ def register_affine(
       kind: the free parameters, a key of `AFFINES`: "translation", "rigid", "similarity" or "affine".
       geometry: the start, `matrix` from fixed to moving voxels, and the voxel sizes. Default of the matrix: the
         identity in lengths, `diag(voxel_size / moving_voxel_size)`.
-      angles: rotations in radians that are tried as starts, in 2-D only.
+      angles: rotations in radians that are tried as starts, in 2-D only, if the kind rotates. Of more than
+        `MOST_STARTS` starts, those of the lowest loss are optimised.
       weights: `[B, *S]` in [0, 1], the share by which a voxel of the fixed image counts. Default: all count alike.
       moving_weights: `[B, *V]`, the same of the moving image; its surround then does not count. Default: the moving
         image continues outside with its values at the border.
@@ -111,7 +113,7 @@ def register_affine(
         raise ValueError(f"register_affine: geometry.matrix has shape {matrix.shape}; it must be {shape}")
     check_weights("register_affine", "weights", fixed, weights)
     check_weights("register_affine", "moving_weights", moving, moving_weights)
-    angles = tuple(map(float, angles)) if num_axes == 2 else (0.0,)
+    angles = tuple(map(float, angles)) if num_axes == 2 and AFFINES[kind].rotation else (0.0,)
     images, sizes = Images(fixed, moving, weights, moving_weights), (voxel_size, moving_voxel_size)
     return _register(similarity, images, matrix, AFFINES[kind], sizes, angles)
 
@@ -119,36 +121,54 @@ def register_affine(
 @partial(jax.jit, static_argnames=("similarity", "freedom", "sizes", "angles"))
 def _register(similarity, images, matrix, freedom, sizes, angles):
     images = filled(images)
-    shape, moving_shape = images.fixed.shape[1:-1], images.moving.shape[1:-1]
-    voxel_size, moving_voxel_size = sizes
-    starts = _starts(images, matrix, voxel_size, angles)
-    batch = len(matrix)
-    num_starts = len(starts.translation) // batch
-    parameters = starts
+    shape, voxel_size = images.fixed.shape[1:-1], sizes[0]
+    parameters = _starts(images, matrix, voxel_size, angles)
+    copies = len(parameters.translation) // len(matrix)
 
-    for level, (factor, learning_rate) in enumerate(LEVELS):
-        length = factor * min(voxel_size)
-        coarse = level_shape(shape, length, voxel_size)
-        coarse_moving = level_shape(moving_shape, length, moving_voxel_size)
-        copies = num_starts if level == 0 else 1
-        repeat = partial(jnp.repeat, repeats=copies, axis=0)
-        level_images = jax.tree.map(repeat, shrink_images(images, coarse, coarse_moving))
-
-        start = repeat(matrix)
-
-        def loss(parameters, images=level_images, start=start, coarse=coarse, coarse_moving=coarse_moving):
-            total = compose_affine(start, _to_matrix(parameters, shape, voxel_size))
-            return _loss(similarity, images, level_matrix(total, shape, moving_shape, coarse, coarse_moving))
-
+    if copies > MOST_STARTS:
+        values = _level_loss(similarity, images, matrix, sizes, LEVELS[0][0], copies)(parameters)
+        parameters = _best(parameters, values, len(matrix), MOST_STARTS)
+        copies = MOST_STARTS
+    for factor, learning_rate in LEVELS:
+        loss = _level_loss(similarity, images, matrix, sizes, factor, copies)
         first = loss(jax.tree.map(jnp.zeros_like, parameters))
         parameters, lowest = _descend(loss, parameters, freedom, learning_rate)
-        if level == 0:
-            best = jnp.argmin(lowest.reshape(-1, num_starts), axis=1) + jnp.arange(batch) * num_starts
-            parameters = jax.tree.map(lambda array, best=best: array[best], parameters)
+        if copies > 1:
+            parameters, copies = _best(parameters, lowest, len(matrix), 1), 1
     result = compose_affine(matrix, _to_matrix(parameters, shape, voxel_size))
     if images.moving_weights is None:
         return result
     return jnp.where((lowest < first)[:, None, None], result, matrix)
+
+
+def _best(parameters: _Parameters, values: jax.Array, batch: int, count: int) -> _Parameters:
+    """Keeps the `count` starts of each pair that have the lowest values `[B * starts]`."""
+    by_pair = values.reshape(batch, -1)
+    best = jnp.argsort(by_pair, axis=1)[:, :count] + by_pair.shape[1] * jnp.arange(batch)[:, None]
+    return jax.tree.map(lambda array: array[best.ravel()], parameters)
+
+
+def _level_loss(
+    similarity: Similarity,
+    images: Images,
+    matrix: jax.Array,
+    sizes: tuple[Sizes, Sizes],
+    factor: float,
+    copies: int,
+) -> Callable[[_Parameters], jax.Array]:
+    """Loss of parameters on the grids of one level, for a number of starts a pair."""
+    (voxel_size, moving_voxel_size), length = sizes, factor * min(sizes[0])
+    shape, moving_shape = images.fixed.shape[1:-1], images.moving.shape[1:-1]
+    coarse = level_shape(shape, length, voxel_size)
+    coarse_moving = level_shape(moving_shape, length, moving_voxel_size)
+    repeat = partial(jnp.repeat, repeats=copies, axis=0)
+    small, start = jax.tree.map(repeat, shrink_images(images, coarse, coarse_moving)), repeat(matrix)
+
+    def loss(parameters):
+        total = compose_affine(start, _to_matrix(parameters, shape, voxel_size))
+        return _loss(similarity, small, level_matrix(total, shape, moving_shape, coarse, coarse_moving))
+
+    return loss
 
 
 def _loss(similarity: Similarity, images: Images, matrix: jax.Array) -> jax.Array:

@@ -18,8 +18,8 @@ from air_jax.registration.registration import Registration, Result, make_result
 from air_jax.transforms.spaces import whole_displacement
 
 STEPS_FROM_ZERO = 180
-# Of the affine: the best on histology with different stains, and among the best elsewhere.
-AFFINE_SIMILARITY = "mi"
+# Of the affine. Mutual information without the quotient grows with the background that the compared region contains.
+AFFINE_SIMILARITY = "nmi"
 
 
 class Identity(nn.Module):

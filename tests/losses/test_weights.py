@@ -37,13 +37,24 @@ def entropy(shares):
     return -sum(share * np.log(share) for share in shares.ravel() if share > 0)
 
 
-def reference_mi(fixed, warped, weights, bins=32):
+def reference_entropies(fixed, warped, weights, bins=32):
     spline = BSpline.basis_element([-2, -1, 0, 1, 2], extrapolate=False)
     joint = np.zeros((bins, bins))
     for f, w, weight in zip(fixed.ravel(), warped.ravel(), weights.ravel(), strict=True):
         windows = [np.nan_to_num(spline(2 + (bins - 5) * value - np.arange(bins))) for value in (f, w)]
         joint += weight * np.outer(*windows) / weights.sum()
-    return entropy(joint) - entropy(joint.sum(0)) - entropy(joint.sum(1))
+    return entropy(joint.sum(0)), entropy(joint.sum(1)), entropy(joint)
+
+
+def reference_mi(fixed, warped, weights):
+    one, other, joint = reference_entropies(fixed, warped, weights)
+    return joint - one - other
+
+
+def reference_nmi(fixed, warped, weights):
+    """One minus the measure of Studholme et al."""
+    one, other, joint = reference_entropies(fixed, warped, weights)
+    return 1 - (one + other) / joint
 
 
 def reference_descriptors(image, weights, radius, dilation):
@@ -85,6 +96,7 @@ REFERENCES = {
     "lncc": lambda f, w, weights, window=9: 1 - local_mean(f, w, weights, window, 1),
     "squared_lncc": lambda f, w, weights, window=9: 1 - local_mean(f, w, weights, window, 2),
     "mi": reference_mi,
+    "nmi": reference_nmi,
     "mind_ssc": reference_mind_ssc,
 }
 
