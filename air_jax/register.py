@@ -25,9 +25,11 @@ _FILES = {
     "landmarks": "CSV file of landmarks in the moving image: x, y[, z] in mm (LPS), for pictures in pixels.",
     "initial": "Transform to start from: a file of ITK or ANTs, a displacement field, or a folder of register.",
     "fixed_landmarks": "CSV file of the same landmarks in the fixed image, for target registration errors.",
+    "fixed_mask": "Mask of the fixed image: 0 where it does not count, 1 where it does, floats between.",
+    "moving_mask": "Mask of the moving image.",
 }
 _WORDS = {
-    "similarity": "Similarity that the deformation maximises: mse, ncc, lncc, squared_lncc, mi or mind_ssc. "
+    "similarity": "Similarity that the deformation maximises: mse, ncc, lncc, squared_lncc, mi, nmi or mind_ssc. "
     "Default: lncc, or the objective of the trained run.",
     "affine": "Affine before the deformation: none, translation, rigid, similarity or affine. "
     "Default: affine, or none with --workdir.",
@@ -37,12 +39,19 @@ _WORDS = {
     "normalization": "Map of intensities to [0, 1]: percentile, foreground, ct or range. Default: percentile, or that "
     "of the trained run.",
 }
+_NUMBERS = ("refine_steps", "background")
 
 
 def define_flags() -> None:
     """Defines the flags of this command. Only the running command does so: names recur in other commands."""
     for name, text in (_FILES | _WORDS).items():
         flags.DEFINE_string(name, None, text)
+    flags.DEFINE_float(
+        "background",
+        None,
+        "Value of the warped image outside of the moving image. Default: 0; the lowest value of images with negative "
+        "values; white for pictures with a white border.",
+    )
     flags.DEFINE_integer(
         "refine_steps", None, "Largest number of optimisation steps for this pair. Default: 180, or 0 with --workdir."
     )
@@ -58,7 +67,7 @@ def main() -> None:
     given = flags.FLAGS.flag_values_dict()
     paths = {name: Path(given[name]) for name in _FILES if given[name] is not None}
     words = {name: given[name] for name in _WORDS}
-    register_files(Options(**paths, **words, refine_steps=given["refine_steps"]), compile_ahead=True)
+    register_files(Options(**paths, **words, **{name: given[name] for name in _NUMBERS}), compile_ahead=True)
 
 
 def run() -> None:

@@ -1,5 +1,6 @@
 """Options of the registration of two files, their checks, and the registration that they choose."""
 
+import math
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 
@@ -34,6 +35,10 @@ class Options:
       initial: transform that the registration starts from, see `air_jax.io.transform`. Where it has a field, the
         affine is not registered unless `affine` is given.
       stop_after: "affine": nothing is deformed.
+      fixed_mask: file of a mask of the fixed image: where it is 0, the image does not count.
+      moving_mask: file of a mask of the moving image.
+      background: value of the warped image outside of the moving image. Default: see
+        `air_jax.file_registration.field_of_view.background_of`.
     """
 
     fixed: Path
@@ -52,12 +57,15 @@ class Options:
     normalization: str | None = None
     initial: Path | None = None
     stop_after: str | None = None
+    fixed_mask: Path | None = None
+    moving_mask: Path | None = None
+    background: float | None = None
 
     @property
     def files_read(self) -> list[Path]:
         """The files that are read."""
         files = (self.fixed, self.moving, self.labels, self.fixed_labels, self.landmarks, self.fixed_landmarks)
-        return [path for path in (*files, self.initial) if path is not None]
+        return [path for path in (*files, self.fixed_mask, self.moving_mask, self.initial) if path is not None]
 
 
 def check_options(options: Options) -> None:
@@ -88,6 +96,8 @@ def check_options(options: Options) -> None:
                 raise UserError(f"--{name} is of the deformation, before which --stop_after=affine stops; leave it out")
     if options.refine_steps is not None and options.refine_steps < 0:
         raise UserError(f"--refine_steps={options.refine_steps}: must not be negative")
+    if options.background is not None and not math.isfinite(options.background):
+        raise UserError(f"--background={options.background}: must be a finite number")
     for name in ("normalization", "field"):
         if options.workdir is not None and getattr(options, name) is not None:
             raise UserError(f"--{name} is the trained run's own with --workdir; leave it out")

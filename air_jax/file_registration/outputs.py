@@ -10,7 +10,7 @@ import numpy as np
 from air_jax import io
 from air_jax.file_registration.affine_parts import physical_affine
 from air_jax.file_registration.inputs import Inputs
-from air_jax.file_registration.scores import Scores, transform_landmarks
+from air_jax.file_registration.scores import Scores, transform_landmarks, warped_values
 from air_jax.io.image import PICTURES, suffix_of
 from air_jax.io.transform import FIELD, INVERSE_FIELD, write_affine
 from air_jax.transforms.spaces import jacobian_map, sample_moving, sample_segmentation
@@ -63,7 +63,7 @@ def write_images(inputs: Inputs, maps: Maps, folder: Path) -> None:
       UserError: a file cannot be written.
     """
     fixed, moving = inputs.fixed.volume, inputs.moving.volume
-    warped = np.asarray(sample_moving(moving.array.astype(np.float32), maps.whole, inputs.voxel_to_voxel))
+    warped = warped_values(inputs, maps.whole)
     ending = _warped_ending(inputs)
     if ending in PICTURES:
         warped = np.round(warped).astype(moving.array.dtype)

@@ -14,14 +14,22 @@ import numpy as np
 from air_jax._version import __version__
 from air_jax.errors import UserError
 from air_jax.file_registration.affine_parts import affine_report, described
+from air_jax.file_registration.doubt import doubts
 from air_jax.file_registration.folder import SCORES, begin, output_folder
 from air_jax.file_registration.inputs import Inputs, prepare, read_subjects
 from air_jax.file_registration.options import NO_AFFINE, Options, check_options, choose_registration
 from air_jax.file_registration.outputs import Maps, draw_report, output_names, write_images, write_transforms
-from air_jax.file_registration.scores import Scores, compile_displacement_scores, pair_scores
+from air_jax.file_registration.scores import (
+    Scores,
+    check_overlap,
+    compile_displacement_scores,
+    overlap,
+    pair_scores,
+    table,
+)
 from air_jax.file_registration.start import Start, read_start
 from air_jax.losses import SIMILARITIES, Objective
-from air_jax.optimize import Field, Geometry, compile_refine, refine, register_affine, shares
+from air_jax.optimize import Field, Geometry, compile_refine, objective_value, refine, register_affine, shares
 from air_jax.registration import Registration
 from air_jax.registration.from_zero import AFFINE_SIMILARITY
 from air_jax.runtime.files import replace_text
@@ -29,7 +37,7 @@ from air_jax.transforms.spaces import compile_inverse, sample_moving, whole_disp
 
 TOLERANCE = 1e-4  # relative decrease of the loss in 10 steps below which the deformation has converged
 # Rotations of a picture, in degrees, that the affine registration starts from: slides are laid down by hand.
-ANGLES = (0.0, -20.0, 20.0, -45.0, 45.0)
+ANGLES = (0.0, -20.0, 20.0, -45.0, 45.0, -67.5, 67.5, -90.0, 90.0, -112.5, 112.5, -135.0, 135.0, -157.5, 157.5, 180.0)
 
 
 class _Clock:
@@ -57,7 +65,8 @@ def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
         needs JAX's persistent cache, see `air_jax.runtime.startup.use_compilation_cache`.
 
     Returns:
-      The content of `scores.json`: `before`, `after`, `affine`, `options`, `version`, `seconds` and `files`.
+      The content of `scores.json`: `before`, `after`, `affine`, `options`, `version`, `doubtful`, `doubts`, `seconds` and
+        `files`.
 
     Raises:
       UserError: one line that names the file or the flag.
@@ -66,10 +75,12 @@ def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
     check_options(options)
     fixed, moving = read_subjects(options)
     registration, affine = choose_registration(options, fixed.volume.num_axes)
-    inputs = prepare(registration, fixed, moving)
+    inputs = prepare(registration, fixed, moving, options)
     start = read_start(options, inputs)
     if start.deformation is not None and options.affine is None:
         affine = NO_AFFINE
+    if affine == NO_AFFINE:
+        check_overlap(inputs, start.matrix)
     clock.done("read")
     names = output_names(inputs)
     with output_folder(options.output_dir, names, options.files_read):
@@ -77,6 +88,7 @@ def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
         begin(options.output_dir)
         write_transforms(inputs, maps, options.output_dir)
         scores = _before_and_after(options, inputs, maps)
+        scores |= doubts(affine, tuple(np.deg2rad(ANGLES)), inputs, maps.matrix, scores["after"])
         clock.done("inverse and scores")
         if affine != NO_AFFINE:
             print(" " * 9, described(scores["affine"], "pixels" if inputs.are_pictures else "mm"), flush=True)
@@ -117,15 +129,22 @@ def _align(affine: str, inputs: Inputs, start: Start) -> np.ndarray:
     """Returns the affine `[N, N + 1]` float64 from fixed to moving voxels: registered, or that of the start."""
     if affine == NO_AFFINE:
         return start.matrix
+    geometry = _geometry(inputs, start.matrix)
     matrix = register_affine(
         SIMILARITIES[AFFINE_SIMILARITY],
         inputs.fixed_image,
         inputs.moving_image,
         kind=affine,
-        geometry=_geometry(inputs, start.matrix),
+        geometry=geometry,
         angles=tuple(np.deg2rad(ANGLES)),
+        **_weights(inputs),
     )
-    return np.asarray(matrix[0], np.float64)
+    if np.array_equal(matrix, geometry.matrix):
+        print("the affine does not improve the mutual information of what both images show: dropped", flush=True)
+        return start.matrix
+    matrix = np.asarray(matrix[0], np.float64)
+    check_overlap(inputs, matrix)
+    return matrix
 
 
 def _deform(registration: Registration, inputs: Inputs, matrix: np.ndarray, start: Start, clock: _Clock) -> jax.Array:
@@ -140,7 +159,7 @@ def _deform(registration: Registration, inputs: Inputs, matrix: np.ndarray, star
     except ValueError as error:
         raise UserError(f"the model does not take {inputs.fixed.path} ({error})") from error
     clock.done("initial displacement")
-    arguments = _compared(registration, inputs)
+    predicted, arguments = displacement, _compared(registration, inputs)
     for field, num_steps in _levels(registration):
         displacement = refine(
             *arguments,
@@ -149,9 +168,23 @@ def _deform(registration: Registration, inputs: Inputs, matrix: np.ndarray, star
             field=field,
             geometry=_geometry(inputs, matrix),
             tolerance=TOLERANCE,
+            **_weights(inputs),
         ).displacement.block_until_ready()
         clock.done(_description(field))
-    return displacement[0]
+    if not registration.refine_steps:
+        return displacement[0]
+    seen = overlap(inputs, predicted[0], matrix) * overlap(inputs, displacement[0], matrix)
+    geometry = _geometry(inputs, matrix)
+    before, after = (
+        float(objective_value(*arguments, field, geometry=geometry, weights=seen)[0])
+        for field in (predicted, displacement)
+    )
+    if after < before:
+        return displacement[0]
+    print(
+        f"the deformation does not improve its objective ({before:.4g} before, {after:.4g} after): dropped", flush=True
+    )
+    return predicted[0]
 
 
 def _compile_deformation(registration: Registration, inputs: Inputs) -> None:
@@ -164,6 +197,7 @@ def _compile_deformation(registration: Registration, inputs: Inputs) -> None:
             field=field,
             geometry=_geometry(inputs, inputs.voxel_to_voxel),
             tolerance=TOLERANCE,
+            **_weights(inputs),
         )
 
 
@@ -177,6 +211,10 @@ def _compared(registration: Registration, inputs: Inputs) -> tuple[Objective, ja
     """Returns the objective of refinement and the two images that it compares."""
     fixed, moving = (registration.compared(image) for image in (inputs.fixed_image, inputs.moving_image))
     return registration.comparing(registration.objective), fixed, moving
+
+
+def _weights(inputs: Inputs) -> dict[str, jax.Array]:
+    return {"weights": inputs.fixed_weights, "moving_weights": inputs.moving_weights}
 
 
 def _levels(registration: Registration) -> Iterator[tuple[Field, int]]:
@@ -205,9 +243,12 @@ def _geometry(inputs: Inputs, matrix: np.ndarray) -> Geometry:
 
 def _before_and_after(options: Options, inputs: Inputs, maps: Maps) -> Scores:
     given = dataclasses.asdict(options)
+    before = pair_scores(inputs, jnp.zeros_like(maps.whole), jnp.zeros_like(maps.inverse))
+    after = pair_scores(inputs, maps.whole, maps.inverse)
+    print(table(before, after), flush=True)
     return {
-        "before": pair_scores(inputs, jnp.zeros_like(maps.whole), jnp.zeros_like(maps.inverse)),
-        "after": pair_scores(inputs, maps.whole, maps.inverse),
+        "before": before,
+        "after": after,
         "affine": affine_report(inputs, maps.matrix),
         "options": {name: None if value is None else str(value) for name, value in given.items()},
         "version": f"air_jax {__version__}, jax {jax.__version__}, {jax.devices()[0].device_kind}",

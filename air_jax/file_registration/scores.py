@@ -8,16 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from air_jax import io, metrics
+from air_jax.errors import UserError
 from air_jax.file_registration.inputs import Inputs
-from air_jax.losses import ncc_loss
+from air_jax.losses import mse_loss, ncc_loss
 from air_jax.transforms import transform_points
 from air_jax.transforms.spaces import label_ranks, sample_moving, sample_segmentation
 
 Scores = dict[str, Any]
+LITTLE_COVERAGE = 0.25  # share of the fixed image; a lower one leads to a warning
 
 
 def pair_scores(inputs: Inputs, displacement: jax.Array, inverse: jax.Array) -> Scores:
     """Computes all scores of `air_jax.metrics` that the given files allow.
+
+    `mse` and `ncc` compare the whole fixed image, with the background outside of the moving image. `mse_overlap` and
+    `ncc_overlap` compare what both images show. `coverage` is the share of the fixed image that the moving one shows.
 
     Args:
       inputs: the files' content.
@@ -28,14 +33,97 @@ def pair_scores(inputs: Inputs, displacement: jax.Array, inverse: jax.Array) -> 
       Numbers by name; lengths in mm, for pictures in pixels. None for scores without a finite value, such as the
       distance of a label that one segmentation lacks.
     """
-    warped = sample_moving(inputs.moving_image[0], displacement, inputs.voxel_to_voxel)
-    scores: Scores = _floats(_image_scores(inputs.fixed_image, warped[None]))
+    background = inputs.normalized_background
+    warped = sample_moving(inputs.moving_image[0] - background, displacement, inputs.voxel_to_voxel) + background
+    seen = overlap(inputs, displacement, inputs.voxel_to_voxel)
+    scores: Scores = _floats(_image_scores(inputs.fixed_image, warped[None], seen))
+    scores["coverage"] = coverage(inputs, displacement, inputs.voxel_to_voxel)
+    if not scores["coverage"]:
+        scores |= {"mse_overlap": np.nan, "ncc_overlap": np.nan}
     if inputs.fixed.segmentation is not None and inputs.moving.segmentation is not None:
         scores |= _label_scores(inputs, inputs.fixed.segmentation, inputs.moving.segmentation, displacement)
     if inputs.fixed.landmarks is not None and inputs.moving.landmarks is not None:
         scores |= _landmark_scores(inputs, inputs.fixed.landmarks, inputs.moving.landmarks, displacement, inverse)
     scores |= _floats(_displacement_scores(displacement[None]))
     return {name: value if np.isfinite(value) else None for name, value in scores.items()}
+
+
+def overlap(
+    inputs: Inputs, displacement: jax.Array, matrix: np.ndarray, *, moving_weights: jax.Array | None = None
+) -> jax.Array:
+    """Returns how much each voxel of the fixed grid counts in both images.
+
+    Args:
+      inputs: the files' content.
+      displacement: `[*S, N]` of the fixed grid, in its voxels.
+      matrix: `[N, N + 1]` from fixed to moving voxels, applied after it.
+      moving_weights: `[1, *V]`. Default: those of the inputs.
+
+    Returns:
+      `[1, *S]` in [0, 1].
+    """
+    weights = inputs.moving_weights if moving_weights is None else moving_weights
+    seen = sample_moving(weights[0, ..., None], displacement, matrix)[..., 0]
+    return inputs.fixed_weights * seen[None]
+
+
+def coverage(inputs: Inputs, displacement: jax.Array, matrix: np.ndarray) -> float:
+    """Returns the share in [0, 1] of the fixed image that the moving image shows; arguments are those of `overlap`."""
+    return float(jnp.sum(overlap(inputs, displacement, matrix)) / jnp.sum(inputs.fixed_weights))
+
+
+def check_overlap(inputs: Inputs, matrix: np.ndarray) -> None:
+    """Checks that the images show some place together; warns where it is little.
+
+    Args:
+      inputs: the files' content.
+      matrix: `[N, N + 1]` from fixed to moving voxels.
+
+    Raises:
+      UserError: one line with the distance of the images' centres.
+    """
+    fixed, moving = inputs.fixed, inputs.moving
+    share = coverage(inputs, jnp.zeros((*fixed.volume.shape, fixed.volume.num_axes)), matrix)
+    if share == 0:
+        centres = [
+            io.to_physical((np.array(side.volume.shape) - 1) / 2, side.volume.affine) for side in (fixed, moving)
+        ]
+        unit = "pixels" if inputs.are_pictures else "mm"
+        raise UserError(
+            f"{moving.path}: does not overlap {fixed.path}; their centres are "
+            f"{np.linalg.norm(centres[0] - centres[1]):.0f} {unit} apart; try --affine=rigid, or correct a header"
+        )
+    if share < LITTLE_COVERAGE:
+        print(f"warning: the moving image covers only {100 * share:.0f} % of the fixed image", flush=True)
+
+
+def warped_values(inputs: Inputs, displacement: jax.Array) -> np.ndarray:
+    """Warps the moving file's values, with the background outside of the moving image.
+
+    Args:
+      inputs: the files' content.
+      displacement: the whole displacement `[*S, N]` of the fixed grid, in its voxels.
+
+    Returns:
+      `[*S]` or `[*S, C]` float32.
+    """
+    values = inputs.moving_values - inputs.background
+    return np.asarray(sample_moving(values, displacement, inputs.voxel_to_voxel)) + inputs.background
+
+
+def table(before: Scores, after: Scores) -> str:
+    """Returns a short table of the scores that say most: similarity, Dice, target registration error, folding.
+
+    Args:
+      before, after: scores of `pair_scores`.
+    """
+    names = ("ncc_overlap", "ncc", "dice", "tre_mean_mm", "tre_mean_pixels", "coverage", "folding_percent")
+    rows = [f"{'':18}{'before':>9}{'after':>9}"]
+    for name in names:
+        if name in after:
+            cells = ["none" if scores[name] is None else f"{scores[name]:.4g}" for scores in (before, after)]
+            rows.append(f"{name:18}{cells[0]:>9}{cells[1]:>9}")
+    return "\n".join(rows)
 
 
 def compile_displacement_scores(shape: Sequence[int]) -> None:
@@ -64,8 +152,13 @@ def transform_landmarks(points: np.ndarray, volume: io.Volume, displacement: jax
 
 
 @jax.jit
-def _image_scores(fixed, warped):
-    return {"mse": metrics.image_scores(fixed, warped)["mse"], "ncc": 1 - ncc_loss(fixed, warped)}
+def _image_scores(fixed, warped, weights):
+    return {
+        "mse": metrics.image_scores(fixed, warped)["mse"],
+        "ncc": 1 - ncc_loss(fixed, warped),
+        "mse_overlap": mse_loss(fixed, warped, weights=weights),
+        "ncc_overlap": 1 - ncc_loss(fixed, warped, weights=weights),
+    }
 
 
 _displacement_scores = jax.jit(metrics.displacement_scores)

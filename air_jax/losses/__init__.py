@@ -9,7 +9,7 @@ from air_jax.losses.consistency import (
     inverse_consistency_loss,
 )
 from air_jax.losses.correlation import lncc_loss, ncc_loss, squared_lncc_loss
-from air_jax.losses.information import mi_loss
+from air_jax.losses.information import mi_loss, nmi_loss
 from air_jax.losses.mind import mind_ssc_loss
 from air_jax.losses.objective import Objective, make_objective
 from air_jax.losses.overlap import dice_loss, one_hot, pooled_dice_loss, segmentation_loss
@@ -34,6 +34,7 @@ __all__ = [
     "mind_ssc_loss",
     "mse_loss",
     "ncc_loss",
+    "nmi_loss",
     "one_hot",
     "pooled_dice_loss",
     "segmentation_loss",

@@ -1,6 +1,7 @@
 """MIND-SSC: a similarity of images of different modalities, by the structure around each voxel."""
 
 import itertools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,14 @@ import numpy as np
 from jax import lax
 
 from air_jax.errors import OptionError
-from air_jax.losses.windows import at_least_float32, box_mean
+from air_jax.losses.windows import (
+    SMALLEST_WEIGHT,
+    at_least_float32,
+    box_mean,
+    seen,
+    voxel_weights,
+    weighted_mean,
+)
 from air_jax.transforms.shapes import check_images
 
 # Bounds of the variance estimate, relative to its mean over the image.
@@ -17,7 +25,9 @@ _VARIANCE_RANGE = (0.001, 1000.0)
 _VARIANCE_FLOOR = 1e-6
 
 
-def mind_ssc_loss(fixed: jax.Array, warped: jax.Array, *, radius: int = 2, dilation: int = 2) -> jax.Array:
+def mind_ssc_loss(
+    fixed: jax.Array, warped: jax.Array, *, radius: int = 2, dilation: int = 2, weights: jax.Array | None = None
+) -> jax.Array:
     """Mean squared difference of self-similarity contexts, MIND-SSC (Heinrich et al. 2013, "Towards Realtime
     Multimodal Fusion for Image-Guided Interventions Using Self-similarities").
 
@@ -27,17 +37,22 @@ def mind_ssc_loss(fixed: jax.Array, warped: jax.Array, *, radius: int = 2, dilat
     the voxels `q` of the image within `radius` of `p` along each axis. Near the border the box of `q` is cut off, so
     patches are smaller there. Neighbours `q + a` beyond the border have the value of the nearest voxel of the image.
 
+    With weights `w` the distance is the mean over `q` with weights `w(q + a) w(q + b)`. Let `s` be the mean of these
+    weights over the box. The variance at `p` is the mean of its distances with weights `s`; a pair without weight does
+    not count. The loss is the mean over voxels and pairs with weights `w(p) s`.
+
     Args:
       fixed: `[B, *S, C]` in [0, 1], 2-D or 3-D.
       warped: the same shape.
       radius: half the side of a patch, in voxels; 2 by default. The side is `2 * radius + 1`.
       dilation: distance of the neighbours from the voxel, in voxels; 2 by default.
+      weights: `[B, *S]` in [0, 1], the share by which a voxel counts. Default: all count alike.
 
     Returns:
       `[B]` in [0, 1): the mean over voxels, pairs and channels. 0: same structure.
 
     Raises:
-      ValueError: the shapes differ, or are not 2-D or 3-D.
+      ValueError: the shapes do not fit each other, or are not 2-D or 3-D.
       OptionError: `radius` is negative, or `dilation` is not positive.
     """
     check_images("mind_ssc_loss", fixed, warped)
@@ -47,16 +62,67 @@ def mind_ssc_loss(fixed: jax.Array, warped: jax.Array, *, radius: int = 2, dilat
         raise OptionError("radius", radius, "must not be negative")
     if dilation < 1:
         raise OptionError("dilation", dilation, "must be positive")
-    difference = _descriptors(fixed, radius, dilation) - _descriptors(warped, radius, dilation)
+    weights = voxel_weights("mind_ssc_loss", fixed, weights)
+    pair_weights = None if weights is None else _pair_weights(weights, radius, dilation)
+    difference = _descriptors(seen(fixed, weights), radius, dilation, weights, pair_weights)
+    difference -= _descriptors(seen(warped, weights), radius, dilation, weights, pair_weights)
     # Without the barrier XLA fuses the descriptors into the sum, which takes a CPU several times as long.
     squares = lax.optimization_barrier(jnp.square(difference))
-    return jnp.mean(squares, axis=(0, *range(2, difference.ndim)))
+    counts = None if weights is None else weights[None] * pair_weights
+    return weighted_mean(squares, counts, (0, *range(2, difference.ndim)))
 
 
-def _descriptors(image: jax.Array, radius: int, dilation: int) -> jax.Array:
-    """`[pairs, B, *S, C]`: `exp(-distance / variance)`, 1 for each voxel's most similar pair."""
+def _descriptors(
+    image: jax.Array,
+    radius: int,
+    dilation: int,
+    weights: jax.Array | None = None,
+    pair_weights: jax.Array | None = None,
+) -> jax.Array:
+    """`[pairs, B, *S, C]`: `exp(-distance / variance)`, 1 for each voxel's most similar pair.
+
+    Weights are `[B, *S, 1]` and, from `_pair_weights`, `[pairs, B, *S, 1]`.
+    """
     image = at_least_float32(image)
     axes = tuple(range(1, image.ndim - 1))
+    shifted = _shifts(image, dilation)
+    if weights is None:
+        patch_distances = [
+            box_mean(jnp.square(shifted(a) - shifted(b)), 2 * radius + 1) for a, b in _neighbour_pairs(len(axes))
+        ]
+    else:
+        weight = _shifts(weights, dilation)
+        patch_distances = [
+            box_mean(weight(a) * weight(b) * jnp.square(shifted(a) - shifted(b)), 2 * radius + 1)
+            / jnp.maximum(each, SMALLEST_WEIGHT)
+            for (a, b), each in zip(_neighbour_pairs(len(axes)), pair_weights, strict=True)
+        ]
+    # The barrier keeps them in memory instead of computing them for each use: on a CPU that is a third faster.
+    distances = lax.optimization_barrier(jnp.stack(patch_distances))
+    if weights is None:
+        distances -= jnp.min(distances, axis=0, keepdims=True)
+        variance = jnp.mean(distances, axis=0)
+        mean = jnp.mean(variance, axis=axes, keepdims=True)
+    else:
+        counts = pair_weights > 0
+        least = jnp.min(jnp.where(counts, distances, jnp.inf), axis=0, keepdims=True)
+        distances = jnp.where(counts, distances - jnp.where(jnp.isfinite(least), least, 0), 0)
+        variance = weighted_mean(distances, pair_weights, (0,))
+        mean = weighted_mean(variance, weights * jnp.mean(pair_weights, axis=0), axes, keepdims=True)
+    low, high = (factor * mean for factor in _VARIANCE_RANGE)
+    variance = jnp.maximum(jnp.clip(variance, low, high), _VARIANCE_FLOOR)
+    return jnp.exp(-distances / variance[None])
+
+
+def _pair_weights(weights: jax.Array, radius: int, dilation: int) -> jax.Array:
+    """`[pairs, B, *S, 1]`: the mean over each voxel's box of `w(q + a) w(q + b)`."""
+    weight = _shifts(weights, dilation)
+    return jnp.stack([box_mean(weight(a) * weight(b), 2 * radius + 1) for a, b in _neighbour_pairs(weights.ndim - 2)])
+
+
+def _shifts(image: jax.Array, dilation: int) -> Callable[[np.ndarray], jax.Array]:
+    """A function of a unit step `[N]` that returns the image shifted by `dilation` along it; edge values continue."""
+    axes = range(1, image.ndim - 1)
     padded = jnp.pad(
         image, [(dilation, dilation) if axis in axes else (0, 0) for axis in range(image.ndim)], mode="edge"
     )
@@ -66,17 +132,7 @@ def _descriptors(image: jax.Array, radius: int, dilation: int) -> jax.Array:
         index = (slice(start, start + size) for start, size in zip(starts, image.shape[1:-1], strict=True))
         return padded[(slice(None), *index)]
 
-    patch_distances = [
-        box_mean(jnp.square(shifted(a) - shifted(b)), 2 * radius + 1) for a, b in _neighbour_pairs(len(axes))
-    ]
-    # The barrier keeps them in memory instead of computing them for each use: on a CPU that is a third faster.
-    distances = lax.optimization_barrier(jnp.stack(patch_distances))
-    distances -= jnp.min(distances, axis=0, keepdims=True)
-    variance = jnp.mean(distances, axis=0)
-    mean = jnp.mean(variance, axis=axes, keepdims=True)
-    low, high = (factor * mean for factor in _VARIANCE_RANGE)
-    variance = jnp.maximum(jnp.clip(variance, low, high), _VARIANCE_FLOOR)
-    return jnp.exp(-distances / variance[None])
+    return shifted
 
 
 def _neighbour_pairs(num_axes: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -11,7 +11,7 @@ import jax
 from air_jax.errors import OptionError
 from air_jax.losses.overlap import pooled_dice_loss
 from air_jax.losses.regularization import REGULARIZERS
-from air_jax.losses.similarity import SIMILARITIES, Similarity
+from air_jax.losses.similarity import SIMILARITIES, Similarity, weights_option
 from air_jax.losses.windows import check_window
 
 
@@ -61,7 +61,12 @@ class Objective:
                 raise OptionError("window", self.window, f"{', '.join(self._similarities())} has no windows")
 
     def __call__(
-        self, fixed: jax.Array, warped: jax.Array, displacement: jax.Array
+        self,
+        fixed: jax.Array,
+        warped: jax.Array,
+        displacement: jax.Array,
+        *,
+        weights: jax.Array | None = None,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Computes the loss and its terms.
 
@@ -69,6 +74,8 @@ class Objective:
           fixed: `[B, *S, C]` in [0, 1]. The last `num_classes` channels are class probabilities.
           warped: the same shape.
           displacement: `[B, *S, N]` in voxel units.
+          weights: `[B, *S]` in [0, 1], the share by which a voxel counts in the similarities and in the overlap.
+            Default: all count alike.
 
         Returns:
           The loss `[B]`, and its unweighted terms by name, each `[B]`. The name of a similarity that is a function is
@@ -76,19 +83,22 @@ class Objective:
 
         Raises:
           ValueError: the shapes do not fit each other.
+          OptionError: with weights, a similarity that is a function without this keyword.
         """
         num_channels = fixed.shape[-1] - self.num_classes
         terms: dict[str, jax.Array] = {}
         for name, similarity in self._similarities().items():
             options = {"window": self.window} if self.window is not None and _has_window(similarity) else {}
+            options |= weights_option(similarity, weights)
             terms[name] = similarity(fixed[..., :num_channels], warped[..., :num_channels], **options)
         for name, _ in self.weights:
             if name in REGULARIZERS:
                 terms[name] = REGULARIZERS[name](displacement)
         if self.num_classes:
-            terms["pooled_dice"] = pooled_dice_loss(fixed[..., num_channels:], warped[..., num_channels:])
-        weights = dict(self.weights) | {"pooled_dice": self.overlap_weight}
-        weighted = [weights.get(name, 1.0) * term for name, term in terms.items()]
+            classes = fixed[..., num_channels:], warped[..., num_channels:]
+            terms["pooled_dice"] = pooled_dice_loss(*classes, weights=weights)
+        factors = dict(self.weights) | {"pooled_dice": self.overlap_weight}
+        weighted = [factors.get(name, 1.0) * term for name, term in terms.items()]
         return sum(weighted[1:], start=weighted[0]), terms
 
     def with_overlap(self, weight: float, num_classes: int) -> Self:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.errors import OptionError
-from air_jax.losses.windows import at_least_float32
+from air_jax.losses.windows import at_least_float32, seen, voxel_weights
 from air_jax.transforms.shapes import check_images
 
 
@@ -67,7 +67,7 @@ def dice_loss(fixed: jax.Array, warped: jax.Array) -> jax.Array:
     return jnp.sum(lacking, axis=-1) / jnp.maximum(jnp.sum(present, axis=-1), 1)
 
 
-def pooled_dice_loss(fixed: jax.Array, warped: jax.Array) -> jax.Array:
+def pooled_dice_loss(fixed: jax.Array, warped: jax.Array, *, weights: jax.Array | None = None) -> jax.Array:
     """`dice_loss` of all channels together: overlaps and sizes are summed over channels first, as in the generalised
     Dice (Crum et al. 2006) with equal weights.
 
@@ -75,18 +75,27 @@ def pooled_dice_loss(fixed: jax.Array, warped: jax.Array) -> jax.Array:
     a thousand times the derivative of a voxel of a structure of 40,000 voxels. An optimiser that bounds its longest
     step then moves only the small structures.
 
+    With weights `w` all sums over voxels are weighted: `1 - 2 sum(w fixed warped) / sum(w (fixed + warped))`.
+
     Args:
       fixed: `[B, *S, L]` in [0, 1], as for `dice_loss`.
       warped: the same shape.
+      weights: `[B, *S]` in [0, 1], the share by which a voxel counts. Default: all count alike.
 
     Returns:
       `[B]` from 0 (equal) to 1 (disjoint); 0 for a pair with empty channels only.
 
     Raises:
-      ValueError: the shapes differ.
+      ValueError: the shapes do not fit each other.
     """
     check_images("pooled_dice_loss", fixed, warped)
-    return dice_loss(*(values.reshape(len(values), -1, 1) for values in (fixed, warped)))
+    weights = voxel_weights("pooled_dice_loss", fixed, weights)
+    if weights is None:
+        return dice_loss(*(values.reshape(len(values), -1, 1) for values in (fixed, warped)))
+    fixed, warped = (seen(at_least_float32(values), weights) for values in (fixed, warped))
+    axes = tuple(range(1, fixed.ndim))
+    overlap, total = jnp.sum(weights * fixed * warped, axis=axes), jnp.sum(weights * (fixed + warped), axis=axes)
+    return jnp.where(total > 0, 1 - 2 * overlap / jnp.where(total > 0, total, 1), 0)
 
 
 def segmentation_loss(logits: jax.Array, segmentation: jax.Array, label_ids: Sequence[int]) -> jax.Array:

@@ -1,33 +1,43 @@
 """Similarities: losses that compare `fixed` with `warped`. Lower is better; one value for each pair."""
 
+import inspect
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
+from air_jax.errors import OptionError
 from air_jax.losses.correlation import lncc_loss, ncc_loss, squared_lncc_loss
-from air_jax.losses.information import mi_loss
+from air_jax.losses.information import mi_loss, nmi_loss
 from air_jax.losses.mind import mind_ssc_loss
+from air_jax.losses.windows import seen, voxel_weights, weighted_mean
 from air_jax.transforms.shapes import check_images
 
-Similarity = Callable[[jax.Array, jax.Array], jax.Array]
+# A function of `fixed` and `warped` `[B, *S, C]` that returns `[B]`. One with a keyword `weights` `[B, *S]` also
+# compares images in which some voxels do not count.
+Similarity = Callable[..., jax.Array]
 
 
-def mse_loss(fixed: jax.Array, warped: jax.Array) -> jax.Array:
+def mse_loss(fixed: jax.Array, warped: jax.Array, *, weights: jax.Array | None = None) -> jax.Array:
     """Mean squared difference of two images (paper section 2.1, Fig. 2 steps (c)-(d)).
+
+    With weights `w` it is `sum(w (warped - fixed)^2) / sum(w)`.
 
     Args:
       fixed: `[B, *S, C]` in [0, 1].
       warped: the same shape.
+      weights: `[B, *S]` in [0, 1], the share by which a voxel counts. Default: all count alike.
 
     Returns:
       `[B]`: the mean over voxels and channels, 0 for equal images.
 
     Raises:
-      ValueError: the shapes differ.
+      ValueError: the shapes do not fit each other.
     """
     check_images("mse_loss", fixed, warped)
-    return jnp.mean(jnp.square(warped - fixed), axis=tuple(range(1, fixed.ndim)))
+    weights = voxel_weights("mse_loss", fixed, weights)
+    fixed, warped = seen(fixed, weights), seen(warped, weights)
+    return weighted_mean(jnp.square(warped - fixed), weights, range(1, fixed.ndim))
 
 
 SIMILARITIES: dict[str, Similarity] = {
@@ -36,5 +46,36 @@ SIMILARITIES: dict[str, Similarity] = {
     "lncc": lncc_loss,
     "squared_lncc": squared_lncc_loss,
     "mi": mi_loss,
+    "nmi": nmi_loss,
     "mind_ssc": mind_ssc_loss,
 }
+
+
+def takes_weights(similarity: Similarity) -> bool:
+    """Returns whether a similarity has a keyword `weights`.
+
+    Args:
+      similarity: the function.
+    """
+    parameters = inspect.signature(similarity).parameters.values()
+    return any(each.name == "weights" or each.kind is each.VAR_KEYWORD for each in parameters)
+
+
+def weights_option(similarity: Similarity, weights: jax.Array | None) -> dict[str, jax.Array]:
+    """Returns the keyword that passes weights to a similarity.
+
+    Args:
+      similarity: the function.
+      weights: `[B, *S]`, or None.
+
+    Returns:
+      `{"weights": weights}`; empty without weights.
+
+    Raises:
+      OptionError: the function has no keyword `weights`.
+    """
+    if weights is None:
+        return {}
+    if not takes_weights(similarity):
+        raise OptionError("similarity", similarity, "needs a keyword `weights` where some voxels do not count")
+    return {"weights": weights}

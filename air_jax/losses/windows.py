@@ -1,4 +1,6 @@
-"""Steps that the similarities share: a sufficient dtype and the mean over a window."""
+"""Steps that the similarities share: a sufficient dtype, weights of voxels, and the mean over a window."""
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,66 @@ from air_jax.errors import OptionError
 def at_least_float32(image: jax.Array) -> jax.Array:
     """Converts to float32, keeps float64. bfloat16 has 8 significant bits, too few for variances."""
     return image.astype(jnp.promote_types(image.dtype, jnp.float32))
+
+
+# Lower bound of a sum of weights: avoids a division by 0 where nothing counts.
+SMALLEST_WEIGHT = 1e-6
+
+
+def voxel_weights(function: str, image: jax.Array, weights: jax.Array | None) -> jax.Array | None:
+    """Checks weights of voxels and gives them the rank of the image.
+
+    Args:
+      function: name of the calling function, for the message.
+      image: `[B, *S, C]`.
+      weights: `[B, *S]` in [0, 1], or None.
+
+    Returns:
+      `[B, *S, 1]`, at least float32, or None.
+
+    Raises:
+      ValueError: the shapes do not fit.
+    """
+    if weights is None:
+        return None
+    if weights.shape != image.shape[:-1]:
+        raise ValueError(
+            f"{function}: weights has shape {weights.shape}; for these images it must be {image.shape[:-1]}"
+        )
+    return at_least_float32(weights)[..., None]
+
+
+def seen(image: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """Sets voxels of weight 0 to 0, so that neither their value nor a NaN has an influence.
+
+    Args:
+      image: `[B, *S, C]`.
+      weights: `[B, *S, 1]`, or None: all voxels count.
+
+    Returns:
+      `[B, *S, C]`.
+    """
+    return image if weights is None else jnp.where(weights > 0, image, 0)
+
+
+def weighted_mean(
+    values: jax.Array, weights: jax.Array | None, axes: Sequence[int], *, keepdims: bool = False
+) -> jax.Array:
+    """Weighted mean `sum(w v) / sum(w)` over some axes; 0 where nothing counts.
+
+    Args:
+      values: any shape.
+      weights: a shape that broadcasts to that of `values`, or None: the mean.
+      axes: the axes that are averaged.
+      keepdims: whether they stay, with size 1.
+
+    Returns:
+      `values` without `axes`.
+    """
+    if weights is None:
+        return jnp.mean(values, axis=tuple(axes), keepdims=keepdims)
+    total = jnp.sum(jnp.broadcast_to(weights, values.shape), axis=tuple(axes), keepdims=keepdims)
+    return jnp.sum(weights * values, axis=tuple(axes), keepdims=keepdims) / jnp.maximum(total, SMALLEST_WEIGHT)
 
 
 def check_window(window: int) -> None:

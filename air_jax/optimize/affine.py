@@ -7,19 +7,24 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from air_jax.errors import OptionError
-from air_jax.optimize.geometry import Geometry
+from air_jax.losses.similarity import Similarity, weights_option
+from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.optimize.levels import level_matrix, level_shape
+from air_jax.optimize.visibility import Images, check_weights, filled, shrink_images
 from air_jax.transforms import apply_affine, compose_affine, identity_grid, invert_affine, sample
-from air_jax.transforms.filters import shrink
 
 # For each level, the factor by which its voxels are larger, and the learning rate of Adam. A parameter of 1 moves the
 # edge of the image by half the image.
 LEVELS = ((8, 0.02), (4, 0.01), (2, 0.005))
 NUM_STEPS = 60  # of Adam, on each level
-
-Similarity = Callable[[jax.Array, jax.Array], jax.Array]
+MOST_STARTS = 15  # that are optimised for each pair
+# The share of the smaller image that both images should show, and the loss that a missing share of 1 adds. It exceeds
+# the largest mutual information of 32 bins, log(32): a few voxels that agree by chance are never better.
+LEAST_COVERAGE = 0.5
+COVERAGE_WEIGHT = 10.0
 
 
 class Freedom(NamedTuple):
@@ -60,6 +65,8 @@ def register_affine(
     kind: str = "affine",
     geometry: Geometry = Geometry(),
     angles: Sequence[float] = (0.0,),
+    weights: jax.Array | None = None,
+    moving_weights: jax.Array | None = None,
 ) -> jax.Array:
     """Registers by an affine map, from coarse to fine.
 
@@ -67,21 +74,32 @@ def register_affine(
     with the images' centres aligned, and with their centres of mass aligned. Rotations and stretches are about the
     centre of the fixed image.
 
+    With `moving_weights` `m` and `weights` `w`, the images are compared over what both show: with the weights
+    `w(p) m(matrix(p))`, 0 outside of the moving image. Let the coverage be their sum, divided by that of the image that
+    shows less. Below `LEAST_COVERAGE` the loss grows by `COVERAGE_WEIGHT` times what is missing. The derivative is that
+    of the samples at constant weights: otherwise it also moves voxels that fit badly out of view. A pair keeps
+    `geometry.matrix` where the result is no better by this loss on the last level.
+
     Args:
-      similarity: function of `fixed` and `warped` `[B, *S, C]` that returns `[B]`; lower is better.
+      similarity: function of `fixed` and `warped` `[B, *S, C]` that returns `[B]`; lower is better. With weights it
+        needs a keyword `weights` `[B, *S]`.
       fixed: `[B, *S, C]` in [0, 1].
       moving: `[B, *V, C]` in [0, 1].
       kind: the free parameters, a key of `AFFINES`: "translation", "rigid", "similarity" or "affine".
       geometry: the start, `matrix` from fixed to moving voxels, and the voxel sizes. Default of the matrix: the
         identity in lengths, `diag(voxel_size / moving_voxel_size)`.
-      angles: rotations in radians that are tried as starts, in 2-D only.
+      angles: rotations in radians that are tried as starts, in 2-D only, if the kind rotates. Of more than
+        `MOST_STARTS` starts, those of the lowest loss are optimised.
+      weights: `[B, *S]` in [0, 1], the share by which a voxel of the fixed image counts. Default: all count alike.
+      moving_weights: `[B, *V]`, the same of the moving image; its surround then does not count. Default: the moving
+        image continues outside with its values at the border.
 
     Returns:
       `[B, N, N + 1]`, from fixed to moving voxels: `warped(p) = moving(matrix(p))`.
 
     Raises:
-      OptionError: an unknown kind, or voxel sizes that do not fit.
-      ValueError: a matrix that does not fit the images.
+      OptionError: an unknown kind, voxel sizes that do not fit, or a similarity that does not take weights.
+      ValueError: a matrix or weights that do not fit the images.
     """
     if kind not in AFFINES:
         raise OptionError("kind", kind, f"must be one of {', '.join(AFFINES)}")
@@ -93,42 +111,84 @@ def register_affine(
         matrix = jnp.broadcast_to(jnp.concatenate([jnp.diag(scale), jnp.zeros((num_axes, 1))], axis=1), shape)
     if matrix.shape != shape:
         raise ValueError(f"register_affine: geometry.matrix has shape {matrix.shape}; it must be {shape}")
-    angles = tuple(map(float, angles)) if num_axes == 2 else (0.0,)
-    return _register(similarity, fixed, moving, matrix, AFFINES[kind], (voxel_size, moving_voxel_size), angles)
+    check_weights("register_affine", "weights", fixed, weights)
+    check_weights("register_affine", "moving_weights", moving, moving_weights)
+    angles = tuple(map(float, angles)) if num_axes == 2 and AFFINES[kind].rotation else (0.0,)
+    images, sizes = Images(fixed, moving, weights, moving_weights), (voxel_size, moving_voxel_size)
+    return _register(similarity, images, matrix, AFFINES[kind], sizes, angles)
 
 
 @partial(jax.jit, static_argnames=("similarity", "freedom", "sizes", "angles"))
-def _register(similarity, fixed, moving, matrix, freedom, sizes, angles):
-    shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
-    voxel_size, moving_voxel_size = sizes
-    starts = _starts(fixed, moving, matrix, voxel_size, angles)
-    num_starts = len(starts.translation) // len(fixed)
-    parameters = starts
+def _register(similarity, images, matrix, freedom, sizes, angles):
+    images = filled(images)
+    shape, voxel_size = images.fixed.shape[1:-1], sizes[0]
+    parameters = _starts(images, matrix, voxel_size, angles)
+    copies = len(parameters.translation) // len(matrix)
 
-    for level, (factor, learning_rate) in enumerate(LEVELS):
-        length = factor * min(voxel_size)
-        coarse = level_shape(shape, length, voxel_size)
-        coarse_moving = level_shape(moving_shape, length, moving_voxel_size)
-        copies = num_starts if level == 0 else 1
-        images = [
-            jnp.repeat(shrink(image, size), copies, axis=0)
-            for image, size in ((fixed, coarse), (moving, coarse_moving))
-        ]
-        start = jnp.repeat(matrix, copies, axis=0)
-
-        def loss(parameters, images=images, start=start, coarse=coarse, coarse_moving=coarse_moving):
-            total = compose_affine(start, _to_matrix(parameters, shape, voxel_size))
-            total = level_matrix(total, shape, moving_shape, coarse, coarse_moving)
-            points = apply_affine(
-                total, jnp.broadcast_to(identity_grid(coarse)[None], (len(total), *coarse, len(coarse)))
-            )
-            return similarity(images[0], sample(images[1], points, mode="nearest"))
-
+    if copies > MOST_STARTS:
+        values = _level_loss(similarity, images, matrix, sizes, LEVELS[0][0], copies)(parameters)
+        parameters = _best(parameters, values, len(matrix), MOST_STARTS)
+        copies = MOST_STARTS
+    for factor, learning_rate in LEVELS:
+        loss = _level_loss(similarity, images, matrix, sizes, factor, copies)
+        first = loss(jax.tree.map(jnp.zeros_like, parameters))
         parameters, lowest = _descend(loss, parameters, freedom, learning_rate)
-        if level == 0:
-            best = jnp.argmin(lowest.reshape(-1, num_starts), axis=1) + jnp.arange(len(fixed)) * num_starts
-            parameters = jax.tree.map(lambda array, best=best: array[best], parameters)
-    return compose_affine(matrix, _to_matrix(parameters, shape, voxel_size))
+        if copies > 1:
+            parameters, copies = _best(parameters, lowest, len(matrix), 1), 1
+    result = compose_affine(matrix, _to_matrix(parameters, shape, voxel_size))
+    if images.moving_weights is None:
+        return result
+    return jnp.where((lowest < first)[:, None, None], result, matrix)
+
+
+def _best(parameters: _Parameters, values: jax.Array, batch: int, count: int) -> _Parameters:
+    """Keeps the `count` starts of each pair that have the lowest values `[B * starts]`."""
+    by_pair = values.reshape(batch, -1)
+    best = jnp.argsort(by_pair, axis=1)[:, :count] + by_pair.shape[1] * jnp.arange(batch)[:, None]
+    return jax.tree.map(lambda array: array[best.ravel()], parameters)
+
+
+def _level_loss(
+    similarity: Similarity,
+    images: Images,
+    matrix: jax.Array,
+    sizes: tuple[Sizes, Sizes],
+    factor: float,
+    copies: int,
+) -> Callable[[_Parameters], jax.Array]:
+    """Loss of parameters on the grids of one level, for a number of starts a pair."""
+    (voxel_size, moving_voxel_size), length = sizes, factor * min(sizes[0])
+    shape, moving_shape = images.fixed.shape[1:-1], images.moving.shape[1:-1]
+    coarse = level_shape(shape, length, voxel_size)
+    coarse_moving = level_shape(moving_shape, length, moving_voxel_size)
+    repeat = partial(jnp.repeat, repeats=copies, axis=0)
+    small, start = jax.tree.map(repeat, shrink_images(images, coarse, coarse_moving)), repeat(matrix)
+
+    def loss(parameters):
+        total = compose_affine(start, _to_matrix(parameters, shape, voxel_size))
+        return _loss(similarity, small, level_matrix(total, shape, moving_shape, coarse, coarse_moving))
+
+    return loss
+
+
+def _loss(similarity: Similarity, images: Images, matrix: jax.Array) -> jax.Array:
+    """Loss `[B]` of images aligned by a matrix, with the penalty on low coverage."""
+    points = identity_grid(images.fixed.shape[1:-1])[None]
+    points = apply_affine(matrix, jnp.broadcast_to(points, (len(matrix), *points.shape[1:])))
+    warped = sample(images.moving, points, mode="nearest")
+    weights = images.weights
+    if images.moving_weights is None:
+        return similarity(images.fixed, warped, **weights_option(similarity, weights))
+    seen = sample(images.moving_weights, points)
+    seen = seen if weights is None else weights * seen
+    axes = tuple(range(1, seen.ndim))
+    # A voxel of the moving image is as large as this many voxels of the fixed one.
+    volume = 1 / jnp.maximum(jnp.abs(jnp.linalg.det(matrix[..., :-1])), 1e-6)
+    of_fixed = jnp.prod(jnp.asarray(seen.shape[1:])) if weights is None else jnp.sum(weights, axis=axes)
+    smaller = jnp.minimum(of_fixed, volume * jnp.sum(images.moving_weights, axis=axes))
+    coverage = jnp.sum(seen, axis=axes) / jnp.maximum(lax.stop_gradient(smaller), 1e-6)
+    value = similarity(images.fixed, warped, **weights_option(similarity, lax.stop_gradient(seen)))
+    return value + COVERAGE_WEIGHT * jax.nn.relu(LEAST_COVERAGE - coverage)
 
 
 def _descend(
@@ -200,10 +260,9 @@ def _rotation(rotation: jax.Array, num_axes: int) -> jax.Array:
     return jnp.eye(num_axes)[None] + first * skew + second * jnp.matmul(skew, skew)
 
 
-def _starts(
-    fixed: jax.Array, moving: jax.Array, matrix: jax.Array, voxel_size: Sequence[float], angles: Sequence[float]
-) -> _Parameters:
+def _starts(images: Images, matrix: jax.Array, voxel_size: Sequence[float], angles: Sequence[float]) -> _Parameters:
     """Parameters of all starts, `[B * starts, ...]`; the starts of one pair are consecutive."""
+    fixed, moving, weights, moving_weights = images
     shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
     num_axes, batch = len(shape), len(fixed)
     centre, size, half = _frame(shape, voxel_size)
@@ -217,7 +276,7 @@ def _starts(
     translations = [
         jnp.zeros((batch, num_axes)),
         onto(jnp.broadcast_to(centre, (batch, num_axes)), middle),
-        onto(_centre_of_mass(fixed), _centre_of_mass(moving)),
+        onto(_centre_of_mass(fixed, weights), _centre_of_mass(moving, moving_weights)),
     ]
     translation = jnp.repeat(jnp.stack(translations, axis=1), len(angles), axis=1)
     translation = translation.reshape(-1, num_axes)
@@ -228,12 +287,13 @@ def _starts(
     return _Parameters(translation, rotation, jnp.zeros((count, num_axes, num_axes)))
 
 
-def _centre_of_mass(image: jax.Array) -> jax.Array:
-    """Centre of mass `[B, N]` in voxels of images `[B, *S, C]`. The mass is the distance of the intensity from the mean
-    of the border, so that the background may be black or white.
+def _centre_of_mass(image: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """Centre of mass `[B, N]` in voxels of images `[B, *S, C]` with weights `[B, *S]`. The mass is the distance of the
+    intensity from the mean of the border, so that the background may be black or white.
     """
     axes = tuple(range(1, image.ndim - 1))
     border = [jnp.mean(jnp.take(image, jnp.asarray([0, -1]), axis=axis), axis=axes, keepdims=True) for axis in axes]
     mass = jnp.sum(jnp.abs(image - sum(border) / len(border)), axis=-1, keepdims=True)
+    mass = mass if weights is None else mass * weights[..., None]
     grid = identity_grid(image.shape[1:-1])[None]
     return jnp.sum(mass * grid, axis=axes) / jnp.maximum(jnp.sum(mass, axis=axes), 1e-6)

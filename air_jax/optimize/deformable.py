@@ -12,8 +12,8 @@ from air_jax.losses import Objective
 from air_jax.optimize.fields import FIELDS, DenseField, Field
 from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.optimize.levels import level_matrix, level_shape, shares, warp_between
+from air_jax.optimize.visibility import Images, check_weights, filled, pair_weights, shrink_images
 from air_jax.transforms import resize
-from air_jax.transforms.filters import shrink
 
 STEPS_BETWEEN_CHECKS = 10
 # The step length of a pair is halved when its steps do not lower the loss. At this length the pair has converged.
@@ -48,6 +48,8 @@ def refine(
     field: Field = DenseField(),
     geometry: Geometry = Geometry(),
     tolerance: float = 0.0,
+    weights: jax.Array | None = None,
+    moving_weights: jax.Array | None = None,
 ) -> Solution:
     """Refines displacements by gradient descent on the objective; from zero, it registers without a model.
 
@@ -68,18 +70,25 @@ def refine(
       geometry: affine that follows the displacement, `warped(p) = moving(matrix(p + u(p)))`, and voxel sizes.
       tolerance: a pair has converged on a level when 10 steps lower its loss by less than this share of its loss at
         the level's start. 0 or more.
+      weights: `[B, *S]` in [0, 1], the share by which a voxel of the fixed image counts. Default: all count alike.
+      moving_weights: `[B, *S]`, or `[B, *V]` with `geometry.matrix`, the same of the moving image; its surround then
+        does not count. They are sampled at the start of each level and stay until its end, so that a level compares
+        values of one function and the loss does not fall by moving voxels out of view. Default: the moving image
+        continues outside with its values at the border.
 
     Returns:
       The displacement, loss, number of steps and convergence of each pair.
 
     Raises:
-      OptionError: a wrong `num_steps`, `field`, `tolerance` or voxel size.
+      OptionError: a wrong `num_steps`, `field`, `tolerance` or voxel size; or, with weights, a similarity that is a
+        function without the keyword `weights`.
       ValueError: shapes that do not fit.
 
     Reference:
       Christensen, Rabbitt, Miller 1996, Deformable templates using large deformation kinematics.
     """
-    return _refine(*_arguments(objective, fixed, moving, displacement, num_steps, field, geometry, tolerance))
+    images = Images(fixed, moving, weights, moving_weights)
+    return _refine(*_arguments(objective, images, displacement, num_steps, field, geometry, tolerance))
 
 
 def compile_refine(
@@ -92,6 +101,8 @@ def compile_refine(
     field: Field = DenseField(),
     geometry: Geometry = Geometry(),
     tolerance: float = 0.0,
+    weights: jax.Array | None = None,
+    moving_weights: jax.Array | None = None,
 ) -> None:
     """Compiles the program of `refine` into JAX's persistent cache, without running it.
 
@@ -101,18 +112,19 @@ def compile_refine(
       objective, num_steps, field, geometry, tolerance: those of `refine`.
       fixed, moving, displacement: `[B, *S, C]`, `[B, *V, C]` and `[B, *S, N]` as in `refine`. Only shapes and dtypes
         matter: `jax.ShapeDtypeStruct` will do.
+      weights, moving_weights: `[B, *S]` and `[B, *V]` in the same way.
 
     Raises:
       OptionError, ValueError: as `refine`.
     """
-    arguments = _arguments(objective, fixed, moving, displacement, num_steps, field, geometry, tolerance)
+    images = Images(fixed, moving, weights, moving_weights)
+    arguments = _arguments(objective, images, displacement, num_steps, field, geometry, tolerance)
     _refine.lower(*arguments).compile()
 
 
 def _arguments(
     objective: Objective,
-    fixed: jax.Array,
-    moving: jax.Array,
+    images: Images,
     displacement: jax.Array | None,
     num_steps: int,
     field: Field,
@@ -126,6 +138,9 @@ def _arguments(
         raise OptionError("num_steps", num_steps, "must not be negative")
     if not 0 <= tolerance < math.inf:
         raise OptionError("tolerance", tolerance, "must be finite and not negative")
+    fixed, moving, weights, moving_weights = images
+    check_weights("refine", "weights", fixed, weights)
+    check_weights("refine", "moving_weights", moving, moving_weights)
     num_axes, matrix = fixed.ndim - 2, geometry.matrix
     if displacement is None:
         displacement = jnp.zeros((*fixed.shape[:-1], num_axes))
@@ -138,14 +153,13 @@ def _arguments(
         if array is not None and array.shape != shape:
             raise ValueError(f"refine: {name} has shape {array.shape}; for these images it must be {shape}")
     sizes = geometry.sizes(num_axes)
-    return objective, fixed, moving, displacement, matrix, int(num_steps), field, sizes, float(tolerance)
+    return objective, images, displacement, matrix, int(num_steps), field, sizes, float(tolerance)
 
 
-@partial(jax.jit, static_argnums=(0, 5, 6, 7, 8))
+@partial(jax.jit, static_argnums=(0, 4, 5, 6, 7))
 def _refine(
     objective: Objective,
-    fixed: jax.Array,
-    moving: jax.Array,
+    images: Images,
     displacement: jax.Array,
     matrix: jax.Array | None,
     num_steps: int,
@@ -154,6 +168,8 @@ def _refine(
     tolerance: float,
 ) -> Solution:
     voxel_size, moving_voxel_size = sizes
+    images = filled(images)
+    fixed, moving = images.fixed, images.moving
     shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
     last, none = len(field.factors) - 1, jnp.zeros(len(fixed))
     solution = Solution(displacement, none, none.astype(jnp.int32), none.astype(bool))
@@ -164,11 +180,13 @@ def _refine(
         coarse = level_shape(shape, length, voxel_size)
         coarse_moving = level_shape(moving_shape, length, moving_voxel_size)
         between = None if matrix is None else level_matrix(matrix, shape, moving_shape, coarse, coarse_moving)
-        images = shrink(fixed, coarse), shrink(moving, coarse_moving)
+        small = shrink_images(images, coarse, coarse_moving)
         lengths = tuple(size * old / new for size, old, new in zip(voxel_size, shape, coarse, strict=True))
         displacement = solution.displacement
         start = displacement if coarse == shape else resize(displacement, coarse)
-        end = _descend(objective, *images, start, between, share, field, level, lengths, tolerance)
+        seen = pair_weights(small, start, between)
+        arguments = small.fixed, small.moving, seen, start, between, share, field, level, lengths, tolerance
+        end = _descend(objective, *arguments)
         # Only the change is resized to the finer grid, so that details of the start remain.
         displacement = end.displacement if coarse == shape else displacement + resize(end.displacement - start, shape)
         solution = end._replace(displacement=displacement, steps=solution.steps + end.steps)
@@ -179,6 +197,7 @@ def _descend(
     objective: Objective,
     fixed: jax.Array,
     moving: jax.Array,
+    weights: jax.Array | None,
     displacement: jax.Array,
     matrix: jax.Array | None,
     num_steps: int,
@@ -191,7 +210,7 @@ def _descend(
     optimizer = field.optimizer(voxel_size)
 
     def loss(displacement):
-        return objective(fixed, warp_between(moving, displacement, matrix), displacement)[0]
+        return objective(fixed, warp_between(moving, displacement, matrix), displacement, weights=weights)[0]
 
     def run_round(start, num_steps, length):
         def step(carry, _):

@@ -65,20 +65,21 @@ def level_matrix(
     return compose_affine(invert_affine(to_moving), compose_affine(matrix, to_fixed))
 
 
-def warp_between(moving: jax.Array, displacement: jax.Array, matrix: jax.Array | None) -> jax.Array:
+def warp_between(
+    moving: jax.Array, displacement: jax.Array, matrix: jax.Array | None, *, mode: str = "nearest"
+) -> jax.Array:
     """Warps images by a displacement and an affine after it, `moving(matrix(p + u(p)))`, in one interpolation.
-
-    Points outside have the value of the nearest voxel at the border.
 
     Args:
       moving: `[B, *V, C]`.
       displacement: `u` `[B, *S, N]`, in voxels of the fixed grid `S`.
       matrix: `[B, N, N + 1]` from fixed to moving voxels. None: the identity.
+      mode: values outside, see `air_jax.transforms.warp`. Default: that of the nearest voxel at the border.
 
     Returns:
       `[B, *S, C]`.
     """
     if matrix is None:
-        return warp(moving, displacement, mode="nearest")
+        return warp(moving, displacement, mode=mode)
     points = identity_grid(displacement.shape[1:-1])[None] + displacement
-    return sample(moving, apply_affine(matrix, points), mode="nearest")
+    return sample(moving, apply_affine(matrix, points), mode=mode)

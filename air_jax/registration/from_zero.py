@@ -11,14 +11,15 @@ import numpy as np
 
 from air_jax.errors import OptionError
 from air_jax.losses import SIMILARITIES, Similarity, make_objective
+from air_jax.losses.similarity import takes_weights
 from air_jax.optimize import DenseField, Field, Geometry, register_affine
 from air_jax.registration.batches import Array, guess_num_axes, pair_batches
 from air_jax.registration.registration import Registration, Result, make_result
 from air_jax.transforms.spaces import whole_displacement
 
 STEPS_FROM_ZERO = 180
-# Of the affine: the best on histology with different stains, and among the best elsewhere.
-AFFINE_SIMILARITY = "mi"
+# Of the affine. Mutual information without the quotient grows with the background that the compared region contains.
+AFFINE_SIMILARITY = "nmi"
 
 
 class Identity(nn.Module):
@@ -102,7 +103,8 @@ def register_images(
       similarity: key of `air_jax.losses.SIMILARITIES`, or a function of `fixed` and `warped` `[B, *S, C]` that returns
         `[B]`.
       affine: free parameters of an affine before the deformation, a key of `air_jax.optimize.AFFINES`: "translation",
-        "rigid", "similarity" or "affine". Default: no affine.
+        "rigid", "similarity" or "affine". Voxels that it moves out of the moving image do not count. Default: no
+        affine, and all voxels count.
       field: parametrisation of the deformation, see `air_jax.optimize`.
       refine_steps: number of steps of the deformation; 0 for the affine only.
       normalization: key of `air_jax.transforms.intensity.WINDOWS`.
@@ -122,10 +124,16 @@ def register_images(
     registration = without_model(num_axes, channels, similarity=similarity, field=field, normalization=normalization)
     images = pair_batches(fixed, moving, registration.image_shape, normalization)
     geometry = Geometry(voxel_size=spacing)
+    options = {}
     if affine is not None:
-        matrix = register_affine(SIMILARITIES[AFFINE_SIMILARITY], *images, kind=affine, geometry=geometry)
+        seen = jnp.ones(images[1].shape[:-1])
+        matrix = register_affine(
+            SIMILARITIES[AFFINE_SIMILARITY], *images, kind=affine, geometry=geometry, moving_weights=seen
+        )
         geometry = dataclasses.replace(geometry, matrix=matrix)
-    displacement = registration.refine(*images, num_steps=refine_steps, geometry=geometry).displacement
+        if isinstance(similarity, str) or takes_weights(similarity):
+            options = {"moving_weights": seen}
+    displacement = registration.refine(*images, num_steps=refine_steps, geometry=geometry, **options).displacement
     if geometry.matrix is not None:
         pairs = zip(displacement, np.asarray(geometry.matrix), strict=True)
         displacement = jnp.stack([whole_displacement(u, matrix, np.eye(num_axes, num_axes + 1)) for u, matrix in pairs])

@@ -140,6 +140,8 @@ class Registration:
         field: Field | None = None,
         geometry: Geometry = Geometry(),
         tolerance: float = 0.0,
+        weights: jax.Array | None = None,
+        moving_weights: jax.Array | None = None,
     ) -> Solution:
         """Refines displacements by instance optimisation, see `air_jax.optimize.refine`.
 
@@ -153,6 +155,9 @@ class Registration:
           field: parametrisation. Default: the attribute of that name.
           geometry: affine that follows the displacement, and voxel sizes.
           tolerance: relative decrease of the loss in 10 steps below which a pair has converged, at least 0.
+          weights: `[B, *S]` in [0, 1], the share by which a voxel of the fixed image counts, see
+            `air_jax.optimize.refine`. Default: all count alike.
+          moving_weights: the same of the moving image. Default: also its surround counts.
 
         Returns:
           The displacement, loss, number of steps and convergence of each pair.
@@ -170,6 +175,8 @@ class Registration:
             field=self.field if field is None else field,
             geometry=geometry,
             tolerance=tolerance,
+            weights=weights,
+            moving_weights=moving_weights,
         )
 
     def normalize(self, image: Array) -> jax.Array:

@@ -29,7 +29,7 @@ def to_unit_range(images: jax.Array) -> jax.Array:
     return images.astype(jnp.float32)
 
 
-def normalize(image: np.ndarray, window: str) -> np.ndarray:
+def normalize(image: np.ndarray, window: str, *, counts: np.ndarray | None = None) -> np.ndarray:
     """Normalises one image to [0, 1]: linearly between the two limits of a window, clipped outside of them.
 
     The limits are computed from this image, one pair for all of its channels. Values that are not finite count as 0, as
@@ -42,6 +42,7 @@ def normalize(image: np.ndarray, window: str) -> np.ndarray:
         background included; from the smallest to the largest value where the two are equal, as in sparse masks.
         "foreground": from 0 to the 98th percentile of the values above 0, for scans with black background; an image
         without such values becomes 0. "ct": from -160 to 240 Hounsfield units, soft tissue.
+      counts: `[*S]` booleans, the voxels that determine the limits, at least one. Default: all.
 
     Returns:
       float32 of the image's shape. An image that is constant under "percentile" becomes 0.
@@ -58,7 +59,7 @@ def normalize(image: np.ndarray, window: str) -> np.ndarray:
     # float64 distinguishes large integers, and holds the difference of any two float32.
     values = np.array(image, np.float64)
     values[~np.isfinite(values)] = 0
-    low, high = WINDOWS[window](values, image.dtype)
+    low, high = WINDOWS[window](values if counts is None else values[counts], image.dtype)
     if low == high:
         return np.zeros(image.shape, np.float32)
     return np.clip((values - low) / (high - low), 0, 1).astype(np.float32)

@@ -77,7 +77,7 @@ def default_config(model: str = "air") -> Config:
     config.deformation.spacing = 7  # voxels between control points; larger is smoother
 
     config.loss = ConfigDict()
-    config.loss.similarity = "mse"  # or "ncc", "lncc", "squared_lncc"; for other modalities "mi", "mind_ssc"
+    config.loss.similarity = "mse"  # or "ncc", "lncc", "squared_lncc"; for other modalities "mi", "nmi", "mind_ssc"
     config.loss.window = 0  # side of the windows of "lncc" and "squared_lncc" in voxels, odd; 0: their own, 9
     config.loss.edges = False  # compares the images' edges as a further channel
     config.loss.mse = 0.0  # weight of the mean squared difference beside another similarity

@@ -153,7 +153,7 @@ def test_the_programs_compiled_ahead_are_those_that_run(pictures, tmp_path, cach
     options = Options(pictures / "fixed.png", pictures / "moving.png", tmp_path / "out", affine="none", refine_steps=1)
     fixed, moving = read_subjects(options)
     registration, _ = choose_registration(options, 2)
-    inputs = prepare(registration, fixed, moving)
+    inputs = prepare(registration, fixed, moving, options)
 
     def compile_ahead():
         run._compile_deformation(registration, inputs)

@@ -60,7 +60,7 @@ def test_the_model_sees_values_of_at_most_1(tmp_path, monkeypatch, without_repor
     monkeypatch.setattr(Registration, "predict", predict)
     options = Options(tmp_path / "fixed.nii.gz", tmp_path / "moving.nii.gz", tmp_path / "out", workdir=tmp_path)
     register_files(options)
-    inputs = prepare(registration, *read_subjects(options))
+    inputs = prepare(registration, *read_subjects(options), options)
     zero = jnp.zeros((*mask.shape, 3))
     assert sample_moving(inputs.moving_image[0], zero, inputs.voxel_to_voxel).max() > 1
     assert seen == [1.0]

@@ -64,14 +64,25 @@ def entropy(shares):
     return -sum(share * np.log(share) for share in shares.ravel() if share > 0)
 
 
-@mean_over_channels
-def reference_mi(fixed, warped, bins=32):
+def reference_entropies(fixed, warped, bins):
     spline = BSpline.basis_element([-2, -1, 0, 1, 2], extrapolate=False)
     joint = np.zeros((bins, bins))
     for f, w in zip(fixed.ravel(), warped.ravel(), strict=True):
         weights = [np.nan_to_num(spline(2 + (bins - 5) * value - np.arange(bins))) for value in (f, w)]
         joint += np.outer(*weights) / fixed.size
-    return entropy(joint) - entropy(joint.sum(0)) - entropy(joint.sum(1))
+    return entropy(joint.sum(0)), entropy(joint.sum(1)), entropy(joint)
+
+
+@mean_over_channels
+def reference_mi(fixed, warped, bins=32):
+    one, other, joint = reference_entropies(fixed, warped, bins)
+    return joint - one - other
+
+
+@mean_over_channels
+def reference_nmi(fixed, warped, bins=32):
+    one, other, joint = reference_entropies(fixed, warped, bins)
+    return 1 - (one + other) / joint
 
 
 def reference_descriptors(image, radius, dilation):
@@ -107,6 +118,7 @@ REFERENCES = {
     "lncc": reference_lncc,
     "squared_lncc": reference_squared_lncc,
     "mi": reference_mi,
+    "nmi": reference_nmi,
     "mind_ssc": reference_mind_ssc,
 }
 CASES = [
@@ -228,7 +240,7 @@ def test_shifts_increase_the_loss(name, shape):
     fixed, shifted = blob(shape, 10.0), blob(shape, 11.0)
     similarity = jax.jit(SIMILARITIES[name])
     assert float(similarity(fixed, shifted)[0]) > float(similarity(fixed, fixed)[0]) + 0.01
-    if name in ("squared_lncc", "mi", "mind_ssc"):
+    if name in ("squared_lncc", "mi", "nmi", "mind_ssc"):
         assert float(similarity(fixed, 1 - shifted)[0]) > float(similarity(fixed, 1 - fixed)[0]) + 0.01
 
 

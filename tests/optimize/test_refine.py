@@ -289,3 +289,55 @@ def test_compile_refine_fills_the_persistent_cache():
         jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
     assert events.count("/jax/compilation_cache/cache_hits") == 1
     assert "/jax/compilation_cache/cache_misses" not in events
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("field", [DENSE, BSPLINE])
+def test_what_does_not_count_has_no_influence_on_the_displacement(field):
+    """Also on the coarser grid, which averages voxels."""
+    rng = np.random.default_rng(0)
+    fixed, moving = blobs((24, 24), [(10, 11)]), blobs((24, 24), [(12, 12)])
+    weights, moving_weights = np.ones((2, 1, 24, 24), np.float32)
+    weights[:, 15:, 16:], moving_weights[:, :5, :7] = 0, 0
+
+    def displaced(garbage):
+        hidden, moving_hidden = (array[..., None] == 0 for array in (weights, moving_weights))
+        images = np.where(hidden, garbage, fixed), np.where(moving_hidden, garbage, moving)
+        options = {"weights": weights, "moving_weights": moving_weights}
+        return refine(OBJECTIVE, *images, num_steps=20, field=field, **options)
+
+    clean, noise, nothing = (displaced(garbage) for garbage in (0.0, 9 * rng.random(fixed.shape), np.nan))
+    for other in (noise, nothing):
+        np.testing.assert_array_equal(other.displacement, clean.displacement)
+        np.testing.assert_array_equal(other.loss, clean.loss)
+    np.testing.assert_allclose(clean.displacement[0, 10, 11], (2, 1), atol=0.6)
+
+
+@pytest.mark.slow
+def test_all_weights_one_give_the_displacement_without_weights():
+    fixed, moving = blobs((24, 24), [(10, 11)]), blobs((24, 24), [(12, 12)])
+    ones = np.ones((1, 24, 24), np.float32)
+    plain = refine(OBJECTIVE, fixed, moving, num_steps=20, field=DENSE)
+    weighted = refine(OBJECTIVE, fixed, moving, num_steps=20, field=DENSE, weights=ones)
+    np.testing.assert_allclose(weighted.displacement, plain.displacement, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_what_lies_outside_of_the_moving_image_does_not_count():
+    """The moving image shows the left part only; the fixed image has another blob where it ends."""
+    fixed = np.maximum(blobs((24, 24), [(10, 8)]), blobs((24, 24), [(12, 20)]))
+    moving = blobs((24, 16), [(12, 9)])
+    geometry = Geometry(jnp.eye(2, 3)[None])
+    ones = np.ones((1, 24, 16), np.float32)
+    seen = refine(OBJECTIVE, fixed, moving, num_steps=40, field=DENSE, geometry=geometry, moving_weights=ones)
+    np.testing.assert_allclose(seen.displacement[0, 10, 8], (2, 1), atol=0.3)
+    np.testing.assert_allclose(seen.displacement[0, :, 20:], 0, atol=0.3)
+    continued = refine(OBJECTIVE, fixed, moving, num_steps=40, field=DENSE, geometry=geometry)
+    assert float(seen.loss[0]) < 0.1 * float(continued.loss[0])
+
+
+def test_weights_of_another_shape_are_refused():
+    image = blobs((12, 12), [(5, 5)])
+    for options in ({"weights": np.ones((1, 12, 11))}, {"moving_weights": np.ones((1, 12, 12, 1))}):
+        with pytest.raises(ValueError, match="weights has shape"):
+            refine(OBJECTIVE, image, image, num_steps=0, **options)

@@ -227,3 +227,51 @@ def test_gradient_agrees_with_finite_differences_in_64_bits(num_axes):
     np.testing.assert_allclose(gradient, expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
     # Every registration starts at zero: the gradient of the rotation is finite there.
     assert np.isfinite(jax.grad(loss)(jnp.zeros(len(vector)))).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_axes", [2, 3])
+def test_what_does_not_count_has_no_influence_on_the_affine(num_axes):
+    fixed, moving, voxel_to_voxel, truth, size, moving_size = make_pair(num_axes, rotation(num_axes))
+    weights, moving_weights = (np.ones(image.shape[:-1], np.float32) for image in (fixed, moving))
+    weights[:, -3:], moving_weights[:, :4] = 0, 0
+
+    def register_with(garbage):
+        hidden, moving_hidden = (array[..., None] == 0 for array in (weights, moving_weights))
+        images = np.where(hidden, garbage, fixed), np.where(moving_hidden, garbage, moving)
+        options = {"weights": weights, "moving_weights": moving_weights}
+        return register((*images, voxel_to_voxel, truth, size, moving_size), **options)
+
+    clean = register_with(0.0)
+    assert corner_error(clean, truth, fixed.shape[1:-1]) < 0.7
+    np.testing.assert_array_equal(register_with(np.nan), clean)
+    np.testing.assert_array_equal(register_with(8.0), clean)
+
+
+@pytest.mark.slow
+def test_images_that_show_different_parts_are_aligned():
+    """Half of the moving image is cut off; its border values, continued, would lead astray."""
+    fixed, moving, voxel_to_voxel, truth, size, moving_size = make_pair(2, rotation(2))
+    cut = moving[:, :30]
+    ones = np.ones(cut.shape[:-1], np.float32)
+    pair = (fixed, cut, voxel_to_voxel, truth, size, moving_size)
+    assert corner_error(register(pair, kind="rigid", moving_weights=ones), truth, fixed.shape[1:-1]) < 0.7
+
+
+@pytest.mark.slow
+def test_leaving_the_view_is_not_rewarded():
+    """Unrelated noise: the fewer voxels are compared, the higher is their mutual information."""
+    rng = np.random.default_rng(0)
+    fixed, moving = (rng.random((1, 24, 24, 1), dtype=np.float32) for _ in range(2))
+    ones = np.ones((1, 24, 24), np.float32)
+    matrix = register_affine(SIMILARITIES["mi"], fixed, moving, weights=ones, moving_weights=ones)
+    points = np.asarray(apply_affine(matrix, identity_grid((24, 24))[None]))
+    assert np.all((points >= 0) & (points <= 23), axis=-1).mean() > module.LEAST_COVERAGE - 0.1
+
+
+@pytest.mark.slow
+def test_an_affine_that_is_no_better_is_the_start():
+    image = make_pair(2)[0]
+    ones, start = np.ones(image.shape[:-1], np.float32), jnp.eye(2, 3)[None]
+    options = {"geometry": Geometry(start), "weights": ones, "moving_weights": ones}
+    np.testing.assert_array_equal(register_affine(mse, image, image, **options), start)

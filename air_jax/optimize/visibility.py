@@ -1,0 +1,148 @@
+"""What of a pair counts: weights of voxels, and the share of the fixed image that the moving image covers."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from air_jax.losses import Objective
+from air_jax.optimize.geometry import Geometry
+from air_jax.optimize.levels import warp_between
+from air_jax.transforms import shrink, smooth
+
+FILL_SIGMA = 3.0  # voxels
+_SMALLEST = 1e-6  # avoids a division by 0
+
+
+class Images(NamedTuple):
+    """A pair of images and what counts of them.
+
+    Attributes:
+      fixed: `[B, *S, C]`.
+      moving: `[B, *V, C]`.
+      weights: `[B, *S]` in [0, 1] of the fixed image, or None: all of it counts.
+      moving_weights: `[B, *V]` of the moving image, or None: all of it counts, and its surround also.
+    """
+
+    fixed: jax.Array
+    moving: jax.Array
+    weights: jax.Array | None = None
+    moving_weights: jax.Array | None = None
+
+
+def check_weights(function: str, name: str, image: jax.Array, weights: jax.Array | None) -> None:
+    """Checks the shape of the weights of an image.
+
+    Args:
+      function: name of the calling function, for the message.
+      name: of the argument.
+      image: `[B, *S, C]`.
+      weights: `[B, *S]`, or None.
+
+    Raises:
+      ValueError: the shapes do not fit.
+    """
+    if weights is not None and weights.shape != image.shape[:-1]:
+        raise ValueError(f"{function}: {name} has shape {weights.shape}; for its image it must be {image.shape[:-1]}")
+
+
+def fill(image: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """Replaces voxels of weight 0 by a smooth continuation of the others.
+
+    Coarser grids and interpolation mix neighbouring voxels. So what does not count must not hold its own values.
+
+    Args:
+      image: `[B, *S, C]`; any values, also NaN, where the weight is 0.
+      weights: `[B, *S]` in [0, 1], or None: all voxels count.
+
+    Returns:
+      `[B, *S, C]`: the image where the weight is above 0. Elsewhere the weighted Gaussian mean of the voxels around,
+      and far from all of them the weighted mean of the image.
+    """
+    if weights is None:
+        return image
+    weights = weights[..., None]
+    seen = weights > 0
+    image = jnp.where(seen, image, 0)
+    axes = tuple(range(1, image.ndim - 1))
+    mean = jnp.sum(weights * image, axis=axes, keepdims=True) / jnp.maximum(
+        jnp.sum(weights, axis=axes, keepdims=True), _SMALLEST
+    )
+    around = smooth(weights * image, FILL_SIGMA) + _SMALLEST * mean
+    return jnp.where(seen, image, around / (smooth(weights, FILL_SIGMA) + _SMALLEST))
+
+
+def filled(images: Images) -> Images:
+    """Fills what does not count in both images, see `fill`."""
+    fixed, moving, weights, moving_weights = images
+    return Images(fill(fixed, weights), fill(moving, moving_weights), weights, moving_weights)
+
+
+def shrink_images(images: Images, shape: Sequence[int], moving_shape: Sequence[int]) -> Images:
+    """Averages both images and their weights onto coarser grids.
+
+    Args:
+      images: filled images.
+      shape, moving_shape: sizes of the coarser grids.
+
+    Returns:
+      The smaller images.
+    """
+    fixed, moving, *both = images
+    small = [
+        None if weights is None else shrink(weights[..., None], size)[..., 0]
+        for weights, size in zip(both, (shape, moving_shape), strict=True)
+    ]
+    return Images(shrink(fixed, shape), shrink(moving, moving_shape), *small)
+
+
+def pair_weights(images: Images, displacement: jax.Array, matrix: jax.Array | None) -> jax.Array | None:
+    """Weights of a pair on the fixed grid: the fixed image's times the moving image's, sampled like the image.
+
+    Outside of the moving image the weight is 0, reached over one voxel.
+
+    Args:
+      images: the pair.
+      displacement: `[B, *S, N]`, in voxels of the fixed grid.
+      matrix: `[B, N, N + 1]` from fixed to moving voxels, or None: the identity.
+
+    Returns:
+      `[B, *S]` in [0, 1], or None.
+    """
+    if images.moving_weights is None:
+        return images.weights
+    warped = warp_between(images.moving_weights[..., None], displacement, matrix, mode="constant")[..., 0]
+    return warped if images.weights is None else images.weights * warped
+
+
+def objective_value(
+    objective: Objective,
+    fixed: jax.Array,
+    moving: jax.Array,
+    displacement: jax.Array,
+    *,
+    geometry: Geometry = Geometry(),
+    weights: jax.Array | None = None,
+) -> jax.Array:
+    """Computes the objective of displacements on the fixed grid.
+
+    Args:
+      objective: see `air_jax.losses.make_objective`.
+      fixed: `[B, *S, C]` in [0, 1].
+      moving: `[B, *S, C]`, or `[B, *V, C]` with `geometry.matrix`.
+      displacement: `[B, *S, N]` in voxels of the fixed grid.
+      geometry: affine that follows the displacement.
+      weights: `[B, *S]` in [0, 1], the share by which a voxel counts. Default: all count alike.
+
+    Returns:
+      `[B]`.
+    """
+    return _value(objective, fixed, moving, displacement, geometry.matrix, weights)
+
+
+@partial(jax.jit, static_argnums=0)
+def _value(objective, fixed, moving, displacement, matrix, weights):
+    warped = warp_between(moving, displacement, matrix)
+    return objective(fixed, warped, displacement, weights=weights)[0]
