@@ -65,8 +65,8 @@ def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
         needs JAX's persistent cache, see `air_jax.runtime.startup.use_compilation_cache`.
 
     Returns:
-      The content of `scores.json`: `before`, `after`, `affine`, `options`, `version`, `doubtful`, `doubts`, `seconds` and
-        `files`.
+      The content of `scores.json`: `before`, `after`, `affine`, `options`, `version`, `doubtful`, `doubts`,
+      `seconds` and `files`.
 
     Raises:
       UserError: one line that names the file or the flag.
@@ -176,8 +176,7 @@ def _deform(registration: Registration, inputs: Inputs, matrix: np.ndarray, star
     seen = overlap(inputs, predicted[0], matrix) * overlap(inputs, displacement[0], matrix)
     geometry = _geometry(inputs, matrix)
     before, after = (
-        float(objective_value(*arguments, field, geometry=geometry, weights=seen)[0])
-        for field in (predicted, displacement)
+        float(objective_value(*arguments, u, geometry=geometry, weights=seen)[0]) for u in (predicted, displacement)
     )
     if after < before:
         return displacement[0]
