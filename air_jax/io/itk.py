@@ -192,14 +192,19 @@ def _bytes_per_voxel(sitk: Any, reader: Any) -> int:
 def _held(path: Path) -> int | None:
     """Returns the bytes that a file holds after its header, or its data file; None where the voxels are compressed.
 
+    Of the faults found here, ITK would print errors, or wait for a pipe.
+
     Raises:
       UserError: the data file is missing, or no regular file.
+      ValueError: the file is neither NRRD nor MetaImage, or is cut short.
     """
     with open(path, "rb") as file:
         start = file.read(_MAX_HEADER)
     is_nrrd = start.startswith(b"NRRD")
     # A blank line ends the header of an NRRD, the line ElementDataFile that of a MetaImage.
     end = re.search(rb"\r?\n\r?\n" if is_nrrd else rb"(?im)^ElementDataFile.*\n?", start)
+    if not is_nrrd and end is None:
+        raise ValueError("it has no line ElementDataFile")
     header = start[: end.end() if end else None].decode("latin-1")
     pairs = re.findall(r"^([^#:=\n]+?) *[:=] *(.*?)\s*$", header, flags=re.MULTILINE)
     settings = {key.casefold().replace(" ", ""): value for key, value in pairs}
@@ -213,12 +218,10 @@ def _held(path: Path) -> int | None:
         if not data.is_file():
             raise UserError(f"{path}: its voxels are in {name}, which is missing or no file")
         held = data.stat().st_size
-    is_raw = (
-        settings.get("encoding", "").lower() == "raw"
-        if is_nrrd
-        else settings.get("compresseddata", "").lower() != "true"
-    )
-    return held if is_raw else None
+    if int(settings.get("compresseddatasize") or 0) > held:
+        raise ValueError("its compressed voxels are cut short")
+    key, raw = ("encoding", "raw") if is_nrrd else ("compresseddata", "false")
+    return held if settings.get(key, raw).lower() == raw else None
 
 
 def _distance_from_grid(sitk: Any, names: tuple[str, ...], image: Any) -> float:

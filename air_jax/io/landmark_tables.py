@@ -15,8 +15,8 @@ Unit = Literal["mm", "pixel"]
 
 _KIND = "a text file of landmarks (.csv)"
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
-# "x", "x [mm]", "x_mm", and QuPath's "Centroid X \u00b5m"; r, a, s and l, p, s are those of 3D Slicer's tables.
-_COLUMN = re.compile(r"(?:centroid[ _])?([xyzraslp])(?:(?:[ _]*[\[(]|[ _])(μm|um|microns?|mm|px|pixels?)[\])]?)?")
+# "x", "x [mm]", "x_mm", and QuPath's "Centroid X px"; r, a, s and l, p, s are those of 3D Slicer's tables.
+_COLUMN = re.compile(r"(?:centroid[ _])?([xyzraslp])(?:(?:[ _]*[\[(]|[ _])(\u03bcm|um|microns?|mm|px|pixels?)[\])]?)?")
 _FRAMES = {"xyz": (1, 1, 1), "lps": (1, 1, 1), "ras": (-1, -1, 1)}
 
 
@@ -33,7 +33,7 @@ def read_table(path: Path) -> tuple[np.ndarray, Unit | None]:
     """Reads points, one per line, with the numbers separated by comma, semicolon, tab or spaces.
 
     A file with a header must name the columns x, y and, in 3-D, z, in any order and case, alone or with a unit: `X`,
-    `x [mm]`, `Centroid X \u00b5m`. 3D Slicer's tables have r, a, s or l, p, s. Other columns are ignored.
+    `x [mm]`, `Centroid X px`. 3D Slicer's tables have r, a, s or l, p, s. Other columns are ignored.
 
     A file without a header has 2 or 3 numbers in each line: x, y[, z]. It may have 4, where the first ones count from 0
     or 1. Three numbers, the first of which count so, are refused, since they may be 2-D points with their index.

@@ -250,6 +250,7 @@ import numpy as np
 sys.modules["nibabel"] = sys.modules["PIL"] = None
 from air_jax import UserError, io
 io.write_image(f"{sys.argv[1]}/a.npy", np.zeros((4, 5)), np.eye(3))
+open(f"{sys.argv[1]}/a.png", "w").write("any text")
 for name in ("a.nii", "a.png"):
     try:
         io.read_image(f"{sys.argv[1]}/{name}")

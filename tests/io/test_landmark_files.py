@@ -51,7 +51,7 @@ def test_written_landmarks_are_read_back_and_their_voxels_are_itks(tmp_path, num
         ("x [mm],y [mm],z [mm]\n1,2,3\n", [[1, 2, 3]]),
         ("y(mm)\tX_mm\n2\t1\n", [[1, 2]]),
         ("Image;Class;Centroid X px;Centroid Y px\na.svs;p;18.2;25.2\n", [[18.2, 25.2]]),
-        ("Image\tCentroid X µm\tCentroid Y µm\na.svs\t1500\t250\n", [[1.5, 0.25]]),
+        ("Image\tCentroid X \u00b5m\tCentroid Y \u00b5m\na.svs\t1500\t250\n", [[1.5, 0.25]]),
         ("x [\u03bcm],y [\u03bcm]\n1500,250\n", [[1.5, 0.25]]),
         ("label,r,a,s,defined,selected\nF-0,1,2,3,1,1\n", [[-1, -2, 3]]),
         ("label,l,p,s,defined,selected\nF-0,1,2,3,1,1\n", [[1, 2, 3]]),
@@ -66,7 +66,7 @@ def test_landmark_files_of_other_programs_are_read(tmp_path, text, points):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_the_usual_encodings_are_read(tmp_path, encoding):
-    text = "x,y,größe,Centroid µ\n1,2,3,4\n"
+    text = "x,y,gr\u00f6\u00dfe,Centroid \u00b5\n1,2,3,4\n"
     (tmp_path / "points.csv").write_bytes(text.encode(encoding))
     np.testing.assert_array_equal(io.read_landmarks(tmp_path / "points.csv"), [[1, 2]])
 

@@ -88,7 +88,7 @@ def test_the_unit_of_landmarks_must_be_that_of_the_image(tmp_path):
     rng = np.random.default_rng(0)
     io.write_image(tmp_path / "picture.png", rng.integers(0, 256, (9, 12), np.uint8), np.eye(3))
     io.write_image(tmp_path / "slice.nii", rng.random((12, 9), np.float32), np.diag([0.002, 0.002, 1]))
-    for unit, right, wrong in (("µm", "slice.nii", "picture.png"), ("px", "picture.png", "slice.nii")):
+    for unit, right, wrong in (("\u00b5m", "slice.nii", "picture.png"), ("px", "picture.png", "slice.nii")):
         (tmp_path / "points.csv").write_text(f"Centroid X {unit},Centroid Y {unit}\n11,8\n4,5\n", encoding="utf-8")
         subject = io.read_subject(tmp_path / right, landmarks=tmp_path / "points.csv")
         assert io.count_outside(subject.landmarks, subject.volume) == 0
