@@ -14,6 +14,7 @@ import numpy as np
 from air_jax._version import __version__
 from air_jax.errors import UserError
 from air_jax.file_registration.doubt import doubts
+from air_jax.file_registration.improvement import improves
 from air_jax.file_registration.inputs import Inputs, make_folder, prepare, read_subjects
 from air_jax.file_registration.options import NO_AFFINE, Options, check_options, choose_registration
 from air_jax.file_registration.outputs import draw_report, write_outputs
@@ -21,12 +22,11 @@ from air_jax.file_registration.scores import (
     Scores,
     check_overlap,
     compile_displacement_scores,
-    overlap,
     pair_scores,
     table,
 )
-from air_jax.losses import SIMILARITIES, Objective
-from air_jax.optimize import Field, Geometry, compile_refine, objective_value, refine, register_affine, shares
+from air_jax.losses import SIMILARITIES, Objective, make_objective
+from air_jax.optimize import Field, Geometry, compile_refine, refine, register_affine, shares
 from air_jax.registration import Registration
 from air_jax.registration.from_zero import AFFINE_SIMILARITY
 from air_jax.runtime.files import replace_text
@@ -111,29 +111,31 @@ def _align(affine: str, inputs: Inputs) -> np.ndarray:
     """Returns the affine `[N, N + 1]` float64 from fixed to moving voxels: the headers', then the registered one."""
     if affine == NO_AFFINE:
         return inputs.voxel_to_voxel
-    geometry = _geometry(inputs, inputs.voxel_to_voxel)
+    images = inputs.fixed_image, inputs.moving_image
     matrix = register_affine(
         SIMILARITIES[AFFINE_SIMILARITY],
-        inputs.fixed_image,
-        inputs.moving_image,
+        *images,
         kind=affine,
-        geometry=geometry,
+        geometry=_geometry(inputs, inputs.voxel_to_voxel),
         angles=tuple(np.deg2rad(ANGLES)),
         **_weights(inputs),
     )
-    if np.array_equal(matrix, geometry.matrix):
-        print("the affine does not improve the mutual information of what both images show: dropped", flush=True)
-        return inputs.voxel_to_voxel
     matrix = np.asarray(matrix[0], np.float64)
     check_overlap(inputs, matrix)
-    return matrix
+    zero = jnp.zeros((*inputs.fixed.volume.shape, inputs.fixed.volume.num_axes))
+    steps = (zero, inputs.voxel_to_voxel), (zero, matrix)
+    if improves("affine", make_objective(AFFINE_SIMILARITY), images, inputs, *steps):
+        return matrix
+    return inputs.voxel_to_voxel
 
 
 def _deform(registration: Registration, inputs: Inputs, matrix: np.ndarray, clock: _Clock) -> jax.Array:
     """Returns the deformation `[*S, N]` of the fixed grid, which `matrix` follows: predicted, then refined."""
     zero = jnp.zeros((*inputs.fixed.volume.shape, inputs.fixed.volume.num_axes))
     # Interpolation weights may sum to a little more than 1.
-    aligned = jnp.clip(sample_moving(inputs.moving_image[0], zero, matrix), 0, 1)[None]
+    background = inputs.normalized_background
+    aligned = sample_moving(inputs.moving_image[0] - background, zero, matrix) + background
+    aligned = jnp.clip(aligned, 0, 1)[None]
     try:
         displacement, _ = registration.predict(inputs.fixed_image, aligned)
     except ValueError as error:
@@ -151,18 +153,10 @@ def _deform(registration: Registration, inputs: Inputs, matrix: np.ndarray, cloc
             **_weights(inputs),
         ).displacement.block_until_ready()
         clock.done(_description(field))
-    if not registration.refine_steps:
+    objective, *images = arguments
+    steps = (start[0], matrix), (displacement[0], matrix)
+    if not registration.refine_steps or improves("deformation", objective, tuple(images), inputs, *steps):
         return displacement[0]
-    seen = overlap(inputs, start[0], matrix) * overlap(inputs, displacement[0], matrix)
-    geometry = _geometry(inputs, matrix)
-    before, after = (
-        float(objective_value(*arguments, field, geometry=geometry, weights=seen)[0]) for field in (start, displacement)
-    )
-    if after < before:
-        return displacement[0]
-    print(
-        f"the deformation does not improve its objective ({before:.4g} before, {after:.4g} after): dropped", flush=True
-    )
     return start[0]
 
 
