@@ -118,7 +118,8 @@ def _align(affine: str, inputs: Inputs) -> np.ndarray:
         kind=affine,
         geometry=_geometry(inputs, inputs.voxel_to_voxel),
         angles=tuple(np.deg2rad(ANGLES)),
-        **_weights(inputs),
+        weights=inputs.fixed_weights,
+        moving_weights=inputs.moving_weights,
     )
     matrix = np.asarray(matrix[0], np.float64)
     check_overlap(inputs, matrix)
@@ -150,7 +151,8 @@ def _deform(registration: Registration, inputs: Inputs, matrix: np.ndarray, cloc
             field=field,
             geometry=_geometry(inputs, matrix),
             tolerance=TOLERANCE,
-            **_weights(inputs),
+            weights=inputs.fixed_weights,
+            moving_weights=inputs.moving_weights,
         ).displacement.block_until_ready()
         clock.done(_description(field))
     objective, *images = arguments
@@ -170,7 +172,8 @@ def _compile_deformation(registration: Registration, inputs: Inputs) -> None:
             field=field,
             geometry=_geometry(inputs, inputs.voxel_to_voxel),
             tolerance=TOLERANCE,
-            **_weights(inputs),
+            weights=inputs.fixed_weights,
+            moving_weights=inputs.moving_weights,
         )
 
 
@@ -184,10 +187,6 @@ def _compared(registration: Registration, inputs: Inputs) -> tuple[Objective, ja
     """Returns the objective of refinement and the two images that it compares."""
     fixed, moving = (registration.compared(image) for image in (inputs.fixed_image, inputs.moving_image))
     return registration.comparing(registration.objective), fixed, moving
-
-
-def _weights(inputs: Inputs) -> dict[str, jax.Array]:
-    return {"weights": inputs.fixed_weights, "moving_weights": inputs.moving_weights}
 
 
 def _levels(registration: Registration) -> Iterator[tuple[Field, int]]:
