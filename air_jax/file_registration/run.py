@@ -155,9 +155,9 @@ def _deform(registration: Registration, inputs: Inputs, matrix: np.ndarray, cloc
             moving_weights=inputs.moving_weights,
         ).displacement.block_until_ready()
         clock.done(_description(field))
-    objective, *images = arguments
+    objective, fixed, moving = arguments
     steps = (start[0], matrix), (displacement[0], matrix)
-    if not registration.refine_steps or improves("deformation", objective, tuple(images), inputs, *steps):
+    if not registration.refine_steps or improves("deformation", objective, (fixed, moving), inputs, *steps):
         return displacement[0]
     return start[0]
 
