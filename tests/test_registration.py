@@ -383,3 +383,15 @@ def test_folder_that_is_no_run_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(air_jax.UserError, match="cannot be read"):
         air_jax.load(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_similarity_of_two_images_only_is_allowed_after_an_affine():
+    fixed, moving = blobs((24, 20), (12, 10), (13.5, 11.5))
+
+    def difference(fixed, warped):
+        return jnp.mean(jnp.square(fixed - warped), axis=(1, 2, 3))
+
+    options = {"similarity": difference, "affine": "translation", "refine_steps": 10}
+    result = air_jax.register_images(fixed, moving, **options)
+    np.testing.assert_allclose(result.displacement[12, 10], 1.5, atol=0.3)

@@ -44,15 +44,22 @@ def doubts(affine: str, angles: tuple[float, ...], inputs: Inputs, matrix: np.nd
 
 def _mirrored(affine: str, angles: tuple[float, ...], inputs: Inputs, matrix: np.ndarray) -> list[str]:
     """Registers the mirrored moving picture, by the program that the affine has used."""
-    sizes = {
-        "voxel_size": inputs.fixed.volume.spacing.tolist(),
-        "moving_voxel_size": inputs.moving.volume.spacing.tolist(),
-    }
     image, weights = (array[:, ::-1] for array in (inputs.moving_image, inputs.moving_weights))
-    start = Geometry(jnp.asarray(inputs.voxel_to_voxel, jnp.float32)[None], **sizes)
-    options = {"kind": affine, "angles": angles, "weights": inputs.fixed_weights, "moving_weights": weights}
-    similarity = SIMILARITIES[AFFINE_SIMILARITY]
-    mirrored = register_affine(similarity, inputs.fixed_image, image, geometry=start, **options)
+    start = Geometry(
+        jnp.asarray(inputs.voxel_to_voxel, jnp.float32)[None],
+        voxel_size=inputs.fixed.volume.spacing.tolist(),
+        moving_voxel_size=inputs.moving.volume.spacing.tolist(),
+    )
+    mirrored = register_affine(
+        SIMILARITIES[AFFINE_SIMILARITY],
+        inputs.fixed_image,
+        image,
+        kind=affine,
+        geometry=start,
+        angles=angles,
+        weights=inputs.fixed_weights,
+        moving_weights=weights,
+    )
     losses = []
     for moving, moving_weights, each in (
         (inputs.moving_image, inputs.moving_weights, jnp.asarray(matrix, jnp.float32)[None]),

@@ -124,7 +124,7 @@ def _padding(array: np.ndarray, num_axes: int) -> np.ndarray:
 
 
 def _over_channels(values: np.ndarray, num_axes: int) -> np.ndarray:
-    return values.all(axis=-1) if values.ndim > num_axes else values
+    return np.asarray(values.all(axis=-1)) if values.ndim > num_axes else values
 
 
 def _median_of_border(array: np.ndarray, num_axes: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from air_jax.errors import UserError
 from air_jax.file_registration.field_of_view import background_of, outside_of, read_mask
 from air_jax.file_registration.options import Options
+from air_jax.io.landmarks import count_outside
 from air_jax.io.space import reversed_affine
 from air_jax.io.subject import LUMINANCE, Subject, check_pair, read_subject
 from air_jax.registration import Registration
@@ -62,6 +63,9 @@ def read_subjects(options: Options) -> tuple[Subject, Subject]:
     fixed = read_subject(options.fixed, segmentation=options.fixed_labels, landmarks=options.fixed_landmarks)
     moving = read_subject(options.moving, segmentation=options.labels, landmarks=options.landmarks)
     check_pair(fixed, moving)
+    for subject, path in ((fixed, options.fixed_landmarks), (moving, options.landmarks)):
+        if subject.landmarks is not None and (outside := count_outside(subject.landmarks, subject.volume)):
+            print(f"{path}: {outside} of {len(subject.landmarks)} landmarks lie outside of {subject.path}", flush=True)
     return fixed, moving
 
 

@@ -16,6 +16,7 @@ from air_jax.errors import UserError
 from air_jax.file_registration.affine_parts import affine_report, described
 from air_jax.file_registration.doubt import doubts
 from air_jax.file_registration.folder import SCORES, begin, output_folder
+from air_jax.file_registration.improvement import improves
 from air_jax.file_registration.inputs import Inputs, prepare, read_subjects
 from air_jax.file_registration.options import NO_AFFINE, Options, check_options, choose_registration
 from air_jax.file_registration.outputs import Maps, draw_report, output_names, write_images, write_transforms
@@ -23,13 +24,12 @@ from air_jax.file_registration.scores import (
     Scores,
     check_overlap,
     compile_displacement_scores,
-    overlap,
     pair_scores,
     table,
 )
 from air_jax.file_registration.start import Start, read_start
-from air_jax.losses import SIMILARITIES, Objective
-from air_jax.optimize import Field, Geometry, compile_refine, objective_value, refine, register_affine, shares
+from air_jax.losses import SIMILARITIES, Objective, make_objective
+from air_jax.optimize import Field, Geometry, compile_refine, refine, register_affine, shares
 from air_jax.registration import Registration
 from air_jax.registration.from_zero import AFFINE_SIMILARITY
 from air_jax.runtime.files import replace_text
@@ -129,29 +129,32 @@ def _align(affine: str, inputs: Inputs, start: Start) -> np.ndarray:
     """Returns the affine `[N, N + 1]` float64 from fixed to moving voxels: registered, or that of the start."""
     if affine == NO_AFFINE:
         return start.matrix
-    geometry = _geometry(inputs, start.matrix)
+    images = inputs.fixed_image, inputs.moving_image
     matrix = register_affine(
         SIMILARITIES[AFFINE_SIMILARITY],
-        inputs.fixed_image,
-        inputs.moving_image,
+        *images,
         kind=affine,
-        geometry=geometry,
+        geometry=_geometry(inputs, start.matrix),
         angles=tuple(np.deg2rad(ANGLES)),
-        **_weights(inputs),
+        weights=inputs.fixed_weights,
+        moving_weights=inputs.moving_weights,
     )
-    if np.array_equal(matrix, geometry.matrix):
-        print("the affine does not improve the mutual information of what both images show: dropped", flush=True)
-        return start.matrix
     matrix = np.asarray(matrix[0], np.float64)
     check_overlap(inputs, matrix)
-    return matrix
+    zero = jnp.zeros((*inputs.fixed.volume.shape, inputs.fixed.volume.num_axes))
+    steps = (zero, start.matrix), (zero, matrix)
+    if improves("affine", make_objective(AFFINE_SIMILARITY), images, inputs, *steps):
+        return matrix
+    return start.matrix
 
 
 def _deform(registration: Registration, inputs: Inputs, matrix: np.ndarray, start: Start, clock: _Clock) -> jax.Array:
     """Returns the deformation `[*S, N]` of the fixed grid, which `matrix` follows: predicted, then refined."""
     zero = jnp.zeros((*inputs.fixed.volume.shape, inputs.fixed.volume.num_axes))
     # Interpolation weights may sum to a little more than 1.
-    aligned = jnp.clip(sample_moving(inputs.moving_image[0], zero, matrix), 0, 1)[None]
+    background = inputs.normalized_background
+    aligned = sample_moving(inputs.moving_image[0] - background, zero, matrix) + background
+    aligned = jnp.clip(aligned, 0, 1)[None]
     try:
         displacement, _ = registration.predict(inputs.fixed_image, aligned)
         if start.deformation is not None:
@@ -168,21 +171,14 @@ def _deform(registration: Registration, inputs: Inputs, matrix: np.ndarray, star
             field=field,
             geometry=_geometry(inputs, matrix),
             tolerance=TOLERANCE,
-            **_weights(inputs),
+            weights=inputs.fixed_weights,
+            moving_weights=inputs.moving_weights,
         ).displacement.block_until_ready()
         clock.done(_description(field))
-    if not registration.refine_steps:
+    objective, fixed, moving = arguments
+    steps = (predicted[0], matrix), (displacement[0], matrix)
+    if not registration.refine_steps or improves("deformation", objective, (fixed, moving), inputs, *steps):
         return displacement[0]
-    seen = overlap(inputs, predicted[0], matrix) * overlap(inputs, displacement[0], matrix)
-    geometry = _geometry(inputs, matrix)
-    before, after = (
-        float(objective_value(*arguments, u, geometry=geometry, weights=seen)[0]) for u in (predicted, displacement)
-    )
-    if after < before:
-        return displacement[0]
-    print(
-        f"the deformation does not improve its objective ({before:.4g} before, {after:.4g} after): dropped", flush=True
-    )
     return predicted[0]
 
 
@@ -196,7 +192,8 @@ def _compile_deformation(registration: Registration, inputs: Inputs) -> None:
             field=field,
             geometry=_geometry(inputs, inputs.voxel_to_voxel),
             tolerance=TOLERANCE,
-            **_weights(inputs),
+            weights=inputs.fixed_weights,
+            moving_weights=inputs.moving_weights,
         )
 
 
@@ -210,10 +207,6 @@ def _compared(registration: Registration, inputs: Inputs) -> tuple[Objective, ja
     """Returns the objective of refinement and the two images that it compares."""
     fixed, moving = (registration.compared(image) for image in (inputs.fixed_image, inputs.moving_image))
     return registration.comparing(registration.objective), fixed, moving
-
-
-def _weights(inputs: Inputs) -> dict[str, jax.Array]:
-    return {"weights": inputs.fixed_weights, "moving_weights": inputs.moving_weights}
 
 
 def _levels(registration: Registration) -> Iterator[tuple[Field, int]]:

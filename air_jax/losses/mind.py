@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,26 +64,24 @@ def mind_ssc_loss(
     if dilation < 1:
         raise OptionError("dilation", dilation, "must be positive")
     weights = voxel_weights("mind_ssc_loss", fixed, weights)
-    pair_weights = None if weights is None else _pair_weights(weights, radius, dilation)
-    difference = _descriptors(seen(fixed, weights), radius, dilation, weights, pair_weights)
-    difference -= _descriptors(seen(warped, weights), radius, dilation, weights, pair_weights)
+    both = None if weights is None else _Weights(weights, _pair_weights(weights, radius, dilation))
+    difference = _descriptors(seen(fixed, weights), radius, dilation, both)
+    difference -= _descriptors(seen(warped, weights), radius, dilation, both)
     # Without the barrier XLA fuses the descriptors into the sum, which takes a CPU several times as long.
     squares = lax.optimization_barrier(jnp.square(difference))
-    counts = None if weights is None else weights[None] * pair_weights
+    counts = None if both is None else both.voxels[None] * both.pairs
     return weighted_mean(squares, counts, (0, *range(2, difference.ndim)))
 
 
-def _descriptors(
-    image: jax.Array,
-    radius: int,
-    dilation: int,
-    weights: jax.Array | None = None,
-    pair_weights: jax.Array | None = None,
-) -> jax.Array:
-    """`[pairs, B, *S, C]`: `exp(-distance / variance)`, 1 for each voxel's most similar pair.
+class _Weights(NamedTuple):
+    """Weights of voxels, `[B, *S, 1]`, and of pairs of neighbours, `[pairs, B, *S, 1]`."""
 
-    Weights are `[B, *S, 1]` and, from `_pair_weights`, `[pairs, B, *S, 1]`.
-    """
+    voxels: jax.Array
+    pairs: jax.Array
+
+
+def _descriptors(image: jax.Array, radius: int, dilation: int, weights: _Weights | None = None) -> jax.Array:
+    """`[pairs, B, *S, C]`: `exp(-distance / variance)`, 1 for each voxel's most similar pair."""
     image = at_least_float32(image)
     axes = tuple(range(1, image.ndim - 1))
     shifted = _shifts(image, dilation)
@@ -91,11 +90,11 @@ def _descriptors(
             box_mean(jnp.square(shifted(a) - shifted(b)), 2 * radius + 1) for a, b in _neighbour_pairs(len(axes))
         ]
     else:
-        weight = _shifts(weights, dilation)
+        weight = _shifts(weights.voxels, dilation)
         patch_distances = [
             box_mean(weight(a) * weight(b) * jnp.square(shifted(a) - shifted(b)), 2 * radius + 1)
             / jnp.maximum(each, SMALLEST_WEIGHT)
-            for (a, b), each in zip(_neighbour_pairs(len(axes)), pair_weights, strict=True)
+            for (a, b), each in zip(_neighbour_pairs(len(axes)), weights.pairs, strict=True)
         ]
     # The barrier keeps them in memory instead of computing them for each use: on a CPU that is a third faster.
     distances = lax.optimization_barrier(jnp.stack(patch_distances))
@@ -104,11 +103,11 @@ def _descriptors(
         variance = jnp.mean(distances, axis=0)
         mean = jnp.mean(variance, axis=axes, keepdims=True)
     else:
-        counts = pair_weights > 0
+        counts = weights.pairs > 0
         least = jnp.min(jnp.where(counts, distances, jnp.inf), axis=0, keepdims=True)
         distances = jnp.where(counts, distances - jnp.where(jnp.isfinite(least), least, 0), 0)
-        variance = weighted_mean(distances, pair_weights, (0,))
-        mean = weighted_mean(variance, weights * jnp.mean(pair_weights, axis=0), axes, keepdims=True)
+        variance = weighted_mean(distances, weights.pairs, (0,))
+        mean = weighted_mean(variance, weights.voxels * jnp.mean(weights.pairs, axis=0), axes, keepdims=True)
     low, high = (factor * mean for factor in _VARIANCE_RANGE)
     variance = jnp.maximum(jnp.clip(variance, low, high), _VARIANCE_FLOOR)
     return jnp.exp(-distances / variance[None])

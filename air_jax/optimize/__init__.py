@@ -5,7 +5,7 @@ from air_jax.optimize.deformable import Solution, compile_refine, refine
 from air_jax.optimize.fields import FIELDS, BSplineField, DenseField, Field, VelocityField
 from air_jax.optimize.geometry import Geometry
 from air_jax.optimize.levels import shares
-from air_jax.optimize.visibility import objective_value
+from air_jax.optimize.visibility import fill, objective_value
 
 __all__ = [
     "AFFINES",
@@ -17,6 +17,7 @@ __all__ = [
     "Solution",
     "VelocityField",
     "compile_refine",
+    "fill",
     "objective_value",
     "refine",
     "register_affine",

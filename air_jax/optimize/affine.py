@@ -1,5 +1,6 @@
 """Affine registration, the step before a deformation."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -131,14 +132,14 @@ def _register(similarity, images, matrix, freedom, sizes, angles):
         copies = MOST_STARTS
     for factor, learning_rate in LEVELS:
         loss = _level_loss(similarity, images, matrix, sizes, factor, copies)
-        first = loss(jax.tree.map(jnp.zeros_like, parameters))
         parameters, lowest = _descend(loss, parameters, freedom, learning_rate)
         if copies > 1:
             parameters, copies = _best(parameters, lowest, len(matrix), 1), 1
     result = compose_affine(matrix, _to_matrix(parameters, shape, voxel_size))
     if images.moving_weights is None:
         return result
-    return jnp.where((lowest < first)[:, None, None], result, matrix)
+    better = lowest < loss(jax.tree.map(jnp.zeros_like, parameters))
+    return jnp.where(better[:, None, None], result, matrix)
 
 
 def _best(parameters: _Parameters, values: jax.Array, batch: int, count: int) -> _Parameters:
@@ -184,7 +185,7 @@ def _loss(similarity: Similarity, images: Images, matrix: jax.Array) -> jax.Arra
     axes = tuple(range(1, seen.ndim))
     # A voxel of the moving image is as large as this many voxels of the fixed one.
     volume = 1 / jnp.maximum(jnp.abs(jnp.linalg.det(matrix[..., :-1])), 1e-6)
-    of_fixed = jnp.prod(jnp.asarray(seen.shape[1:])) if weights is None else jnp.sum(weights, axis=axes)
+    of_fixed = math.prod(seen.shape[1:]) if weights is None else jnp.sum(weights, axis=axes)
     smaller = jnp.minimum(of_fixed, volume * jnp.sum(images.moving_weights, axis=axes))
     coverage = jnp.sum(seen, axis=axes) / jnp.maximum(lax.stop_gradient(smaller), 1e-6)
     value = similarity(images.fixed, warped, **weights_option(similarity, lax.stop_gradient(seen)))

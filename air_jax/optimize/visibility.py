@@ -63,6 +63,11 @@ def fill(image: jax.Array, weights: jax.Array | None) -> jax.Array:
     """
     if weights is None:
         return image
+    return _fill(image, weights)
+
+
+@jax.jit
+def _fill(image, weights):
     weights = weights[..., None]
     seen = weights > 0
     image = jnp.where(seen, image, 0)
@@ -90,12 +95,24 @@ def shrink_images(images: Images, shape: Sequence[int], moving_shape: Sequence[i
     Returns:
       The smaller images.
     """
-    fixed, moving, *both = images
-    small = [
-        None if weights is None else shrink(weights[..., None], size)[..., 0]
-        for weights, size in zip(both, (shape, moving_shape), strict=True)
-    ]
-    return Images(shrink(fixed, shape), shrink(moving, moving_shape), *small)
+    fixed, moving, weights, moving_weights = images
+    return Images(
+        shrink(fixed, shape),
+        shrink(moving, moving_shape),
+        _shrink_weights(weights, shape),
+        _shrink_weights(moving_weights, moving_shape),
+    )
+
+
+def _shrink_weights(weights: jax.Array | None, shape: Sequence[int]) -> jax.Array | None:
+    """Averages weights, times the cube of the share of the average that counts at all.
+
+    A coarse voxel that counts in part has another content than the same voxel of an image that counts wholly there.
+    """
+    if weights is None or weights.shape[1:] == tuple(shape):
+        return weights
+    both = shrink(jnp.stack([weights, (weights > 0).astype(weights.dtype)], axis=-1), shape)
+    return both[..., 0] * both[..., 1] ** 3
 
 
 def pair_weights(images: Images, displacement: jax.Array, matrix: jax.Array | None) -> jax.Array | None:

@@ -124,7 +124,7 @@ def register_images(
     registration = without_model(num_axes, channels, similarity=similarity, field=field, normalization=normalization)
     images = pair_batches(fixed, moving, registration.image_shape, normalization)
     geometry = Geometry(voxel_size=spacing)
-    options = {}
+    moving_weights = None
     if affine is not None:
         seen = jnp.ones(images[1].shape[:-1])
         matrix = register_affine(
@@ -132,8 +132,10 @@ def register_images(
         )
         geometry = dataclasses.replace(geometry, matrix=matrix)
         if isinstance(similarity, str) or takes_weights(similarity):
-            options = {"moving_weights": seen}
-    displacement = registration.refine(*images, num_steps=refine_steps, geometry=geometry, **options).displacement
+            moving_weights = seen
+    displacement = registration.refine(
+        *images, num_steps=refine_steps, geometry=geometry, moving_weights=moving_weights
+    ).displacement
     if geometry.matrix is not None:
         pairs = zip(displacement, np.asarray(geometry.matrix), strict=True)
         displacement = jnp.stack([whole_displacement(u, matrix, np.eye(num_axes, num_axes + 1)) for u, matrix in pairs])

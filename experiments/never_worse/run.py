@@ -106,8 +106,8 @@ SETS = {
 }
 
 
-def measure(name: str, data: Path, num_pairs: int | None) -> dict:
-    """Registers the pairs of a set; scores of each pair, their means, and the largest loss of a pair."""
+def measure(name: str, data: Path, num_pairs: int | None) -> Iterator[dict]:
+    """Registers the pairs of a set; after each pair, the scores of all pairs so far."""
     make_pairs, key, higher_is_better = SETS[name]
     rows = {}
     with TemporaryDirectory() as temporary:
@@ -119,12 +119,16 @@ def measure(name: str, data: Path, num_pairs: int | None) -> dict:
             rows[title] = {stage: scores[key] for stage, scores in stages.items()}
             rows[title]["coverage"] = whole["after"]["coverage"]
             print(title, rows[title], flush=True)
-    sign = 1 if higher_is_better else -1
+            yield summary(rows, key, 1 if higher_is_better else -1)
+
+
+def summary(rows: dict[str, dict[str, float]], key: str, sign: int) -> dict:
+    """Means over pairs, the largest loss of a pair, and the number of pairs that lose."""
     changes = {stage: [sign * (row[stage] - row["before"]) for row in rows.values()] for stage in ("affine", "all")}
     return {
         "score": key,
         "num_pairs": len(rows),
-        "mean": {stage: float(np.mean([row[stage] for row in rows.values()])) for stage in stages},
+        "mean": {stage: float(np.mean([row[stage] for row in rows.values()])) for stage in ("before", "affine", "all")},
         "worst_change": {stage: float(min(values)) for stage, values in changes.items()},
         "worse": {stage: int(np.sum(np.array(values) < 0)) for stage, values in changes.items()},
         "pairs": rows,
@@ -143,9 +147,9 @@ def main() -> None:
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     path = arguments.output_dir / "results.json"
     for name in arguments.sets:
-        result = measure(name, arguments.data, arguments.pairs)
-        results = json.loads(path.read_text()) if path.exists() else {}
-        path.write_text(json.dumps(results | {name: result}, indent=2) + "\n")
+        for result in measure(name, arguments.data, arguments.pairs):
+            results = json.loads(path.read_text()) if path.exists() else {}
+            path.write_text(json.dumps(results | {name: result}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

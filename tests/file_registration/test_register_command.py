@@ -63,7 +63,8 @@ def test_the_command_registers_two_files(pictures, tmp_path):
         for path in (pictures / "fixed.png", pictures / "moving.png", tmp_path / "out" / "warped.png")
     )
     assert np.square(warped - fixed).mean() < 0.1 * np.square(moving - fixed).mean()
-    steps = [line.split("  ")[-1].split(" (")[0] for line in result.stdout.splitlines()]
+    lines = result.stdout.splitlines()
+    steps = [line.split("  ")[-1].split(" (")[0] for line in lines if " s  " in line]
     assert steps == [
         "read",
         "affine",
@@ -74,6 +75,9 @@ def test_the_command_registers_two_files(pictures, tmp_path):
         "inverse and scores",
         "files and report",
     ]
+    table = [line.split() for line in lines if " s  " not in line]
+    assert table[0] == ["before", "after"]
+    assert [row[0] for row in table[1:]] == ["ncc_overlap", "ncc", "coverage", "folding_percent"]
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,16 @@ def test_nan_is_outside(tmp_path, without_report):
     assert np.abs(displacement[image > -1000]).max() < 0.7
 
 
+def test_side_by_side_headers_do_not_stop_the_affine(tmp_path, without_report):
+    """Before the affine nothing is shown together, so nothing can be compared."""
+    image = texture()
+    write(tmp_path, fixed=(image, (0, 0, 0)), moving=(image, (40, 0, 0)))
+    scores = register_files(options(tmp_path, affine="rigid", refine_steps=0))
+    assert scores["before"]["coverage"] == 0
+    assert scores["before"]["ncc_overlap"] is None
+    assert scores["after"]["ncc_overlap"] > 0.98
+
+
 def test_masked_garbage_has_no_influence(tmp_path, without_report):
     image = texture()
     moved = shift(image.astype(float), (1, 1, 0), order=1, cval=-1000).round().astype(np.int16)
@@ -129,8 +139,8 @@ def test_an_affine_and_a_deformation_that_are_no_better_are_dropped(tmp_path, wi
     displacement, _ = io.read_field(tmp_path / "out" / "displacement.nii.gz")
     np.testing.assert_array_equal(displacement, 0)
     printed = capsys.readouterr().out
-    assert "the affine does not improve" in printed
-    assert "the deformation does not improve its loss" in printed
+    assert "the affine does not improve its criterion" in printed
+    assert "the deformation does not improve its criterion" in printed
     # A refinement that spoils the alignment.
     worse = run.refine(*_spoiled(image), num_steps=0)
     monkeypatch.setattr(run, "refine", lambda *arguments, **options: worse)

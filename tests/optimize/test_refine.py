@@ -324,16 +324,17 @@ def test_all_weights_one_give_the_displacement_without_weights():
 
 @pytest.mark.slow
 def test_what_lies_outside_of_the_moving_image_does_not_count():
-    """The moving image shows the left part only; the fixed image has another blob where it ends."""
-    fixed = np.maximum(blobs((24, 24), [(10, 8)]), blobs((24, 24), [(12, 20)]))
+    """The moving image shows the left 16 columns only; whatever the fixed image shows beside them has no influence."""
+    fixed = blobs((24, 24), [(10, 8)])
+    other = fixed.copy()
+    other[:, :, 17:] = np.random.default_rng(0).random((1, 24, 7, 1))
     moving = blobs((24, 16), [(12, 9)])
     geometry = Geometry(jnp.eye(2, 3)[None])
     ones = np.ones((1, 24, 16), np.float32)
-    seen = refine(OBJECTIVE, fixed, moving, num_steps=40, field=DENSE, geometry=geometry, moving_weights=ones)
+    options = {"num_steps": 40, "field": DENSE, "geometry": geometry, "moving_weights": ones}
+    seen = refine(OBJECTIVE, fixed, moving, **options)
     np.testing.assert_allclose(seen.displacement[0, 10, 8], (2, 1), atol=0.3)
-    np.testing.assert_allclose(seen.displacement[0, :, 20:], 0, atol=0.3)
-    continued = refine(OBJECTIVE, fixed, moving, num_steps=40, field=DENSE, geometry=geometry)
-    assert float(seen.loss[0]) < 0.1 * float(continued.loss[0])
+    np.testing.assert_array_equal(refine(OBJECTIVE, other, moving, **options).displacement, seen.displacement)
 
 
 def test_weights_of_another_shape_are_refused():
