@@ -53,7 +53,7 @@ def test_colour_pictures_of_different_sizes_are_registered_in_pixels(tmp_path):
     coordinates = np.moveaxis(np.indices((44, 50)).transpose(1, 2, 0) + displacement.astype(np.float64), -1, 0)
     for channel in range(3):
         expected = scipy.ndimage.map_coordinates(
-            moving[..., channel].astype(float), coordinates, order=1, mode="grid-constant"
+            moving[..., channel].astype(float), coordinates, order=1, mode="grid-constant", cval=255
         )
         np.testing.assert_allclose(warped[..., channel], expected, atol=0.51)
     np.testing.assert_allclose(scores["before"]["tre_mean_pixels"], 5, rtol=1e-5)
