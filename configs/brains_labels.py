@@ -4,7 +4,7 @@
       --config.model.segmenter=runs/brains_segmenter
 
 Nothing is trained besides the segmenter (configs/brains_segmenter.py). Registering needs no segmentations. Expected:
-Dice of 32 labels 0.749 in one pass (0.528 before), refined by 30 steps 0.754. More in docs/results.md.
+Dice of 32 labels 0.746 in one pass (0.528 before), refined by 30 steps 0.752. More in docs/results.md.
 """
 
 from ml_collections import ConfigDict

@@ -13,6 +13,7 @@ beside those of other sets and methods. The table and the figures show all of th
 import argparse
 import json
 import os
+import textwrap
 import time
 from collections.abc import Callable
 from functools import partial
@@ -237,7 +238,7 @@ def figure_of(name: str, pairs: Pairs, fields: dict[str, np.ndarray], results: d
     planes = [flat(drawing.cut(side)) for side in (fixed, fixed_labels, moving, moving_labels)]
     columns = [method for method in results if method != "before" and method in fields]
     ratio = planes[0].shape[0] / planes[0].shape[1]
-    figure = Figure(figsize=(2.1 * (1 + len(columns)), 2 * (2.1 * ratio + 0.4) + 0.5), layout="constrained")
+    figure = Figure(figsize=(2.1 * (1 + len(columns)), 2 * (2.1 * ratio + 0.4) + 0.8), layout="constrained")
     panels = figure.subplots(2, 1 + len(columns), squeeze=False)
     before = results["before"]["dice_of_pairs"][0] if "before" in results else np.nan
     panels[0, 0].set_title("fixed", fontsize=9)
@@ -251,7 +252,7 @@ def figure_of(name: str, pairs: Pairs, fields: dict[str, np.ndarray], results: d
         top.imshow(flat(np.asarray(sample(jnp.asarray(moving)[None], points)[0])), **options)
         contours(top, planes[1], FIXED)
         contours(top, flat(np.asarray(sample(jnp.asarray(moving_labels, jnp.int32)[None], points, order=0)[0])), WARPED)
-        top.set_title(f"{method}\nDice {results[method]['dice_of_pairs'][0]:.3f}", fontsize=9)
+        top.set_title(f"{textwrap.fill(method, 30)}\nDice {results[method]['dice_of_pairs'][0]:.3f}", fontsize=9)
         bottom.set_facecolor("black")
         bottom.imshow(planes[2], alpha=0.5, **options)
         grid = flat(coordinates)[..., list(axes[::-1])]  # across, up or down
