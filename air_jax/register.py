@@ -2,9 +2,9 @@
 
   python -m air_jax.register --fixed=fixed.nii.gz --moving=moving.nii.gz --output_dir=registered
 
-Files may be NIfTI, PNG, JPEG, TIFF or NumPy. No training is needed: the moving image is aligned by an affine, then a
-deformation is optimised for this pair. With --workdir, the model of a trained run predicts the deformation, and
---refine_steps optimises it further:
+Files may be NIfTI, NRRD, MetaImage, MGZ, PNG, JPEG, TIFF, NumPy or a DICOM folder. No training is needed: the moving
+image is aligned by an affine, then a deformation is optimised for this pair. With --workdir, the model of a trained run
+predicts the deformation, and --refine_steps optimises it further:
 
   python -m air_jax.register --fixed=a.png --moving=b.png --output_dir=registered --workdir=runs/mnist --refine_steps=60
 """
