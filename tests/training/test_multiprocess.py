@@ -28,6 +28,7 @@ from air_jax.training.pair_loss import pair_loss
 from air_jax.training.recipe import training_recipe
 from air_jax.training.steps import TrainState, init_params, init_state, make_train_steps
 from air_jax.workdir.checkpoint import Checkpoints
+from air_jax.workdir.config import SavedConfig, complete, write
 from air_jax.workdir.recipe import build_model
 
 needs_gloo = pytest.mark.skipif(
@@ -141,6 +142,8 @@ def restored(workdir, step):
 def together(tmp_path_factory):
     """What two processes of two devices each leave and print, who go on from a checkpoint of the initial state."""
     workdir, state = tmp_path_factory.mktemp("runs") / "together", initial_state()
+    workdir.mkdir()
+    write(SavedConfig(complete(small_config(END)), IMAGE_SHAPE), workdir)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         checkpoints.save(START, state.params, state.opt_state, {"dice": 0.0})
     with two_processes(training(workdir), devices=2) as started:
