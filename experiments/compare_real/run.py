@@ -252,7 +252,7 @@ def figure_of(name: str, pairs: Pairs, fields: dict[str, np.ndarray], results: d
         top.imshow(flat(np.asarray(sample(jnp.asarray(moving)[None], points)[0])), **options)
         contours(top, planes[1], FIXED)
         contours(top, flat(np.asarray(sample(jnp.asarray(moving_labels, jnp.int32)[None], points, order=0)[0])), WARPED)
-        top.set_title(f"{textwrap.fill(method, 30)}\nDice {results[method]['dice_of_pairs'][0]:.3f}", fontsize=9)
+        top.set_title(f"{textwrap.fill(method, 26)}\nDice {results[method]['dice_of_pairs'][0]:.3f}", fontsize=9)
         bottom.set_facecolor("black")
         bottom.imshow(planes[2], alpha=0.5, **options)
         grid = flat(coordinates)[..., list(axes[::-1])]  # across, up or down
