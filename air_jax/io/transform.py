@@ -77,6 +77,8 @@ def read_transform(path: str | Path, *, grid: Volume | None = None, inverse: boo
       UserError: one line that names the file: it cannot be read, or is not a transform.
     """
     path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: not found; give {_KIND}")
     if path.is_dir():
         own = path / (INVERSE_FIELD if inverse else FIELD)
         if not own.exists():
