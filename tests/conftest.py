@@ -3,6 +3,7 @@
 import atexit
 import collections
 import fcntl
+import importlib
 import os
 import shutil
 import tempfile
@@ -28,6 +29,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 
 import jax
 import pytest
+
+# Pytest imports it when the end of an object fails. In the middle of the lazy imports of tensorflow_datasets that fails.
+importlib.import_module("tracemalloc")
 
 FAST_COMPILER = jax.config.read("jax_disable_most_optimizations")
 

@@ -238,6 +238,7 @@ def test_several_inputs_go_into_a_folder_with_their_names(files):
 def test_mistakes_are_told_in_one_line(files, change, message):
     (files / "fsl.mat").write_text("1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
     (files / "text.txt").write_text("hello\n")
+    (files / "image.png").touch()
     num_axes = io.read_image(files / "fixed.nii.gz").num_axes
     write_affine(files / "far.tfm", np.concatenate([np.eye(num_axes), np.full((num_axes, 1), 1e4)], axis=1))
     options = {"transforms": ("field.nii.gz",), "inputs": ("moving.nii.gz",), "output": "o.nii.gz"} | change
