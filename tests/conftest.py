@@ -30,7 +30,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 import jax
 import pytest
 
-# Pytest imports it when the end of an object fails. In the middle of the lazy imports of tensorflow_datasets that fails.
+# Pytest imports it when an object ends badly; within the lazy imports of tensorflow_datasets that would fail.
 importlib.import_module("tracemalloc")
 
 FAST_COMPILER = jax.config.read("jax_disable_most_optimizations")
