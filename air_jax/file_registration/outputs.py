@@ -1,19 +1,18 @@
-"""Files that the registration of two files writes: warped image, fields, segmentation, landmarks and report."""
+"""Files that the registration of two files writes: warped image, fields, segmentation and landmarks."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from air_jax import io
 from air_jax.file_registration.affine_parts import physical_affine
 from air_jax.file_registration.inputs import Inputs
-from air_jax.file_registration.scores import Scores, transform_landmarks, warped_values
+from air_jax.file_registration.scores import transform_landmarks, warped_values
 from air_jax.io.image import PICTURES, suffix_of
 from air_jax.io.transform import FIELD, INVERSE_FIELD, write_affine
-from air_jax.transforms.spaces import jacobian_map, sample_moving, sample_segmentation
+from air_jax.transforms.spaces import jacobian_map, sample_segmentation
 
 
 class Maps(NamedTuple):
@@ -34,7 +33,7 @@ class Maps(NamedTuple):
 
 def output_names(inputs: Inputs) -> list[str]:
     """Returns the names of all files that are written for these inputs, without scores.json."""
-    names = ["affine.mat", "deformation.nii.gz", FIELD, INVERSE_FIELD, "jacobian.nii.gz", "report.png"]
+    names = ["affine.mat", "deformation.nii.gz", FIELD, INVERSE_FIELD, "jacobian.nii.gz", "report.html", "report.png"]
     names.append(f"warped{_warped_ending(inputs)}")
     if inputs.moving.segmentation is not None:
         names.append("warped_labels.nii.gz")
@@ -83,33 +82,3 @@ def _warped_ending(inputs: Inputs) -> str:
     if ending in PICTURES and inputs.are_pictures and moving.array.dtype in (np.uint8, np.uint16):
         return ending
     return ".npz" if moving.array.ndim > moving.num_axes else ".nii.gz"
-
-
-def draw_report(inputs: Inputs, displacement: jax.Array, scores: Scores, folder: Path) -> None:
-    """Draws `report.png` into an existing folder, see `air_jax.visualize.report_figure`.
-
-    Args:
-      inputs: the files' content.
-      displacement: the whole displacement `[*S, N]` of the fixed grid, in its voxels.
-      scores: holds `before` and `after`.
-      folder: the output folder.
-    """
-    from air_jax.visualize import report_figure  # imports matplotlib, which takes half a second
-
-    before, after = (
-        np.asarray(sample_moving(inputs.moving_image[0], field, inputs.voxel_to_voxel))[..., 0]
-        for field in (jnp.zeros_like(displacement), displacement)
-    )
-    figure = report_figure(
-        np.asarray(inputs.fixed_image)[0, ..., 0],
-        before,
-        after,
-        np.asarray(displacement),
-        spacing=inputs.fixed.volume.spacing.tolist(),
-        title=f"{inputs.moving.path.name} registered to {inputs.fixed.path.name}",
-        is_picture=inputs.are_pictures,
-        scores=scores,
-    )
-    partial = folder / "report.partial.png"
-    figure.savefig(partial, dpi=150)
-    partial.replace(folder / "report.png")

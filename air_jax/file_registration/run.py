@@ -19,7 +19,8 @@ from air_jax.file_registration.folder import SCORES, begin, output_folder
 from air_jax.file_registration.improvement import improves
 from air_jax.file_registration.inputs import Inputs, prepare, read_subjects
 from air_jax.file_registration.options import NO_AFFINE, Options, check_options, choose_registration
-from air_jax.file_registration.outputs import Maps, draw_report, output_names, write_images, write_transforms
+from air_jax.file_registration.outputs import Maps, output_names, write_images, write_transforms
+from air_jax.file_registration.reports import draw_reports
 from air_jax.file_registration.scores import (
     Scores,
     check_overlap,
@@ -93,7 +94,7 @@ def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
         if affine != NO_AFFINE:
             print(" " * 9, described(scores["affine"], "pixels" if inputs.are_pictures else "mm"), flush=True)
         write_images(inputs, maps, options.output_dir)
-        draw_report(inputs, maps.whole, scores, options.output_dir)
+        draw_reports(inputs, maps.whole, scores, clock.seconds, options.output_dir)
         clock.done("files and report")
         scores |= {"seconds": clock.seconds, "files": names}
         replace_text(options.output_dir / SCORES, json.dumps(scores, indent=2) + "\n")

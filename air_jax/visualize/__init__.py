@@ -1,7 +1,15 @@
 """Figures of training runs and of registered pairs."""
 
+from air_jax.visualize.page import report_page
 from air_jax.visualize.report import report_figure
 from air_jax.visualize.runs import attention_figure, curves_figure, registration_figure
 from air_jax.visualize.segmentations import segmentation_figure
 
-__all__ = ["attention_figure", "curves_figure", "registration_figure", "report_figure", "segmentation_figure"]
+__all__ = [
+    "attention_figure",
+    "curves_figure",
+    "registration_figure",
+    "report_figure",
+    "report_page",
+    "segmentation_figure",
+]

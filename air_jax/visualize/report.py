@@ -1,11 +1,8 @@
 """The figure of one registered pair: its images, their agreement before and after, and the deformation."""
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -16,6 +13,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from air_jax.transforms import corner_jacobian_determinant, jacobian_determinant
 from air_jax.visualize import panels
+from air_jax.visualize.anatomy import BodyAxes, body_axes
+from air_jax.visualize.planes import Plane, anatomical_planes, middle, planes_through
 
 COLUMNS = (
     "fixed",
@@ -37,42 +36,6 @@ LINE_HEIGHT = 0.16  # of a line of text, in inches
 JACOBIAN_SCALES = (1.25, 1.5, 2, 4, 8)
 
 
-class Plane(NamedTuple):
-    """A plane of the image, and the way it is drawn.
-
-    Attributes:
-      vertical: array axis that runs along the height of the page.
-      horizontal: array axis that runs from left to right.
-      point: indices of a voxel in the plane.
-      origin: "upper" where the vertical axis runs down the page, "lower" where it runs up.
-    """
-
-    vertical: int
-    horizontal: int
-    point: tuple[int, ...]
-    origin: Literal["upper", "lower"]
-
-    @property
-    def normals(self) -> list[int]:
-        """Array axes that are not in the plane."""
-        return [axis for axis in range(len(self.point)) if axis not in (self.vertical, self.horizontal)]
-
-    def cut(self, array: np.ndarray) -> np.ndarray:
-        """Cuts the plane out of an array `[*S, ...]`; returns `[V, H, ...]`."""
-        plane = array[self._at(self.point)]
-        return plane.swapaxes(0, 1) if self.vertical > self.horizontal else plane
-
-    def determinant(self, function: Callable[[jax.Array], jax.Array], displacement: np.ndarray) -> np.ndarray:
-        """Computes a Jacobian determinant `[V - 2, H - 2]` from the plane and its two neighbours."""
-        slab = displacement[self._at([slice(index - 1, index + 2) for index in self.point])]
-        # The determinant has one voxel along the other axes.
-        return self._replace(point=(0,) * len(self.point)).cut(np.asarray(function(jnp.asarray(slab[None])))[0])
-
-    def _at(self, indices: Sequence[int | slice]) -> tuple[int | slice, ...]:
-        """Returns an index: all of the plane's own axes, `indices` along the others."""
-        return tuple(index if axis in self.normals else slice(None) for axis, index in enumerate(indices))
-
-
 def report_figure(
     fixed: np.ndarray,
     moving: np.ndarray,
@@ -82,9 +45,13 @@ def report_figure(
     spacing: Sequence[float],
     title: str,
     is_picture: bool = False,
+    affine: np.ndarray | None = None,
     scores: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Figure:
     """Draws one registered pair: one row in 2-D, three planes through the middle of the fixed image's content in 3-D.
+
+    With `affine` the planes are axial, coronal and sagittal as radiologists look at them: the patient's right on the
+    left of the page, front and head on top, with letters at the sides. An oblique volume keeps its own planes.
 
     Args:
       fixed, moving, warped: `[*S]` or `[*S, 3]` in [0, 1], 2-D or 3-D, on the fixed image's grid; `moving` without the
@@ -93,16 +60,22 @@ def report_figure(
       spacing: mm per voxel along each of the `N` axes; 1 for pictures.
       title: title of the figure, any text: file names are drawn as they are.
       is_picture: whether the first axis runs down the page, as rows do. Default: no, the first axis of a plane runs to
-        the right and the other one up, which shows NIfTI volumes with the head up.
+        the right and the other one up.
+      affine: `[4, 4]`, array indices of a volume to mm in LPS. Default: the directions of the body are not known.
       scores: `{"before": {name: value}, "after": {name: value}}`, printed below the panels. Default: none.
 
     Returns:
       The figure.
     """
     fixed, moving, warped, displacement = map(np.asarray, (fixed, moving, warped, displacement))
-    sides = np.asarray(spacing, dtype=float)
+    sides, body = np.asarray(spacing, dtype=float), None
+    if affine is not None:
+        body = body_axes(affine)
+        fixed, moving, warped = map(body.turn, (fixed, moving, warped))
+        displacement, sides = body.turn_displacement(displacement), sides[list(body.order)]
     shape = displacement.shape[:-1]
-    planes = _planes(_middle(fixed, shape), is_picture)
+    point = middle(fixed, shape)
+    planes = anatomical_planes(point) if body else planes_through(point, is_picture=is_picture)
     table = _table(scores) if scores else []
 
     extents = np.array(shape) * sides
@@ -130,29 +103,12 @@ def report_figure(
         panels.draw_lines(axis, _grid_lines(plane, displacement, sides))
     _draw_jacobians(axes[:, 9], planes, displacement, bar=figure.add_subplot(grid[-1, 9]))
     for row, plane in zip(axes, planes, strict=True):
-        _frame(row, plane, shape, sides)
+        _frame(row, plane, shape, sides, body)
+        for axis in row[:6]:
+            _write_letters(axis, plane)
     for axis, name in zip(axes[0], COLUMNS, strict=True):
         axis.set_title(name, fontsize=9)
     return figure
-
-
-def _middle(fixed: np.ndarray, shape: Sequence[int]) -> tuple[int, ...]:
-    """Returns the centre of the voxels brighter than the mean, moved inside so that it has neighbours on each axis."""
-    brightness = fixed if fixed.ndim == len(shape) else fixed.mean(axis=-1)
-    foreground = brightness > brightness.mean()
-    if not foreground.any():
-        foreground = ~foreground
-    axes = range(len(shape))
-    counts = [foreground.sum(axis=tuple(other for other in axes if other != axis)) for axis in axes]
-    centres = [np.average(np.arange(size), weights=count) for size, count in zip(shape, counts, strict=True)]
-    return tuple(int(np.clip(np.rint(centre), 1, size - 2)) for centre, size in zip(centres, shape, strict=True))
-
-
-def _planes(point: tuple[int, ...], is_picture: bool) -> list[Plane]:
-    pairs = itertools.combinations(range(len(point)), 2)
-    if is_picture:
-        return [Plane(first, second, point, "upper") for first, second in pairs]
-    return [Plane(second, first, point, "lower") for first, second in pairs]
 
 
 def _table(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -229,15 +185,30 @@ def _grid_lines(plane: Plane, displacement: np.ndarray, spacing: np.ndarray) -> 
     return [*positions[rows], *positions[:, columns].swapaxes(0, 1)]
 
 
-def _frame(row: np.ndarray, plane: Plane, shape: Sequence[int], spacing: np.ndarray) -> None:
-    """Sets the same limits and true proportions for the panels of a row, and names their axes."""
+def _frame(row: np.ndarray, plane: Plane, shape: Sequence[int], spacing: np.ndarray, body: BodyAxes | None) -> None:
+    """Sets the same limits and true proportions for the panels of a row, and names their plane."""
     height, width = shape[plane.vertical], shape[plane.horizontal]
     bottom, top = (height - 0.5, -0.5) if plane.origin == "upper" else (-0.5, height - 0.5)
     aspect = spacing[plane.vertical] / spacing[plane.horizontal]
     for axis in row:
         axis.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(bottom, top), aspect=aspect)
+    if body:
+        (normal,) = plane.normals
+        array_axis, index = body.index(plane.point[normal], normal, shape[normal])
+        oblique = f"\noblique by {body.tilt:.0f}°" if body.tilt >= 1 else ""
+        row[0].set_ylabel(f"{plane.name}\naxis {array_axis} = {index}{oblique}", fontsize=8)
+        return
     first, second = sorted((plane.vertical, plane.horizontal))
     where = "".join(f"\naxis {axis} = {plane.point[axis]}" for axis in plane.normals)
     arrow = f"← axis {plane.vertical}" if plane.origin == "upper" else f"axis {plane.vertical} →"
     row[0].set_ylabel(f"axis {first} x axis {second}{where}\n{arrow}", fontsize=8)
     row[0].set_xlabel(f"axis {plane.horizontal} →", fontsize=8)
+
+
+def _write_letters(axis: Axes, plane: Plane) -> None:
+    """Writes what lies at each side of an anatomical plane."""
+    style: dict[str, Any] = {"color": "#ffd54f", "fontsize": 7, "transform": axis.transAxes}
+    places = ((0.03, 0.5, "left", "center"), (0.97, 0.5, "right", "center"))
+    places += ((0.5, 0.98, "center", "top"), (0.5, 0.02, "center", "bottom"))
+    for letter, (x, y, across, along) in zip(plane.letters, places, strict=False):
+        axis.text(x, y, letter, ha=across, va=along, **style)

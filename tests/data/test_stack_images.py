@@ -47,12 +47,11 @@ def numbers(part):
     return part.images[:, 0, 0, 0].tolist()
 
 
-def small(config, name, **model):
-    """Returns the config for a stack, with a smaller model."""
+def small(config, name):
+    """Returns the config for a stack."""
     config.dataset.name, config.dataset.normalization, config.dataset.num_validation = name, "percentile", 4
     config.num_train_steps, config.log_every, config.eval_every = 2, 2, 2
     config.eval.num_pairs = config.eval.batch_size = 4
-    config.model.update({"width": 8, "num_heads": 2, "feed_forward": 8, **model})
     return config
 
 
@@ -110,7 +109,7 @@ def test_every_part_is_normalised_image_by_image(write, window):
 @pytest.mark.slow
 def test_a_run_on_a_stack(write, digits_config, tmp_path):
     images = blobs((12, 14))
-    config = small(digits_config, write(images), patch_size=4)
+    config = small(digits_config, write(images))
     report = train(config, tmp_path / "run")
     assert report["checkpoint_step"] == 2
     # Test images are normalised as training images are: the blob is in the foreground, the rest is not.
@@ -129,7 +128,7 @@ def test_a_run_on_a_stack(write, digits_config, tmp_path):
 
 @pytest.mark.slow
 def test_volumes_fit_a_model_of_the_same_config(write, digits_config):
-    config = small(digits_config, write(blobs((8, 8, 6))), patch_size=4)
+    config = small(digits_config, write(blobs((8, 8, 6))))
     dataset = load_dataset(**config.dataset)
     assert dataset.image_shape == (8, 8, 6, 1)
     fixed, moving = dataset.train.images[:2], dataset.train.images[2:4]
@@ -142,7 +141,7 @@ def test_volumes_fit_a_model_of_the_same_config(write, digits_config):
 def test_artificial_pairs_are_scored_by_masks_and_endpoint_errors(write, digits_config, tmp_path):
     """The segmentation of an artificially deformed image is not known."""
     images = blobs((12, 14))
-    config = small(digits_config, write(images, label=(images > 100).astype(np.uint8)), patch_size=4)
+    config = small(digits_config, write(images, label=(images > 100).astype(np.uint8)))
     config.deformation.amplitude = 0.05
     scores = train(config, tmp_path / "run")["random_pairs"]
     assert scores["before"]["dice"] > 0.9  # a small deformation

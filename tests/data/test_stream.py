@@ -84,7 +84,6 @@ def test_a_streamed_run_equals_a_resident_run_bit_for_bit(digits_config, tmp_pat
     monkeypatch.setattr(run, "evaluate", lambda *_, **__: {})
     config = digits_config
     config.dataset.update({"name": str(tmp_path / "frames.npz"), "pairs": "frames", "num_validation": 4})
-    config.model.update({"patch_size": 4, "width": 8, "num_heads": 2, "feed_forward": 8})
     config.loss.soft_dice = 1.0
     config.num_train_steps, config.log_every, config.eval_every = 8, 4, 4
     config.eval.num_pairs = config.eval.batch_size = 4

@@ -56,6 +56,7 @@ def test_the_command_registers_two_files(pictures, tmp_path):
         "inverse_displacement.nii.gz",
         "jacobian.nii.gz",
         "scores.json",
+        "report.html",
         "report.png",
     }
     fixed, moving, warped = (

@@ -106,6 +106,7 @@ def test_all_outputs_are_written_and_earlier_ones_removed(volumes):
         "warped_labels.nii.gz",
         "landmarks.csv",
         "scores.json",
+        "report.html",
         "report.png",
     }
     assert read_json(folder / "out" / "scores.json") == scores

@@ -78,6 +78,7 @@ def test_a_step_descends_on_the_segmentations_of_both_images():
 
     pair, _ = unit_pair(gather(data, *pairs_of_step(0, 0, len(data), 2)))
 
+    @jax.jit
     def loss(params):
         both = (pair.fixed, pair.fixed_segmentation), (pair.moving, pair.moving_segmentation)
         return (

@@ -1,5 +1,6 @@
 """Whole runs, small: their files, scores, resumption and refusals."""
 
+import itertools
 import json
 import os
 import shutil
@@ -234,12 +235,11 @@ def test_a_killed_and_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_do
     subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True, **options)
 
     with subprocess.Popen(
-        command(tmp_path / "killed"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, **options
+        command(tmp_path / "killed"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options
     ) as run:
-        for line in run.stdout:
-            if line.startswith("step 60/240"):
-                break
+        lines = list(itertools.takewhile(lambda line: not line.startswith("step 60/240"), run.stdout))
         run.send_signal(signal.SIGKILL)
+    assert run.returncode == -signal.SIGKILL, "".join(lines)
     steps = {int(path.name) for path in (tmp_path / "killed" / "checkpoints").iterdir() if path.name.isdigit()}
     assert steps, "no checkpoint was written before the kill"
     assert max(steps) < 240, "the run was over before it was killed"
