@@ -55,15 +55,19 @@ def read_nifti(path: Path, convert: Callable[[np.ndarray], np.ndarray] = plain) 
     return Volume(colours.reshape(*shape, 3), affine)
 
 
-def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray, suffix: str, *, intent: str = "none") -> None:
+def write_nifti(
+    path: Path, array: np.ndarray, affine: np.ndarray, suffix: str, *, intent: str = "none", seconds: float = 0.0
+) -> None:
     """Writes an array in index order (i, j, k). The affine is stored as qform and sform (scanner), in mm.
 
     Args:
       path: the file; an existing one is replaced.
-      array: `[*S]`, or `[X, Y, Z, 1, N]` for vectors. Integers keep their type, floats are stored as float32.
+      array: `[*S]`, `[X, Y, Z, T]` for a series, or `[X, Y, Z, 1, N]` for vectors. Integers keep their type, floats
+        are stored as float32.
       affine: `[N+1, N+1]`, array indices to mm in LPS.
       suffix: `.nii` or `.nii.gz`.
       intent: the NIfTI intent, `none` or `vector`.
+      seconds: time between two frames of a series, 0 where it is not known.
 
     Raises:
       UserError: the affine is sheared, the image is too large for the format, or the file cannot be written.
@@ -76,8 +80,10 @@ def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray, suffix: str, 
         matrix = with_third_axis(affine)
         image.set_qform(_RAS_TO_LPS @ matrix, _SCANNER)
         image.set_sform(_RAS_TO_LPS @ matrix, _SCANNER)
-        image.header.set_xyzt_units("mm")
+        image.header.set_xyzt_units("mm", "sec" if seconds else None)
         image.header.set_intent(intent)
+        if seconds:
+            image.header["pixdim"][4] = seconds
     except nibabel.spatialimages.HeaderDataError as error:
         raise UserError(f"{path}: NIfTI cannot hold an array of shape {array.shape} ({error})") from error
     with writing(path, suffix) as partial:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from air_jax.errors import UserError
-from air_jax.io.access import library
+from air_jax.io.access import library, reading
 from air_jax.io.itk import read_pixels
 from air_jax.io.memory import check_declared
 from air_jax.io.pillow import pillow_pixels
@@ -43,18 +43,59 @@ def tiff_pixels(path: Path) -> np.ndarray:
         compression.
       ValueError: tifffile cannot read the file. It also raises other exceptions.
     """
-    tifffile = library("tifffile", path)
-    # Otherwise its warnings about odd tags are printed.
-    logging.getLogger("tifffile").addHandler(logging.NullHandler())
-    with tifffile.TiffFile(path) as file:
-        pages = max(len(file.pages), (file.imagej_metadata or {}).get("images", 1))
-        if pages > 1:
+    with _opened(path) as file:
+        if (pages := _num_pages(file)) > 1:
             raise UserError(f"{path}: has {pages} pages; give a picture of one page")
         page = file.pages.first
         _check_content(path, page)
         held = path.stat().st_size if page.compression == _NO_COMPRESSION else None
         check_declared(path, page.size * page.bitspersample // 8, held=held)
         return pillow_pixels(path) if page.photometric in (_CMYK, _YCBCR) else _decoded(path, page)
+
+
+def tiff_pages(path: Path) -> np.ndarray:
+    """Reads a TIFF of several pages.
+
+    Args:
+      path: the file.
+
+    Returns:
+      `[T, H, W]` or `[T, H, W, 3]` in the file's sample format.
+
+    Raises:
+      UserError: the file cannot be read; pages have different sizes or types; or see `tiff_pixels`.
+    """
+    with reading(path, "a TIFF with several pages"), _opened(path) as file:
+        first = file.pages.first
+        _check_content(path, first)
+        held = path.stat().st_size if first.compression == _NO_COMPRESSION else None
+        check_declared(path, _num_pages(file) * first.size * first.bitspersample // 8, held=held)
+        # ImageJ keeps the pages of large files as one contiguous block behind the first page.
+        if len(file.pages) < _num_pages(file):
+            return file.asarray(series=0).reshape(-1, *first.shape)
+        pages = []
+        for page in file.pages:
+            if (page.shape, page.dtype) != (first.shape, first.dtype):
+                raise UserError(f"{path}: its pages have different sizes or types; give pages of one kind")
+            try:
+                pages.append(_grey_or_rgb(path, page, page.asarray()))
+            except ValueError as error:
+                if "imagecodecs" in str(error):
+                    raise _unknown_compression(path, page) from error
+                raise
+        return np.stack(pages)
+
+
+def _opened(path: Path) -> Any:
+    """Returns tifffile's open file, a context manager."""
+    tifffile = library("tifffile", path)
+    # Otherwise its warnings about odd tags are printed.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
+    return tifffile.TiffFile(path)
+
+
+def _num_pages(file: Any) -> int:
+    return max(len(file.pages), (file.imagej_metadata or {}).get("images", 1))
 
 
 def _check_content(path: Path, page: Any) -> None:
@@ -87,11 +128,15 @@ def _decoded(path: Path, page: Any) -> np.ndarray:
             raise
     pixels = _decoded_by_others(path, page)
     if pixels is None:
-        raise UserError(
-            f"{path}: has {page.dtype} samples compressed by {_name(page.compression)}; install imagecodecs, or save "
-            "it without compression"
-        )
+        raise _unknown_compression(path, page)
     return pixels
+
+
+def _unknown_compression(path: Path, page: Any) -> UserError:
+    return UserError(
+        f"{path}: has {page.dtype} samples compressed by {_name(page.compression)}; install imagecodecs, or save it "
+        "without compression"
+    )
 
 
 def _decoded_by_others(path: Path, page: Any) -> np.ndarray | None:

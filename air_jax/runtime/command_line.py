@@ -15,7 +15,7 @@ from absl import app, flags, logging
 from air_jax.errors import StoppedError, UserError
 
 # Console command `air-jax NAME`: module of the package's root.
-COMMANDS = {"train": "main", "evaluate": "evaluate", "register": "register", "apply": "apply"}
+COMMANDS = {"train": "main", "evaluate": "evaluate", "register": "register", "apply": "apply", "motion": "motion"}
 USER_MISTAKE = 2
 RUN_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on
 

@@ -1,5 +1,6 @@
 """Figures of training runs and of registered pairs."""
 
+from air_jax.visualize.motion import motion_figure
 from air_jax.visualize.page import report_page
 from air_jax.visualize.report import report_figure
 from air_jax.visualize.runs import attention_figure, curves_figure, registration_figure
@@ -8,6 +9,7 @@ from air_jax.visualize.segmentations import segmentation_figure
 __all__ = [
     "attention_figure",
     "curves_figure",
+    "motion_figure",
     "registration_figure",
     "report_figure",
     "report_page",

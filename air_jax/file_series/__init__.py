@@ -1,0 +1,1 @@
+"""The correction of motion in a time series, from file to files."""
