@@ -12,9 +12,13 @@ from air_jax.transforms.sampling.sampler import warp
 DAMPING = 0.5
 # Newton steps need a Jacobian determinant above this value.
 MIN_DETERMINANT = 0.05
+# Voxels. With a tolerance, Newton steps begin where every residual is shorter: they then converge at once.
+NEAR = 0.3
 
 
-def inverse(displacement: jax.Array, *, num_iterations: int = 60) -> tuple[jax.Array, jax.Array]:
+def inverse(
+    displacement: jax.Array, *, num_iterations: int = 60, tolerance: float | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Inverts a displacement: solves `v(p) = -u(p + v(p))` at every voxel (Chen et al. 2008).
 
     Two thirds of the iterations are damped fixed-point steps, `v - r / 2` with the residual `r(p) = v(p) + u(p +
@@ -26,6 +30,8 @@ def inverse(displacement: jax.Array, *, num_iterations: int = 60) -> tuple[jax.A
     Args:
       displacement: `u` `[B, *S, N]` in voxel units, 2-D or 3-D.
       num_iterations: evaluations of the residual, at least 0; 60 by default.
+      tolerance: length of the residual in voxels at which the iterations end, if that of every voxel is shorter. The
+        function then has no derivative in reverse mode. Default: all iterations are done.
 
     Returns:
       `v` `[B, *S, N]` in voxel units, and the length of the residual `[B, *S]` in voxels. `compose(u, v)` is the
@@ -48,7 +54,8 @@ def inverse(displacement: jax.Array, *, num_iterations: int = 60) -> tuple[jax.A
         return candidate, residual, *_shorter(best, best_residual, candidate, residual)[1:]
 
     start = jnp.zeros_like(displacement), displacement
-    *_, best, residual = jax.lax.fori_loop(0, num_iterations - num_newton, fixed_point, (*start, *start))
+    near = None if tolerance is None else max(NEAR, tolerance)
+    *_, best, residual = _repeat(num_iterations - num_newton, fixed_point, (*start, *start), 3, near)
 
     derivative = jnp.concatenate(jnp.gradient(displacement, axis=range(1, displacement.ndim - 1)), axis=-1)
 
@@ -59,8 +66,20 @@ def inverse(displacement: jax.Array, *, num_iterations: int = 60) -> tuple[jax.A
         return best, residual, jnp.where(better, jnp.minimum(2 * length, 1.0), length / 2)
 
     carry = best, residual, jnp.ones_like(displacement[..., 0])
-    best, residual, _ = jax.lax.fori_loop(0, num_newton, newton, carry)
+    best, residual, _ = _repeat(num_newton, newton, carry, 1, tolerance)
     return best, jnp.linalg.norm(residual, axis=-1)
+
+
+def _repeat(count, step, carry, residual_at, tolerance):
+    """Repeats a step; with a tolerance, until the longest residual, `carry[residual_at]`, is shorter."""
+    if tolerance is None:
+        return jax.lax.fori_loop(0, count, step, carry)
+
+    def goes_on(state):
+        index, carry = state
+        return (index < count) & (jnp.max(jnp.linalg.norm(carry[residual_at], axis=-1)) >= tolerance)
+
+    return jax.lax.while_loop(goes_on, lambda state: (state[0] + 1, step(*state)), (0, carry))[1]
 
 
 def _shorter(best, best_residual, candidate, residual):

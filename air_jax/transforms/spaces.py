@@ -23,6 +23,8 @@ from air_jax.transforms.inversion import inverse
 from air_jax.transforms.jacobian import jacobian_determinant
 from air_jax.transforms.sampling.sampler import check_integers, sample
 
+INVERSE_TOLERANCE = 1e-3  # voxels
+
 
 def voxel_matrix(fixed_affine: np.ndarray, moving_affine: np.ndarray) -> np.ndarray:
     """Returns the affine from fixed voxels to the moving voxels at the same physical place.
@@ -90,7 +92,7 @@ def compile_inverse(shape: Sequence[int], moving_shape: Sequence[int]) -> None:
 
 @partial(jax.jit, static_argnums=4)
 def _whole_inverse(displacement, back, linear, difference, moving_shape):
-    inverted, _ = inverse(displacement[None])
+    inverted, _ = inverse(displacement[None], tolerance=INVERSE_TOLERANCE)
     grid = identity_grid(moving_shape)
     shift = sample(inverted, _apply(back, grid)[None], mode="nearest")[0]
     return _apply(linear, shift) + _apply(difference, grid)

@@ -148,3 +148,15 @@ def test_inverse_in_two_and_three_dimensions_beside_folds():
 def test_other_shapes_are_refused(shape):
     with pytest.raises(ValueError, match="inverse: displacement has shape"):
         inverse(jnp.zeros(shape))
+
+
+@pytest.mark.slow
+def test_with_a_tolerance_it_ends_early_and_as_close_as_that():
+    shape = (24, 20)
+    waves = np.sin(np.arange(24) / 4)[:, None] * np.cos(np.arange(20) / 5)[None]
+    displacement = jnp.asarray(np.stack([1.5 * waves, -waves], axis=-1), jnp.float32)[None]
+    exact, _ = inverse(displacement)
+    close, residual = inverse(displacement, tolerance=1e-2)
+    assert residual.shape == (1, *shape)
+    assert 1e-5 < residual.max() < 1e-2
+    np.testing.assert_allclose(close, exact, atol=2e-2)
