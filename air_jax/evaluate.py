@@ -17,7 +17,7 @@ def main() -> None:
     """Runs the command with the parsed flags."""
     from air_jax.training.run import evaluate  # after the flags, so that a mistake in them is reported at once
 
-    evaluate(flags.FLAGS.workdir)
+    evaluate(command_line.path_of("workdir", flags.FLAGS.workdir))
 
 
 def run() -> None:

@@ -9,8 +9,6 @@ predicts the deformation, and --refine_steps optimises it further:
   python -m air_jax.register --fixed=a.png --moving=b.png --output_dir=registered --workdir=runs/mnist --refine_steps=60
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from air_jax.runtime import command_line
@@ -65,7 +63,7 @@ def main() -> None:
 
     startup.use_compilation_cache()
     given = flags.FLAGS.flag_values_dict()
-    paths = {name: Path(given[name]) for name in _FILES if given[name] is not None}
+    paths = {name: command_line.path_of(name, given[name]) for name in _FILES if given[name] is not None}
     words = {name: given[name] for name in _WORDS}
     register_files(Options(**paths, **words, **{name: given[name] for name in _NUMBERS}), compile_ahead=True)
 

@@ -3,7 +3,8 @@
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
-from air_jax.errors import UserError
+from air_jax.checks import check_number
+from air_jax.errors import UserError, naming_flag
 
 POINTS = (".csv", ".tsv", ".txt", ".fcsv", ".json")
 INTERPOLATIONS = ("linear", "nearest", "label")
@@ -46,6 +47,8 @@ def check_options(options: Options) -> None:
     """
     if options.interpolation not in INTERPOLATIONS:
         raise UserError(f"--interpolation={options.interpolation}: must be one of {', '.join(INTERPOLATIONS)}")
+    with naming_flag():
+        check_number("background", options.background)
     if options.interpolation == "label" and options.background != round(options.background):
         raise UserError(f"--background={options.background}: must be a whole number with --interpolation=label")
     several = len(options.inputs) > 1

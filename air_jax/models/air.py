@@ -7,13 +7,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from air_jax.checks import require
 from air_jax.models.layers.attention import KERNEL_INIT
 from air_jax.models.layers.heads import HEADS
 from air_jax.models.layers.inputs import check_pair, crop, pad_to_multiple
 from air_jax.models.layers.options import (
-    require,
+    require_choice,
     require_dropout,
     require_dtype,
+    require_flags,
     require_integration_steps,
     require_positive_integers,
 )
@@ -79,7 +81,8 @@ class AiR(nn.Module):
         else:
             require_positive_integers(head_size=self.head_size)
         require_dropout(self.dropout)
-        require(self.head in HEADS, "head", self.head, f"must be one of {', '.join(HEADS)}")
+        require_choice("head", self.head, HEADS)
+        require_flags(recursive=self.recursive, flash_attention=self.flash_attention, remat=self.remat)
         require_integration_steps(self.integration_steps)
         require_dtype(self.dtype)
         super().__post_init__()

@@ -7,8 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from air_jax.checks import require
 from air_jax.models.layers.inputs import crop, pad_to_multiple
-from air_jax.models.layers.options import require, require_dtype, require_positive_integers
+from air_jax.models.layers.options import require_dtype, require_positive_integers
 from air_jax.models.layers.patches import patchify, unpatchify
 
 PATCH_SIZE = 2  # voxels along each axis; convolutions of patches are fewer and wider than those of voxels

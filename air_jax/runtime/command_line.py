@@ -5,19 +5,21 @@ import defines no flag, so that all commands can be imported in one process.
 """
 
 import importlib
-import itertools
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from absl import app, flags, logging
 
 from air_jax.errors import StoppedError, UserError
+from air_jax.runtime.interrupts import MESSAGE, RUN_AGAIN
+from air_jax.runtime.streams import keep_streams
 
 # Console command `air-jax NAME`: module of the package's root.
 COMMANDS = {"train": "main", "evaluate": "evaluate", "register": "register", "apply": "apply"}
 USER_MISTAKE = 2
-RUN_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on
 
 
 def console() -> None:
@@ -45,7 +47,26 @@ def run(main: Callable[[], None], *required: str) -> None:
     if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in sys.argv[1:]):
         print(_help(main))
         sys.exit(0)
+    keep_streams()
     app.run(lambda _: _guarded(main), flags_parser=lambda arguments: _parse(arguments, required))
+
+
+def path_of(flag: str, text: str) -> Path:
+    """Returns the path that a flag gives. A shell does not expand the `~` of `--flag=~/file`, so it is done here.
+
+    Args:
+      flag: name of the flag, for the message.
+      text: its value.
+
+    Raises:
+      UserError: the path is empty, or there is no such user.
+    """
+    if not text:
+        raise UserError(f"--{flag}=: is empty; give a path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"--{flag}={text}: there is no home folder of this name; give the whole path") from error
 
 
 def _parse(arguments: list[str], required: Sequence[str]) -> list[str]:
@@ -56,14 +77,11 @@ def _parse(arguments: list[str], required: Sequence[str]) -> list[str]:
         for name in required:
             if flags.FLAGS[name].value is None:
                 raise UserError(f"--{name} must be given")
-            # config_flags puts off the error of a config file that cannot be loaded until its value is used.
-            hasattr(flags.FLAGS[name].value, "__len__")
         return rest
     except (AttributeError, KeyError) as error:  # how config_flags reports a key that the config does not have
         _exit(f"unknown config key: {str(error).strip(chr(34))}; air_jax.workdir.defaults lists all of them")
-    except OSError as error:
-        reason = str(error).splitlines()[-1].strip()
-        _exit(f"--{required[0]}={_given(arguments, required[0])}: cannot be loaded ({reason})")
+    except KeyboardInterrupt:
+        _exit(MESSAGE, RUN_AGAIN)
     except flags.Error as error:
         _exit(" ".join(str(error).split()) + "; --help lists the flags")
     except UserError as error:
@@ -84,17 +102,27 @@ def _guarded(main: Callable[[], None]) -> None:
     except StoppedError as interruption:
         _exit(interruption, RUN_AGAIN)
     except KeyboardInterrupt:
-        _exit("interrupted; the same command goes on where it can", RUN_AGAIN)
+        _exit(MESSAGE, RUN_AGAIN)
+    except MemoryError:
+        _exit("the memory is full; give smaller images, or close other programs")
+    except OSError as error:  # a full disk, a path too long, a folder that may not be written
+        if error.errno is None:
+            raise
+        place = "" if error.filename is None else f"{error.filename}: "
+        _exit(f"{place}{error.strerror or error}; the same command goes on when that is mended")
+    except RuntimeError as error:
+        _exit(_of_backend(error))
 
 
-def _given(arguments: list[str], name: str) -> str:
-    """The value of a flag as the user wrote it, `--name=value` or `--name value`."""
-    for argument, following in itertools.pairwise([*arguments, ""]):
-        if argument.lstrip("-") == name:
-            return following
-        if argument.lstrip("-").startswith(f"{name}="):
-            return argument.split("=", 1)[1]
-    return ""
+def _of_backend(error: RuntimeError) -> str:
+    """The line for an error of JAX's backend that the user can mend; raises all others again."""
+    text = " ".join(str(error).split())
+    if "nable to initialize backend" in text or "nknown backend" in text:
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        return f"JAX_PLATFORMS={asked}: JAX cannot use it here ({text[:200]}); unset it, or set it to cpu"
+    if "RESOURCE_EXHAUSTED" in text:
+        return f"the device's memory is full ({text[:200]}); give smaller images, or a smaller batch"
+    raise error
 
 
 def _help(main: Callable[[], None]) -> str:

@@ -84,6 +84,7 @@ def train(
             f"--config.batch_size={recipe.steps.batch_size}: must be a multiple of the {len(devices)} devices"
         )
     configs.check_same_run(config, workdir)
+    log.check(workdir)
     saved, frozen = _with_segmenter(config, recipe, workdir)
     inference = inference_recipe(saved)
     pairs_each = recipe.steps.batch_size // len(devices)
@@ -121,7 +122,7 @@ def train(
     )
 
     # ---- Training ----------------------------------------------------------------------------------------------------
-    with _checkpoints(workdir, config) as checkpoints:
+    with _checkpoints(workdir, saved) as checkpoints:
         with start.item("checkpoint"):
             state = from_first_process(
                 lambda: _resume(state, checkpoints, recipe.steps.num_train_steps, workdir), like=state
@@ -176,7 +177,7 @@ def evaluate(workdir: str | Path, *, dataset: Dataset | None = None) -> dict[str
     workdir = Path(workdir).expanduser()
     saved = configs.read(workdir)
     recipe, inference = training_recipe(saved.config), inference_recipe(saved)
-    step, params = restore_best_params(workdir / "checkpoints")
+    step, params = restore_best_params(workdir / "checkpoints", identity=configs.identity(saved))
     dataset = dataset or load_dataset(**recipe.dataset)
     lists = scoring.pair_lists(dataset.test, recipe.evaluation)
     first = next(iter(lists.values()))
@@ -262,12 +263,12 @@ def _make_workdir(workdir: Path) -> None:
 
 
 @contextlib.contextmanager
-def _checkpoints(workdir: Path, config: Config) -> Iterator[Checkpoints | None]:
+def _checkpoints(workdir: Path, saved: SavedConfig) -> Iterator[Checkpoints | None]:
     """Holds the workdir and opens its checkpoints; None in processes other than the first."""
     if not is_first_process():
         yield None
         return
-    with only_run(workdir), Checkpoints(workdir / "checkpoints", identity=configs.identity(config)) as checkpoints:
+    with only_run(workdir), Checkpoints(workdir / "checkpoints", identity=configs.identity(saved)) as checkpoints:
         yield checkpoints
 
 

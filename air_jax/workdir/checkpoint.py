@@ -123,7 +123,7 @@ class Checkpoints:
             except Exception as error:  # Orbax and TensorStore raise another type for each way a file can be damaged
                 damaged.append((folder, error))
                 continue
-            self._check_identity(folder)
+            _check_identity(folder, self._identity)
             for bad_folder, error in damaged:
                 self._set_aside(bad_folder, error)
             self._manager.reload()
@@ -135,17 +135,6 @@ class Checkpoints:
                 f"{_first_line(error)}); restore them from a copy, or choose another --workdir"
             )
         return None
-
-    def _check_identity(self, folder: Path) -> None:
-        there = _read_checksums(folder).get("identity", {})
-        # Keys that only one of two versions has say nothing.
-        others = sorted(key for key in there.keys() & self._identity.keys() if there[key] != self._identity[key])
-        if others:
-            differences = ", ".join(f"{key} ({there[key]!r} there, {self._identity[key]!r} now)" for key in others)
-            raise UserError(
-                f"{folder}: is of a run with another config: {differences}; restore config.json from a copy, or choose "
-                "another --workdir"
-            )
 
     def wait(self) -> None:
         """Waits until everything is written."""
@@ -170,17 +159,18 @@ class Checkpoints:
         print(f"checkpoints: step {folder.name} is damaged ({_first_line(error)}); moved it to {aside}", flush=True)
 
 
-def restore_best_params(directory: Path) -> tuple[int, Any]:
+def restore_best_params(directory: Path, *, identity: dict[str, Any] | None = None) -> tuple[int, Any]:
     """Restores the best checkpoint that can be read, and changes nothing in the folder.
 
     Args:
       directory: folder of the checkpoints.
+      identity: what makes the run's weights, see `Checkpoints`. Default: it is not compared.
 
     Returns:
       Step and parameters.
 
     Raises:
-      UserError: there is no readable checkpoint.
+      UserError: there is no readable checkpoint, or it is of a run with another identity.
     """
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     ranked = []
@@ -194,7 +184,10 @@ def restore_best_params(directory: Path) -> tuple[int, Any]:
             params = _read_item(folder, "params")
             if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
                 raise ValueError("parameters are not finite")
+            _check_identity(folder, identity or {})
             return step, params
+        except UserError:
+            raise
         except Exception as error:  # see restore_newest
             print(f"checkpoints: {folder} is damaged ({_first_line(error)}); passing it over", flush=True)
     raise UserError(
@@ -211,7 +204,9 @@ def _step_folders(directory: Path) -> list[Path]:
     """The folders of a run's checkpoints, whole or not, oldest step first."""
     if not directory.is_dir():
         return []
-    return sorted((path for path in directory.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    # `str.isdigit` alone would also take other scripts' digits, and "²", which is no number.
+    steps = (path for path in directory.iterdir() if path.name.isascii() and path.name.isdigit())
+    return sorted(steps, key=lambda path: int(path.name))
 
 
 def _read_scores(folder: Path) -> dict[str, float]:
@@ -237,6 +232,19 @@ def _check(folder: Path, name: str, checksum: Callable[[], str]) -> None:
     checksums = _read_checksums(folder)
     if checksums and checksums[name] != checksum():
         raise ValueError(f"the checksum of {name} differs")
+
+
+def _check_identity(folder: Path, identity: dict[str, Any]) -> None:
+    """Raises `UserError` where a checkpoint is of a run with another config."""
+    there = _read_checksums(folder).get("identity", {})
+    # Keys that only one of two versions has say nothing.
+    others = sorted(key for key in there.keys() & identity.keys() if there[key] != identity[key])
+    if others:
+        differences = ", ".join(f"{key} ({there[key]!r} there, {identity[key]!r} now)" for key in others)
+        raise UserError(
+            f"{folder}: is of a run with another config: {differences}; restore config.json from a copy, or choose "
+            "another --workdir"
+        )
 
 
 def _read_checksums(folder: Path) -> dict[str, Any]:

@@ -8,12 +8,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from air_jax.checks import require
 from air_jax.models.layers.attention import PRE_NORM_KERNEL_INIT
 from air_jax.models.layers.inputs import crop, pad_to_multiple
 from air_jax.models.layers.options import (
-    require,
     require_dropout,
     require_dtype,
+    require_flags,
     require_positive_integers,
     require_same_length,
 )
@@ -73,6 +74,7 @@ class AttentionOptions:
         if self.relative_radius is not None:
             require_positive_integers(relative_radius=self.relative_radius)
         require_dropout(self.dropout)
+        require_flags(flash_attention=self.flash_attention, remat=self.remat)
         require_dtype(self.dtype)
 
     @classmethod
