@@ -18,6 +18,7 @@ from air_jax.errors import OptionError
 MOST_SQUARINGS = 30  # 2^30 parts of a unit of time: beyond them float32 has no digits of a part
 MOST_STEPS = 2**31 - 1  # JAX counts in int32
 NOT_VALUES = (jax.core.Tracer, jax.ShapeDtypeStruct)  # arrays of a shape and dtype only
+LARGEST_LABEL = 2**31 - 1  # of data sets, whose labels go to the devices as int32
 LARGEST_SEED = 2**32 - 1  # JAX's keys have 32 bits; a larger seed would be another one
 
 

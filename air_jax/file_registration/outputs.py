@@ -11,6 +11,7 @@ from air_jax import io
 from air_jax.file_registration.affine_parts import physical_affine
 from air_jax.file_registration.inputs import Inputs
 from air_jax.file_registration.scores import Scores, transform_landmarks, warped_values
+from air_jax.io.access import writing
 from air_jax.io.image import PICTURES, suffix_of
 from air_jax.io.transform import FIELD, INVERSE_FIELD, write_affine
 from air_jax.transforms.spaces import jacobian_map, sample_moving, sample_segmentation
@@ -110,6 +111,5 @@ def draw_report(inputs: Inputs, displacement: jax.Array, scores: Scores, folder:
         is_picture=inputs.are_pictures,
         scores=scores,
     )
-    partial = folder / "report.partial.png"
-    figure.savefig(partial, dpi=150)
-    partial.replace(folder / "report.png")
+    with writing(folder / "report.png", ".png") as partial:
+        figure.savefig(partial, dpi=150)

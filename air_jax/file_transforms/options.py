@@ -1,5 +1,6 @@
 """Options of the application of saved transforms, and their checks."""
 
+import os
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -68,8 +69,11 @@ def check_options(options: Options) -> None:
         if is_point_file(given) != is_point_file(path):
             kind = "points" if is_point_file(given) else "an image"
             raise UserError(f"--output={path}: {given} has {kind}; give a name of the same kind")
-    if not several and not options.output.parent.is_dir():
+    folder = options.output if several else options.output.parent
+    if not several and not folder.is_dir():
         raise UserError(f"--output={options.output}: its folder does not exist; make it first")
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"--output={options.output}: its folder cannot be written; choose another")
 
 
 def is_point_file(path: Path) -> bool:

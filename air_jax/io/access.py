@@ -1,6 +1,7 @@
 """Shared by all readers and writers: errors of one line, optional libraries, no half-written files."""
 
 import importlib
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,7 +92,8 @@ def writing(path: Path, suffix: str) -> Iterator[Path]:
         raise UserError(f"{path}: is a {'folder' if path.is_dir() else 'pipe or a device'}; give the name of a file")
     if not path.parent.is_dir():
         raise UserError(f"{path}: cannot be written, its folder does not exist; make it first")
-    partial = path.with_name(f"{path.name}.partial{suffix}")
+    # Nobody can have put a symbolic link at an unpredictable name.
+    partial = path.with_name(f".{secrets.token_hex(16)}.partial{suffix}")
     try:
         yield partial
         partial.replace(path)

@@ -22,13 +22,13 @@ def check_declared(path: Path, declared: int, *, held: int | None = None) -> Non
     """
     if held is not None and declared > held:
         raise UserError(
-            f"{path}: damaged, or not a complete file (its header declares {_text(declared)}, "
-            f"it can hold {_text(held)})"
+            f"{path}: damaged, or not a complete file (its header declares {size_text(declared)}, "
+            f"it can hold {size_text(held)})"
         )
     available = available_memory()
     if available is not None and declared * _COPIES > available:
         raise UserError(
-            f"{path}: needs {_text(declared * _COPIES)} of memory, {_text(available)} are available; "
+            f"{path}: needs {size_text(declared * _COPIES)} of memory, {size_text(available)} are available; "
             "make the image smaller first"
         )
 
@@ -36,18 +36,19 @@ def check_declared(path: Path, declared: int, *, held: int | None = None) -> Non
 def available_memory() -> int | None:
     """Returns the free memory in bytes, of the machine and of the container; None where it is not known."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").readsize_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         return None
     try:
-        limit, used = ((_CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        limit, used = ((_CGROUP / name).readsize_text().strip() for name in ("memory.max", "memory.current"))
     except OSError:
         return free
     return free if limit == "max" else min(free, max(0, int(limit) - int(used)))
 
 
-def _text(size: float) -> str:
+def size_text(size: float) -> str:
+    """Returns a number of bytes as text, such as "1.5 GB"."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.4g} {unit}"

@@ -14,8 +14,12 @@ def is_command(arguments: list[str]) -> bool:
     Args:
       arguments: those of the interpreter, as in `sys.orig_argv`.
     """
-    names = [os.path.basename(argument) for argument in arguments[1:4]]
-    return "air-jax" in names or any(name.startswith("air_jax.") for name in names if not name.endswith(".py"))
+    first = next((index for index, word in enumerate(arguments[1:], start=1) if not word.startswith("-")), 0)
+    if not first:
+        return False
+    if arguments[first - 1] == "-m":
+        return arguments[first].startswith("air_jax.")
+    return os.path.basename(arguments[first]) == "air-jax"
 
 
 def watch() -> None:

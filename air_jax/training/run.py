@@ -38,6 +38,7 @@ from air_jax.runtime.parallel import (
 from air_jax.runtime.startup import StartUp
 from air_jax.training import feed, figures, scoring, summary
 from air_jax.training.loop import dispatches, train_loop
+from air_jax.training.memory import check_batch
 from air_jax.training.optimizer import make_optimizer
 from air_jax.training.recipe import TrainingRecipe, classes_of, training_recipe, with_label_ids
 from air_jax.training.steps import TrainState, init_params, init_state, make_train_steps
@@ -91,6 +92,7 @@ def train(
     say(f"devices: {len(devices)} x {devices[0].device_kind}, {pairs_each} pairs a step each")
     with start.item("data"):
         dataset = dataset or load_dataset(**recipe.dataset)
+    check_batch(recipe.steps.batch_size, dataset.image_shape)
     saved = dataclasses.replace(saved, image_shape=dataset.image_shape)
     configs.check_same_images(dataset.image_shape, workdir)
     from_first_process(lambda: _make_workdir(workdir))

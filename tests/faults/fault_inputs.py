@@ -21,23 +21,23 @@ CONFIGS = {
     "syntax": "def get_config(:\n",
     "no_import": "import no_such_module_of_mine\n",
     "no_function": "x = 1\n",
-    "plain_dict": "def get_config():\n    return {'seed': 1}\n",
-    "none": "def get_config():\n    pass\n",
-    "attribute": "import numpy\n\n\ndef get_config():\n    return numpy.no_such_thing\n",
-    "key_error": "def get_config():\n    return {}['mine']\n",
-    "value_error": "def get_config():\n    raise ValueError('mine\\nof two lines')\n",
-    "zero": "def get_config():\n    return 1 / 0\n",
-    "exits": "import sys\n\nsys.exit(3)\n",
-    "argument": "def get_config(name):\n    return name\n",
-    "default": "from air_jax.workdir.defaults import default_config\n\n\ndef get_config():\n"
-    "    config = default_config('air')\n    config.dataset.name = 'digits'\n    config.model.wdth = 3\n    return config\n",
-    "no_model": "from ml_collections import ConfigDict\n\n\ndef get_config():\n    return ConfigDict({'seed': 1})\n",
-    "model_is_text": "from ml_collections import ConfigDict\n\n\ndef get_config():\n    return ConfigDict({'model': 'air'})\n",
-    "digits": "from configs import digits\n\n\ndef get_config():\n    config = digits.get_config()\n"
+    "plain_dict": "def get_config(): return {'seed': 1}\n",
+    "none": "def get_config(): pass\n",
+    "attribute": "import numpy\ndef get_config(): return numpy.no_such_thing\n",
+    "key_error": "def get_config(): return {}['mine']\n",
+    "value_error": "def get_config(): raise ValueError('mine\\nof two lines')\n",
+    "zero": "def get_config(): return 1 / 0\n",
+    "exits": "import sys\nsys.exit(3)\n",
+    "argument": "def get_config(name): return name\n",
+    "default": "from configs import digits\ndef get_config():\n"
+    "    config = digits.get_config()\n    config.model.wdth = 3\n    return config\n",
+    "no_model": "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'seed': 1})\n",
+    "model_is_text": "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'model': 'air'})\n",
+    "digits": "from configs import digits\ndef get_config():\n    config = digits.get_config()\n"
     "    config.num_train_steps, config.batch_size, config.log_every, config.eval_every = 5, 8, 2, 4\n"
     "    config.eval.num_pairs, config.eval.batch_size = 12, 8\n    config.compilation_cache = False\n"
     "    return config\n",
-}  # fmt: skip
+}
 
 
 def make(folder: Path, run: Path) -> None:

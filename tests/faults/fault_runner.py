@@ -1,9 +1,10 @@
 """Runs rows of the catalogue in forked children, and judges each: one line that helps, and nothing written.
 
 A row is `door: input => expected`. Doors of commands are `register`, `apply`, `train` and `evaluate`; the input is
-their flags, which replace those of `DEFAULTS`, and variables of the environment (`HOME=` removes one; `USER=nobody` gives
-up root's rights). In it `\\n` is a newline, and `{long}` 300 letters. The door `python` evaluates an expression with the
-names of `python_names`. The expected text is a part of the line; for Python it begins with the class of the error.
+their flags, which replace those of `DEFAULTS`, and variables of the environment (`HOME=` removes one, `USER=nobody`
+gives up root's rights). In it, a backslash and n are a newline, and `{long}` 300 letters. The door `python` evaluates
+an expression with the names of `python_names`. The expected text is a part of the line; for Python it begins with the
+class of the error.
 
   python tests/faults/fault_runner.py FOLDER RUN [--sample=40 --seed=0]
 """
