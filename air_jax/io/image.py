@@ -12,6 +12,7 @@ from air_jax.io.itk import read_dicom, read_itk, write_itk
 from air_jax.io.mgh import read_mgh, write_mgh
 from air_jax.io.nifti import read_nifti, write_nifti
 from air_jax.io.picture import read_picture, write_picture
+from air_jax.io.space import is_invertible
 from air_jax.io.volume import Volume, check_finite, label_ids, plain
 
 NIFTI = (".nii", ".nii.gz")
@@ -139,6 +140,8 @@ def _write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
         raise UserError(f"{path}: such files are only read; the name must end in one of {', '.join(WRITTEN)}")
     # Pillow and SimpleITK take arrays of the machine's byte order only.
     volume = Volume(array.astype(array.dtype.newbyteorder("="), copy=False), np.asarray(affine, np.float64))
+    if not is_invertible(volume.affine):
+        raise UserError(f"{path}: the affine to be written is not finite, or has no inverse")
     with naming(path):
         check_finite(array)
     has_channels = volume.array.shape != volume.shape

@@ -6,11 +6,12 @@ The arrays are host arrays, so that any number of devices can restore them. The 
 without it was left by a killed run, or by a copy that was cut short.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,18 @@ class Checkpoints:
           params, opt_state: trees of arrays.
           scores: those of the validation, `dice` among them. None: there was no validation; the checkpoint is for
             going on, and is the best one only where there is no other.
+
+        Raises:
+          UserError: this checkpoint, or the one before, cannot be written.
         """
         scores = {BEST_SCORE: _NOT_VALIDATED} if scores is None else scores
         metrics = {name: float(score) for name, score in scores.items()}
         # Copies: the caller's next step reuses the device buffers, which on CPU are the very memory to be written.
         params, opt_state = jax.tree.map(np.array, (params, opt_state))
+        with self._writing():
+            self._save(step, params, opt_state, metrics)
+
+    def _save(self, step: int, params: Any, opt_state: Any, metrics: dict[str, float]) -> None:
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -137,8 +145,13 @@ class Checkpoints:
         return None
 
     def wait(self) -> None:
-        """Waits until everything is written."""
-        self._manager.wait_until_finished()
+        """Waits until everything is written.
+
+        Raises:
+          UserError: the last checkpoint cannot be written.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits until everything is written, and closes."""
@@ -148,8 +161,25 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is None:
+            self.close()
+            return
+        with contextlib.suppress(Exception):  # the first error counts
+            self.wait()
+        with contextlib.suppress(Exception):
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns the errors of a full disk or a folder that may not be written, of many types, into `UserError`."""
+        try:
+            yield
+        except Exception as error:
+            raise UserError(
+                f"{self.directory}: a checkpoint cannot be written ({_first_line(error)}); those before are whole; "
+                "make room or allow writing, and give the same command again"
+            ) from error
 
     def _set_aside(self, folder: Path, error: Exception) -> None:
         aside = self.directory.parent / "damaged" / folder.name

@@ -233,8 +233,6 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the whole number of trials")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    import air_jax.file_registration.run  # noqa: F401 (children inherit what is imported)
-    import air_jax.training.run  # noqa: F401
 
     results = json.loads(options.output.read_text()) if options.output.exists() else {}
     with tempfile.TemporaryDirectory() as name:
