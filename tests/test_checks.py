@@ -19,7 +19,7 @@ def test_integers_are_accepted(value):
 
 @pytest.mark.parametrize("value", [-1, 6, 1.0, np.float64(2), True, np.bool_(True), "3", None, NAN, [3], 10**30])
 def test_other_values_are_no_integers_from_0_to_5(value):
-    with pytest.raises(OptionError, match="^option=") as error:
+    with pytest.raises(OptionError, match=r"^option=") as error:
         checks.check_integer("option", value, 0, 5)
     assert "\n" not in str(error.value)
 
@@ -31,7 +31,7 @@ def test_numbers_are_accepted(value):
 
 @pytest.mark.parametrize("value", [-0.1, NAN, INF, -INF, 1e39, 10**400, True, "1", None, [1.0], 1j, np.array([1.0])])
 def test_other_values_are_no_finite_numbers_from_0(value):
-    with pytest.raises(OptionError, match="^option="):
+    with pytest.raises(OptionError, match=r"^option="):
         checks.check_number("option", value, low=0)
 
 
@@ -56,7 +56,7 @@ def test_label_ids_end_where_the_integers_of_jax_end():
     checks.check_label_ids(np.array([3, 1], np.uint16))
     checks.check_label_ids((0, 1), background=True)
     for wrong in ([], [0], [1, 1], [2**31], [1.5], [True], ["1"]):
-        with pytest.raises(OptionError, match="^label_ids="):
+        with pytest.raises(OptionError, match=r"^label_ids="):
             checks.check_label_ids(wrong)
 
 
@@ -81,7 +81,7 @@ def test_values_that_are_not_finite_are_found_in_both_kinds_of_arrays():
     checks.check_finite("function", array=np.ones(3), other=jnp.ones(3, jnp.bfloat16), integers=np.ones(3, int))
     for value in (NAN, INF, -INF):
         for array in (np.array([0, value]), jnp.array([value, 0]), jnp.array([value], jnp.bfloat16)):
-            with pytest.raises(ValueError, match="^function: array has values that are NaN or infinite"):
+            with pytest.raises(ValueError, match=r"^function: array has values that are NaN or infinite"):
                 checks.check_finite("function", array=array)
 
 

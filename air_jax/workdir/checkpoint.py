@@ -7,11 +7,10 @@ without it was left by a killed run, or by a copy that was cut short.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from air_jax.errors import UserError
+from air_jax.workdir.checksums import check_identity, check_part, checksum, scores_checksum
 
 BEST_SCORE = "dice"
 _COMMIT_FILE = "commit_success.txt"
@@ -101,9 +101,9 @@ class Checkpoints:
                 opt_state=ocp.args.StandardSave(_not_empty(opt_state)),
                 checksums=ocp.args.JsonSave(
                     {
-                        "params": _checksum(params),
-                        "opt_state": _checksum(opt_state),
-                        "scores": _scores_checksum(metrics),
+                        "params": checksum(params),
+                        "opt_state": checksum(opt_state),
+                        "scores": scores_checksum(metrics),
                         "identity": self._identity,
                     }
                 ),
@@ -131,7 +131,7 @@ class Checkpoints:
             except Exception as error:  # Orbax and TensorStore raise another type for each way a file can be damaged
                 damaged.append((folder, error))
                 continue
-            _check_identity(folder, self._identity)
+            check_identity(folder, self._identity)
             for bad_folder, error in damaged:
                 self._set_aside(bad_folder, error)
             self._manager.reload()
@@ -214,7 +214,7 @@ def restore_best_params(directory: Path, *, identity: dict[str, Any] | None = No
             params = _read_item(folder, "params")
             if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
                 raise ValueError("parameters are not finite")
-            _check_identity(folder, identity or {})
+            check_identity(folder, identity or {})
             return step, params
         except UserError:
             raise
@@ -243,7 +243,7 @@ def _read_scores(folder: Path) -> dict[str, float]:
     if not (folder / _COMMIT_FILE).exists():
         raise ValueError("not completely written")
     scores = json.loads((folder / "metrics" / "metrics").read_text())
-    _check(folder, "scores", lambda: _scores_checksum(scores))
+    check_part(folder, "scores", lambda: scores_checksum(scores))
     return scores
 
 
@@ -253,48 +253,8 @@ def _read_item(folder: Path, name: str, target: Any = None) -> Any:
         tree = checkpointer.restore(folder / name, like)
     is_empty = isinstance(tree, dict) and tree.keys() == {_EMPTY}
     tree = {} if is_empty else tree
-    _check(folder, name, lambda: _checksum(tree))
+    check_part(folder, name, lambda: checksum(tree))
     return tree
-
-
-def _check(folder: Path, name: str, checksum: Callable[[], str]) -> None:
-    """Compares a part of a checkpoint with its checksum, which those of earlier versions do not have."""
-    checksums = _read_checksums(folder)
-    if checksums and checksums[name] != checksum():
-        raise ValueError(f"the checksum of {name} differs")
-
-
-def _check_identity(folder: Path, identity: dict[str, Any]) -> None:
-    """Raises `UserError` where a checkpoint is of a run with another config."""
-    there = _read_checksums(folder).get("identity", {})
-    # Keys that only one of two versions has say nothing.
-    others = sorted(key for key in there.keys() & identity.keys() if there[key] != identity[key])
-    if others:
-        differences = ", ".join(f"{key} ({there[key]!r} there, {identity[key]!r} now)" for key in others)
-        raise UserError(
-            f"{folder}: is of a run with another config: {differences}; restore config.json from a copy, or choose "
-            "another --workdir"
-        )
-
-
-def _read_checksums(folder: Path) -> dict[str, Any]:
-    path = folder / "checksums" / "metadata"
-    return json.loads(path.read_text()) if path.parent.exists() else {}
-
-
-def _checksum(tree: Any) -> str:
-    """A checksum of the arrays of a tree: of their paths, types, shapes and bytes."""
-    digest = hashlib.sha256()
-    leaves = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-    for path in sorted(leaves):
-        leaf = leaves[path]
-        digest.update(f"{path} {leaf.dtype} {leaf.shape};".encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
-
-
-def _scores_checksum(scores: dict[str, float]) -> str:
-    return hashlib.sha256(json.dumps(scores, sort_keys=True).encode()).hexdigest()
 
 
 def _not_empty(tree: Any) -> Any:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from helpers import REPOSITORY
@@ -77,7 +78,7 @@ def test_an_interrupt_during_imports_is_one_line():
     command = [sys.executable, "-m", "air_jax.register", "--fixed=a", "--moving=b", "--output_dir=c"]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     limit = time.monotonic() + 30
-    while "jaxlib" not in open(f"/proc/{process.pid}/maps").read() and time.monotonic() < limit:
+    while "jaxlib" not in Path(f"/proc/{process.pid}/maps").read_text() and time.monotonic() < limit:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     error = process.communicate()[1]
