@@ -89,7 +89,9 @@ def check_shape(option: str, value: Any, num_axes: int | None = None) -> None:
     Raises:
       OptionError: it is no sequence of as many integers of at least 1.
     """
-    _check_entries(option, value, num_axes, lambda size: is_integer(size) and size >= 1, "integers of at least 1")
+    _check_entries(
+        option, value, num_axes, lambda size: is_integer(size) and size >= 1, "integers of at least 1, one an axis"
+    )
 
 
 def check_spacing(option: str, value: Any, num_axes: int | None = None) -> None:
@@ -103,7 +105,9 @@ def check_spacing(option: str, value: Any, num_axes: int | None = None) -> None:
     Raises:
       OptionError: it is no sequence of as many finite numbers above 0.
     """
-    _check_entries(option, value, num_axes, lambda length: is_number(length) and length > 0, "finite numbers above 0")
+    _check_entries(
+        option, value, num_axes, lambda length: is_number(length) and length > 0, "finite and above 0, one an axis"
+    )
 
 
 def check_label_ids(label_ids: Sequence[int] | np.ndarray, *, background: bool = False) -> None:
@@ -133,20 +137,19 @@ def check_arrays(function: str, kinds: str, **arrays: Any) -> None:
       function: name of the calling function, for the message.
       kinds: kinds of dtypes as NumPy names them: "f" for floats, "iu" for integers, "b" for booleans, "c" for complex
         numbers.
-      **arrays: arguments by name; None is passed over.
+      **arrays: arguments by name.
 
     Raises:
-      TypeError: one of them is no array, or of another kind.
+      TypeError: one of them is no array.
+      ValueError: one of them is of another kind.
     """
     for name, array in arrays.items():
-        if array is None:
-            continue
         if not hasattr(array, "shape") or not hasattr(array, "dtype"):
             raise TypeError(f"{function}: {name} is {type(array).__name__}; give an array")
         if _kind(array.dtype) not in kinds:
             words = {"f": "floats", "i": "integers", "b": "booleans"}
             allowed = " or ".join(word for kind, word in words.items() if kind in kinds)
-            raise TypeError(f"{function}: {name} has dtype {array.dtype}; give {allowed}")
+            raise ValueError(f"{function}: {name} has dtype {array.dtype}; give {allowed}")
 
 
 def check_finite(function: str, **arrays: Any) -> None:
@@ -200,8 +203,8 @@ def check_displacement(function: str, displacement: Any, name: str = "displaceme
       N.
 
     Raises:
-      TypeError: it is no array of floats.
-      ValueError: its shape is another one.
+      TypeError: it is no array.
+      ValueError: it is not of floats, or its shape is another one.
     """
     check_arrays(function, "f", **{name: displacement})
     shape = displacement.shape
@@ -236,9 +239,9 @@ def check_field(function: str, field: Any, name: str) -> int:
 
 def _check_entries(option: str, value: Any, num_axes: int | None, valid: Any, what: str) -> None:
     is_sequence = isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str)
-    number = "" if num_axes is None else f"{num_axes} "
+    number = "" if num_axes is None else f" ({num_axes})"
     fits = is_sequence and (len(value) == num_axes if num_axes is not None else len(value) > 0)
-    require(bool(fits) and all(map(valid, value)), option, value, f"must be {number}{what}, one an axis")
+    require(bool(fits) and all(map(valid, value)), option, value, f"must be {what}{number}")
 
 
 def _kind(dtype: Any) -> str:

@@ -47,7 +47,7 @@ def test_spacings_are_accepted(value):
 
 @pytest.mark.parametrize("value", [(1,), (1, 2, 3), (0, 1), (-1, 1), (NAN, 1), (INF, 1), ("a", 1), 2.0, "12", None, ()])
 def test_other_values_are_no_spacings_of_two_axes(value):
-    with pytest.raises(OptionError, match="must be 2 finite numbers above 0, one an axis"):
+    with pytest.raises(OptionError, match=r"must be finite and above 0, one an axis \(2\)$"):
         checks.check_spacing("spacing", value, 2)
 
 
@@ -62,16 +62,16 @@ def test_label_ids_end_where_the_integers_of_jax_end():
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ml_dtypes.bfloat16])
 def test_floats_of_every_size_are_floats(dtype):
-    checks.check_arrays("function", "f", array=np.zeros(3, dtype), other=jnp.zeros(3), left_out=None)
+    checks.check_arrays("function", "f", array=np.zeros(3, dtype), other=jnp.zeros(3))
 
 
 @pytest.mark.parametrize("array", [np.zeros(3, int), np.zeros(3, bool), np.zeros(3, complex), np.zeros(3, object)])
 def test_other_dtypes_are_no_floats(array):
-    with pytest.raises(TypeError, match=r"^function: array has dtype \w+; give floats$"):
+    with pytest.raises(ValueError, match=r"^function: array has dtype \w+; give floats$"):
         checks.check_arrays("function", "f", array=array)
 
 
-@pytest.mark.parametrize("value", [[1.0], 1.0, "array"])
+@pytest.mark.parametrize("value", [[1.0], 1.0, "array", None])
 def test_lists_and_numbers_are_no_arrays(value):
     with pytest.raises(TypeError, match=r"^function: array is \w+; give an array$"):
         checks.check_arrays("function", "f", array=value)

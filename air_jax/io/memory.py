@@ -36,12 +36,12 @@ def check_declared(path: Path, declared: int, *, held: int | None = None) -> Non
 def available_memory() -> int | None:
     """Returns the free memory in bytes, of the machine and of the container; None where it is not known."""
     try:
-        lines = Path("/proc/meminfo").readsize_text().splitlines()
+        lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         return None
     try:
-        limit, used = ((_CGROUP / name).readsize_text().strip() for name in ("memory.max", "memory.current"))
+        limit, used = ((_CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
     except OSError:
         return free
     return free if limit == "max" else min(free, max(0, int(limit) - int(used)))

@@ -26,8 +26,7 @@ def one_hot(segmentation: jax.Array, label_ids: Sequence[int]) -> jax.Array:
       `[B, *S, L]` float32, in the order of `label_ids`; 0 in every channel where a voxel has none of them.
 
     Raises:
-      TypeError: the segmentation is not of integers.
-      ValueError: it has integers beyond JAX's.
+      ValueError: the segmentation is not of integers, or has integers beyond JAX's.
       OptionError: `label_ids` is empty, or has an id that is no integer, is there twice or is beyond JAX's integers.
     """
     check_arrays("one_hot", "iu", segmentation=segmentation)

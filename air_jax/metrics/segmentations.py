@@ -21,8 +21,7 @@ def label_dice(fixed: Array, warped: Array, label_ids: Sequence[int]) -> jax.Arr
       `[B, L]` in [0, 1], in the order of `label_ids`: 0 where one side lacks the label id, NaN where both do.
 
     Raises:
-      ValueError: the shapes differ, or label ids are beyond JAX's integers.
-      TypeError: a segmentation is no array of integers.
+      ValueError: the shapes differ, or a segmentation is not of integers or has integers beyond JAX's.
       OptionError: the label ids are none, not integers, beyond JAX's integers, or one is 0 or there twice.
     """
     check_arrays("label_dice", "iub", fixed=fixed, warped=warped)

@@ -16,8 +16,7 @@ def check_pair(name: str, fixed: jax.Array, moving: jax.Array) -> int:
       fixed, moving: `[B, *S, C]`.
 
     Raises:
-      TypeError: they are no arrays of floats.
-      ValueError: the shapes differ, or are not those of 2-D or 3-D images, or they have no voxels.
+      ValueError: they are not of floats; the shapes differ, or are not those of 2-D or 3-D images with voxels.
     """
     check_arrays(name, "f", fixed=fixed, moving=moving)
     if fixed.shape != moving.shape:

@@ -34,7 +34,7 @@ def warp(image: jax.Array, displacement: jax.Array, order: int = 1, mode: str = 
     Raises:
       ValueError: the shapes do not fit each other, or the image has 64-bit integers that JAX would cut off.
       OptionError: `order` or `mode` is unknown.
-      TypeError: an argument is no array of numbers.
+      TypeError: an argument is no array.
     """
     check_arrays("warp", "fiubc", image=image)
     check_arrays("warp", "fiub", displacement=displacement)
@@ -59,7 +59,7 @@ def sample(image: jax.Array, coordinates: jax.Array, *, order: int = 1, mode: st
     Raises:
       ValueError: the shapes do not fit each other, or the image has 64-bit integers that JAX would cut off.
       OptionError: `order` or `mode` is unknown.
-      TypeError: an argument is no array of numbers.
+      TypeError: an argument is no array.
     """
     check_arrays("sample", "fiubc", image=image)
     check_arrays("sample", "fiub", coordinates=coordinates)
