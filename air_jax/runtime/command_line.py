@@ -48,6 +48,7 @@ def run(main: Callable[[], None], *required: str) -> None:
         print(_help(main))
         sys.exit(0)
     keep_streams()
+    logging.set_verbosity(logging.ERROR)  # warnings of config_flags, beside which our own line would be the second
     app.run(lambda _: _guarded(main), flags_parser=lambda arguments: _parse(arguments, required))
 
 

@@ -7,10 +7,12 @@ without it was left by a killed run, or by a copy that was cut short.
 """
 
 import contextlib
+import io
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ BEST_SCORE = "dice"
 _COMMIT_FILE = "commit_success.txt"
 _EMPTY = "no_arrays"  # key of the placeholder of a tree without arrays
 _NOT_VALIDATED = -1.0  # Dice of a checkpoint without a validation, below any real one
+_SECONDS_OF_OTHER_READS = 0.2
 _policies = ocp.checkpoint_managers
 
 
@@ -250,11 +253,21 @@ def _read_scores(folder: Path) -> dict[str, float]:
 def _read_item(folder: Path, name: str, target: Any = None) -> Any:
     with ocp.StandardCheckpointer(multiprocessing_options=_this_process_alone()) as checkpointer:
         like = None if target is None else jax.tree.map(np.asarray, _not_empty(target))
-        tree = checkpointer.restore(folder / name, like)
+        tree = _restored(lambda: checkpointer.restore(folder / name, like))
     is_empty = isinstance(tree, dict) and tree.keys() == {_EMPTY}
     tree = {} if is_empty else tree
     check_part(folder, name, lambda: checksum(tree))
     return tree
+
+
+def _restored(restore: Callable[[], Any]) -> Any:
+    """Restores a tree. Where a file is damaged, the reads of the others end afterwards, each with a traceback."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            return restore()
+        except Exception:
+            time.sleep(_SECONDS_OF_OTHER_READS)
+            raise
 
 
 def _not_empty(tree: Any) -> Any:

@@ -64,9 +64,7 @@ def read_catalogue() -> list[Row]:
 
 def words_of(row: Row) -> tuple[dict[str, str], list[str]]:
     """Returns the variables of the environment and the arguments of a command's row."""
-    words = [
-        word.replace("\\n", "\n").replace("{long}", 300 * "x") for word in shlex.split(row.given.replace("\\", "\\\\"))
-    ]
+    words = [word.replace("\\n", "\n").replace("{long}", 300 * "x") for word in shlex.split(row.given)]
     variables = dict(word.split("=", 1) for word in words if "=" in word and word.split("=")[0].isupper())
     given = [word for word in words if word.split("=")[0] not in variables]
     named = {word.lstrip("-").split("=")[0] for word in given}
