@@ -37,9 +37,10 @@ def main() -> None:
     r"""Applies the transforms that the parsed flags name."""
     from air_jax.file_transforms.options import Options  # imported late, so that errors in flags appear at once
     from air_jax.file_transforms.run import apply_transforms
-    from air_jax.runtime import startup
+    from air_jax.runtime import parallel, startup
 
     startup.use_compilation_cache()
+    parallel.all_devices()
     given = flags.FLAGS
     apply_transforms(
         Options(

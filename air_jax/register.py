@@ -59,9 +59,10 @@ def main() -> None:
     """Registers the two files that the parsed flags name."""
     from air_jax.file_registration.options import Options  # imported late, so that errors in flags appear at once
     from air_jax.file_registration.run import register_files
-    from air_jax.runtime import startup
+    from air_jax.runtime import parallel, startup
 
     startup.use_compilation_cache()
+    parallel.all_devices()
     given = flags.FLAGS.flag_values_dict()
     paths = {name: command_line.path_of(name, given[name]) for name in _FILES if given[name] is not None}
     words = {name: given[name] for name in _WORDS}

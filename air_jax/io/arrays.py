@@ -166,7 +166,8 @@ def write_stack(
       ids: `[n]`, the images' names.
 
     Raises:
-      UserError: an array does not fit the others, images are not finite, the name does not end in .npz, or the file cannot be written.
+      UserError: an array does not fit the others, images are not finite, the name does not end in .npz, or the file
+        cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() != ".npz":

@@ -5,7 +5,6 @@ import defines no flag, so that all commands can be imported in one process.
 """
 
 import importlib
-import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -112,18 +111,10 @@ def _guarded(main: Callable[[], None]) -> None:
         place = "" if error.filename is None else f"{error.filename}: "
         _exit(f"{place}{error.strerror or error}; the same command goes on when that is mended")
     except RuntimeError as error:
-        _exit(_of_backend(error))
-
-
-def _of_backend(error: RuntimeError) -> str:
-    """The line for an error of JAX's backend that the user can mend; raises all others again."""
-    text = " ".join(str(error).split())
-    if "nable to initialize backend" in text or "nknown backend" in text:
-        asked = os.environ.get("JAX_PLATFORMS", "")
-        return f"JAX_PLATFORMS={asked}: JAX cannot use it here ({text[:200]}); unset it, or set it to cpu"
-    if "RESOURCE_EXHAUSTED" in text:
-        return f"the device's memory is full ({text[:200]}); give smaller images, or a smaller batch"
-    raise error
+        text = " ".join(str(error).split())
+        if "RESOURCE_EXHAUSTED" not in text:
+            raise
+        _exit(f"the device's memory is full ({text[:200]}); give smaller images, or a smaller batch")
 
 
 def _help(main: Callable[[], None]) -> str:

@@ -230,6 +230,7 @@ def preload() -> None:
     modules = ["main", "register", "apply", "evaluate", "training.run", "file_registration.run", "file_transforms.run"]
     for name in [*modules, "visualize", "data", "data.stream", "data.tfds_images"]:
         importlib.import_module(f"air_jax.{name}")
+    importlib.import_module("air_jax.data.digits").load()  # what it imports, another user may not be able to read
     for name in (
         "ml_collections.config_flags",
         "nibabel",
