@@ -17,6 +17,7 @@ from air_jax.models.layers.options import (
     require_dtype,
     require_flags,
     require_integration_steps,
+    require_positive_integer,
     require_positive_integers,
 )
 from air_jax.models.layers.patches import patchify
@@ -73,13 +74,17 @@ class AiR(nn.Module):
 
     def __post_init__(self):
         depths = dict(encoder_depth=self.encoder_depth, decoder_depth=self.decoder_depth)
-        sizes = dict(patch_size=self.patch_size, width=self.width, num_heads=self.num_heads)
-        require_positive_integers(**sizes, **depths, feed_forward=self.feed_forward)
+        sizes = dict(width=self.width, num_heads=self.num_heads)
+        require_positive_integer(**sizes, **depths, feed_forward=self.feed_forward)
+        if isinstance(self.patch_size, (tuple, list)):
+            require_positive_integers(patch_size=self.patch_size)
+        else:
+            require_positive_integer(patch_size=self.patch_size)
         if self.head_size is None:
             whole = self.width % self.num_heads == 0
             require(whole, "width", self.width, f"must be a multiple of num_heads ({self.num_heads}), or set head_size")
         else:
-            require_positive_integers(head_size=self.head_size)
+            require_positive_integer(head_size=self.head_size)
         require_dropout(self.dropout)
         require_choice("head", self.head, HEADS)
         require_flags(recursive=self.recursive, flash_attention=self.flash_attention, remat=self.remat)

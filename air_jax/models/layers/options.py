@@ -10,12 +10,18 @@ from air_jax.checks import MOST_SQUARINGS, check_flag, check_integer, is_integer
 DTYPES = ("float32", "bfloat16")
 
 
-def require_positive_integers(**options: Any) -> None:
-    """Requires a positive integer, or a non-empty sequence of positive integers."""
+def require_positive_integer(**options: Any) -> None:
+    """Requires one positive integer."""
     for option, value in options.items():
-        numbers = _numbers(value)
-        what = "must be positive integers" if numbers is value else "must be a positive integer"
-        require(len(numbers) > 0 and all(is_integer(number) and number > 0 for number in numbers), option, value, what)
+        require(is_integer(value) and value > 0, option, value, "must be a positive integer")
+
+
+def require_positive_integers(**options: Any) -> None:
+    """Requires a non-empty sequence of positive integers."""
+    for option, value in options.items():
+        valid = isinstance(value, (tuple, list)) and len(value) > 0
+        valid = valid and all(is_integer(number) and number > 0 for number in value)
+        require(valid, option, value, "must be positive integers")
 
 
 def require_integration_steps(integration_steps: int) -> None:
@@ -24,10 +30,9 @@ def require_integration_steps(integration_steps: int) -> None:
 
 
 def require_not_negative(**options: Any) -> None:
-    """Requires a finite number of at least 0, or a sequence of such numbers."""
+    """Requires a finite number of at least 0."""
     for option, value in options.items():
-        valid = all(is_number(number) and number >= 0 for number in _numbers(value))
-        require(valid, option, value, "must not be negative, and must be finite")
+        require(is_number(value) and value >= 0, option, value, "must not be negative, and must be finite")
 
 
 def require_flags(**options: Any) -> None:
@@ -44,9 +49,7 @@ def require_choice(option: str, value: Any, choices: Iterable[str]) -> None:
 def require_same_length(reference: str, length: int, **options: Sequence[Any]) -> None:
     """Requires one number for each level, where the option named `reference` has `length` levels."""
     for option, value in options.items():
-        require(
-            len(_numbers(value)) == length, option, value, f"must have one number for each of {reference} ({length})"
-        )
+        require(len(value) == length, option, value, f"must have one number for each of {reference} ({length})")
 
 
 def require_dropout(dropout: float) -> None:
@@ -61,7 +64,3 @@ def require_dtype(dtype: Any) -> None:
     except TypeError:
         valid = False
     require(valid, "dtype", dtype, f"must be {' or '.join(DTYPES)}")
-
-
-def _numbers(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, (tuple, list)) else [value]
