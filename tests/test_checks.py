@@ -85,6 +85,7 @@ def test_values_that_are_not_finite_are_found_in_both_kinds_of_arrays():
                 checks.check_finite("function", array=array)
 
 
+@pytest.mark.slow
 def test_arrays_without_values_pass_the_checks_of_values():
     """Inside of `jit` and `vmap`, and for shapes that are only to be compiled."""
     checks.check_finite("function", array=jax.ShapeDtypeStruct((3,), jnp.float32))

@@ -64,17 +64,13 @@ def num_cores() -> int:
 def all_devices() -> list[Device]:
     """Returns the devices of all processes: those of the first process in JAX's order, then those of the second, ...
 
-    Raises:
-      UserError: JAX cannot use the platform that `JAX_PLATFORMS` asks for.
+    Raises `UserError` where JAX cannot use the platform that `JAX_PLATFORMS` asks for.
     """
     try:
         devices = jax.devices()
     except (RuntimeError, AssertionError) as error:  # the second where no plug-in of the platform is installed
-        config: Any = jax.config
-        reason = f" ({' '.join(str(error).split())[:200]})" if str(error) else ""
-        raise UserError(
-            f"JAX_PLATFORMS={config.jax_platforms}: JAX cannot use it here{reason}; unset it, or set it to cpu"
-        ) from error
+        asked, reason = getattr(jax.config, "jax_platforms", ""), " ".join(str(error).split())[:200]
+        raise UserError(f"JAX_PLATFORMS={asked}: cannot be used here ({reason}); unset it, or set it to cpu") from error
     return sorted(devices, key=lambda device: device.process_index)
 
 

@@ -29,7 +29,10 @@ def read(workdir: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"{path}: is no file; move it away, or choose another --workdir")
     texts = path.read_bytes().split(b"\n")
-    *whole, last = [(number, text) for number, text in enumerate(texts, start=1) if text.strip()] or [(0, b"")]
+    numbered = [(number, text) for number, text in enumerate(texts, start=1) if text.strip()]
+    if not numbered:
+        return []
+    *whole, last = numbered
     lines = [_line(path, number, text) for number, text in whole]
     try:
         return [*lines, _line(path, *last)]

@@ -86,7 +86,9 @@ def test_a_newer_format_is_refused(tmp_path):
 @pytest.mark.parametrize("content", ["", "null", "[]", "{}", '{"image_shape": 3}', '{"image_shape": [28, 28, 1]}'])
 def test_a_file_that_is_no_config_is_refused_in_one_line(content, tmp_path):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(UserError, match=r"config\.json: cannot be read") as error:
+    with pytest.raises(
+        UserError, match=r"config\.json: (cannot be read|is no run's config|image_shape is|model=)"
+    ) as error:
         configs.read(tmp_path)
     assert "\n" not in str(error.value)
 
