@@ -12,12 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from air_jax.errors import OptionError
 
 MOST_SQUARINGS = 30  # 2^30 parts of a unit of time: beyond them float32 has no digits of a part
 MOST_STEPS = 2**31 - 1  # JAX counts in int32
-NOT_VALUES = (jax.core.Tracer, jax.ShapeDtypeStruct)  # arrays of a shape and dtype only
+NOT_VALUES = (Tracer, jax.ShapeDtypeStruct)  # arrays of a shape and dtype only
 LARGEST_LABEL = 2**31 - 1  # of data sets, whose labels go to the devices as int32
 LARGEST_SEED = 2**32 - 1  # JAX's keys have 32 bits; a larger seed would be another one
 
@@ -37,7 +38,8 @@ def is_number(value: Any) -> bool:
     """Whether a value is a finite real number that float32 can hold; a boolean is none."""
     if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
         return False
-    return bool(abs(value) <= float(np.finfo(np.float32).max))
+    largest: Any = float(np.finfo(np.float32).max)
+    return bool(-largest <= value <= largest)
 
 
 def check_integer(option: str, value: Any, low: int, high: int = MOST_STEPS) -> None:

@@ -64,8 +64,8 @@ def _check_file(flag: str, path: Path) -> None:
 
 def _own(error: BaseException) -> BaseException:
     """The exception of the user's file; `config_flags` raises some again, with a whole traceback as their text."""
-    raised_again = str(error).startswith("Error whilst parsing config file") and error.__context__ is not None
-    return error.__context__ if raised_again else error
+    original = error.__context__ if str(error).startswith("Error whilst parsing config file") else None
+    return original or error
 
 
 def _reason(error: BaseException, path: Path) -> str:

@@ -34,10 +34,10 @@ class _Kept:
         """Writes text, if it can."""
         try:
             return self._stream.write(text)
+        except UnicodeEncodeError:  # a terminal of another encoding
+            return self.write(text.encode("ascii", "backslashreplace").decode())
         except (OSError, ValueError):
             self._drop()
-        except UnicodeEncodeError:  # a terminal of another encoding
-            return self._stream.write(text.encode("ascii", "backslashreplace").decode())
         return len(text)
 
     def flush(self) -> None:

@@ -1,6 +1,7 @@
 """Linear filters and resampling of images and fields: Gaussian smoothing, averaging onto a coarser grid, edges."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,13 +43,11 @@ def smooth(field: jax.Array, sigma: float | Sequence[float]) -> jax.Array:
 
 def _sigmas(sigma: float | Sequence[float], num_axes: int) -> Sequence[float]:
     """One standard deviation for each axis."""
-    if is_number(sigma) or not isinstance(sigma, (Sequence, np.ndarray)) or isinstance(sigma, str):
+    several: Any = sigma
+    if not isinstance(sigma, (tuple, list, np.ndarray)):
         check_number("sigma", sigma, low=0)
-    sigmas = (
-        tuple(sigma)
-        if isinstance(sigma, (Sequence, np.ndarray)) and not isinstance(sigma, str)
-        else (sigma,) * num_axes
-    )
+        several = (sigma,) * num_axes
+    sigmas = tuple(several)
     valid = all(is_number(each) and 0 <= each <= LARGEST_SIGMA for each in sigmas)
     require(valid, "sigma", sigma, f"must be numbers from 0 to {LARGEST_SIGMA:,}")
     require(len(sigmas) == num_axes, "sigma", sigma, f"must be one number, or {num_axes}, one an axis")

@@ -11,7 +11,7 @@ from air_jax.errors import UserError
 _WORDS = {bool: "True or False", int: "an integer", float: "a finite number", str: "a text", tuple: "a list"}
 
 
-def check_types(config: ConfigDict, defaults: ConfigDict, *, prefix: str) -> None:
+def check_types(config: Mapping[str, Any] | ConfigDict, defaults: Any, *, prefix: str) -> None:
     """Checks the type of every value but those of a model's options, which the model checks itself.
 
     Args:
