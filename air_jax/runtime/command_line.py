@@ -5,8 +5,10 @@ import defines no flag, so that all commands can be imported in one process.
 """
 
 import importlib
+import os
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -48,7 +50,12 @@ def run(main: Callable[[], None], *required: str) -> None:
         sys.exit(0)
     keep_streams()
     logging.set_verbosity(logging.ERROR)  # warnings of config_flags, beside which our own line would be the second
-    app.run(lambda _: _guarded(main), flags_parser=lambda arguments: _parse(arguments, required))
+    try:
+        app.run(lambda _: _guarded(main), flags_parser=lambda arguments: _parse(arguments, required))
+    except SystemExit as end:
+        if end.code:
+            _end_without_threads(end.code)
+        raise
 
 
 def path_of(flag: str, text: str) -> Path:
@@ -67,6 +74,18 @@ def path_of(flag: str, text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise UserError(f"--{flag}={text}: there is no home folder of this name; give the whole path") from error
+
+
+def _end_without_threads(code: str | int) -> None:
+    """Ends the process where threads remain, which the interpreter would wait for.
+
+    After a checkpoint that cannot be written, a thread of Orbax waits for a signal that never comes.
+    """
+    if all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)
 
 
 def _parse(arguments: list[str], required: Sequence[str]) -> list[str]:

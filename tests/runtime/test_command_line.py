@@ -150,3 +150,22 @@ def test_import_stays_light():
     )
     result = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ""
+
+
+THREAD = """
+import sys, threading
+from air_jax.errors import UserError
+from air_jax.runtime import command_line
+threading.Thread(target=threading.Event().wait).start()  # as one of Orbax waits after a failed write
+def main():
+    raise UserError("no room")
+sys.argv = ["air-jax"]
+command_line.run(main)
+"""
+
+
+@pytest.mark.slow
+def test_a_thread_that_waits_for_ever_does_not_keep_a_failed_command():
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", THREAD], env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "air_jax: no room\n")
