@@ -69,7 +69,10 @@ class _Chain:
         for part in parts:
             if self.grid is not None and part.num_axes != self.grid.num_axes:
                 raise UserError(f"{path}: has {part.num_axes} axes, --reference has {self.grid.num_axes}")
-        return invert_chain(parts) if inverse and not is_inverse else parts
+        try:
+            return invert_chain(parts) if inverse and not is_inverse else parts
+        except np.linalg.LinAlgError as error:
+            raise UserError(f"{path}: has no inverse; it maps different points to one") from error
 
 
 def _move_image(options: Options, chain: _Chain, reference: io.Volume | None, path: Path, output: Path) -> str:

@@ -24,6 +24,7 @@ HEADERS = (".nhdr", ".mhd")  # whose voxels are in another file; only read
 WRITTEN = (*NIFTI, *MGH, *ITK, *PICTURES, *ARRAYS)
 SUFFIXES = (*WRITTEN, *HEADERS)
 FOLDER = ""  # a DICOM series
+SMALLEST_VOXEL, LARGEST_VOXEL = 1e-9, 1e9  # in mm: a picometre and a thousand kilometres
 
 
 def read_image(path: str | Path) -> Volume:
@@ -125,6 +126,14 @@ def _read(path: Path, convert_values: Callable[[np.ndarray], np.ndarray]) -> Vol
         with naming(path):
             return convert_values(array)
 
+    volume = _read_kind(path, convert)
+    if not all(SMALLEST_VOXEL < size < LARGEST_VOXEL for size in volume.spacing):
+        sizes = ", ".join(f"{size:.3g}" for size in volume.spacing)
+        raise UserError(f"{path}: its header declares voxels of {sizes} mm; repair it first")
+    return volume
+
+
+def _read_kind(path: Path, convert: Callable[[np.ndarray], np.ndarray]) -> Volume:
     suffix = suffix_of(path)
     if suffix == FOLDER:
         return read_dicom(path, convert)
