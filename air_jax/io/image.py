@@ -130,6 +130,12 @@ def _read(path: Path, convert_values: Callable[[np.ndarray], np.ndarray]) -> Vol
     if not all(SMALLEST_VOXEL < size < LARGEST_VOXEL for size in volume.spacing):
         sizes = ", ".join(f"{size:.3g}" for size in volume.spacing)
         raise UserError(f"{path}: its header declares voxels of {sizes} mm; repair it first")
+    origin = float(np.abs(volume.affine[:-1, -1]).max())
+    if origin * np.finfo(np.float32).eps > 0.1 * volume.spacing.min():  # fields are written as float32
+        raise UserError(
+            f"{path}: its header places it {origin:.3g} mm from the origin, where float32 cannot tell voxels of "
+            f"{volume.spacing.min():.3g} mm apart; repair it first"
+        )
     return volume
 
 
