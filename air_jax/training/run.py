@@ -77,9 +77,9 @@ def train(
     # ---- Config and data ---------------------------------------------------------------------------------------------
     config = configs.complete(config)
     recipe = training_recipe(config)
-    check_agreement(config.to_json_best_effort(), "the config")
     with start.item("devices"):
         devices = all_devices()
+    check_agreement(config.to_json_best_effort(), "the config")
     if recipe.steps.batch_size % len(devices):
         raise UserError(
             f"--config.batch_size={recipe.steps.batch_size}: must be a multiple of the {len(devices)} devices"

@@ -74,7 +74,7 @@ def _images(folder: Path, rng: np.random.Generator) -> None:
     io.write_segmentation(folder / "labels.nii.gz", labels, affine)
     io.write_segmentation(folder / "other_shape.nii.gz", labels[:-1], affine)
 
-    def nifti(name: str, array: np.ndarray, matrix: np.ndarray = affine) -> None:
+    def nifti(name: str, array: np.ndarray, matrix: np.ndarray = np.diag([-1.5, -1.5, 2.0, 1.0])) -> None:
         nibabel.save(nibabel.Nifti1Image(array, matrix), folder / name)
 
     changed = {"nan": np.nan, "infinite": np.inf, "beyond_float32": 1e300}
@@ -159,8 +159,8 @@ def _headers(folder: Path) -> None:
 
 def _points_and_transforms(folder: Path, rng: np.random.Generator) -> None:
     tables = {
-        "points": "x,y,z\n-1.0,-2.0,3.0\n-4.0,-5.0,6.0\n",
-        "three_points": "x,y,z\n-1,-2,3\n-4,-5,6\n-1,-1,1\n",
+        "points": "x,y,z\n1.0,2.0,3.0\n4.0,5.0,6.0\n",
+        "three_points": "x,y,z\n1,2,3\n4,5,6\n1,1,1\n",
         "flat_points": "x,y\n1,2\n3,4\n",
         "underscore_points": "x,y,z\n1_0,2,3\n4,5,6\n",
         "text_points": "x,y,z\none,2,3\n",
