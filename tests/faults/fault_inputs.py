@@ -74,7 +74,9 @@ def _images(folder: Path, rng: np.random.Generator) -> None:
     io.write_segmentation(folder / "labels.nii.gz", labels, affine)
     io.write_segmentation(folder / "other_shape.nii.gz", labels[:-1], affine)
 
-    def nifti(name: str, array: np.ndarray, matrix: np.ndarray = np.diag([-1.5, -1.5, 2.0, 1.0])) -> None:
+    ras = np.diag([-1.5, -1.5, 2.0, 1.0])  # as NIfTI has it
+
+    def nifti(name: str, array: np.ndarray, matrix: np.ndarray = ras) -> None:
         nibabel.save(nibabel.Nifti1Image(array, matrix), folder / name)
 
     changed = {"nan": np.nan, "infinite": np.inf, "beyond_float32": 1e300}
