@@ -1,4 +1,4 @@
-"""The trials of `experiments.reliability`, one or two of each kind: nothing is lost, nothing goes unnoticed."""
+"""The trials of `experiments.reliability`, a few of each kind: nothing is lost, nothing goes unnoticed."""
 
 import json
 import os
@@ -12,13 +12,14 @@ from helpers import REPOSITORY
 @pytest.mark.slow
 def test_kills_stops_damage_and_full_disks_lose_nothing(tmp_path):
     """In a process of its own, which has started no threads when it forks."""
-    share = "0.1" if os.environ.get("AIR_JAX_FAULTS") == "all" else "0.02"
+    if os.environ.get("AIR_JAX_FAULTS") != "all":
+        pytest.skip("takes minutes; AIR_JAX_FAULTS=all runs it")
     command = [
         sys.executable,
         "-m",
         "experiments.reliability",
         f"--output={tmp_path / 'found.json'}",
-        f"--share={share}",
+        "--share=0.04",
     ]
     kinds = ("killed", "damaged", "two runs", "full disk")
     done = subprocess.run(
