@@ -165,7 +165,7 @@ def check_finite(function: str, **arrays: Any) -> None:
       ValueError: one of them has.
     """
     for name, array in arrays.items():
-        if array is None or isinstance(array, NOT_VALUES):
+        if array is None or isinstance(array, NOT_VALUES) or not getattr(array, "is_fully_addressable", True):
             continue
         # NumPy reads a CPU's array without a copy, and compiles nothing.
         if not np.isfinite(np.asarray(array)).all():
