@@ -179,7 +179,7 @@ def evaluate(workdir: str | Path, *, dataset: Dataset | None = None) -> dict[str
     workdir = Path(workdir).expanduser()
     saved = configs.read(workdir)
     recipe, inference = training_recipe(saved.config), inference_recipe(saved)
-    step, params = restore_best_params(workdir / "checkpoints", identity=configs.identity(saved))
+    step, params = restore_best_params(workdir / "checkpoints", identity=configs.model_identity(saved))
     dataset = dataset or load_dataset(**recipe.dataset)
     lists = scoring.pair_lists(dataset.test, recipe.evaluation)
     first = next(iter(lists.values()))

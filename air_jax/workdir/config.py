@@ -123,6 +123,16 @@ def identity(saved: SavedConfig) -> dict[str, Any]:
     return found | {_IMAGE_SHAPE: list(saved.image_shape)}
 
 
+def model_identity(saved: SavedConfig) -> dict[str, Any]:
+    """Returns the part of `identity` that the use of the weights depends on; the data may have moved since."""
+    keys = (_IMAGE_SHAPE, "dataset.normalization")
+    return {
+        key: value
+        for key, value in identity(saved).items()
+        if key in keys or (key.startswith("model.") and key != f"model.{SEGMENTER}")
+    }
+
+
 def check_same_images(image_shape: tuple[int, ...], workdir: Path) -> None:
     """Raises `UserError` when `workdir` holds a run on images of another shape `(*S, C)`."""
     if (workdir / FILE_NAME).exists() and (old := read(workdir).image_shape) != image_shape:

@@ -1,6 +1,7 @@
 """`config.json`: written, read, compared, and read from runs of older versions."""
 
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -130,3 +131,17 @@ def test_only_a_constant_schedule_can_be_prolonged(schedule, tmp_path):
     else:
         with pytest.raises(UserError, match="num_train_steps"):
             configs.check_same_run(config, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_model_that_is_not_that_of_the_weights_is_refused_and_moved_data_are_not(finished_run, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished_run, workdir)
+    content = json.loads((workdir / "config.json").read_text())
+    moved = content | {"seed": 7, "dataset": content["dataset"] | {"name": "elsewhere"}}
+    (workdir / "config.json").write_text(json.dumps(moved))
+    assert air_jax.load(workdir).step == air_jax.load(finished_run).step
+    for change in ({"model": content["model"] | {"width": 32}}, {"image_shape": [32, 28, 1]}):
+        (workdir / "config.json").write_text(json.dumps(content | change))
+        with pytest.raises(UserError, match=rf"is of a run with another config: \S*{[*change][0][:5]}.* there, .* now"):
+            air_jax.load(workdir)
