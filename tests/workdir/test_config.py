@@ -143,5 +143,7 @@ def test_a_model_that_is_not_that_of_the_weights_is_refused_and_moved_data_are_n
     assert air_jax.load(workdir).step == air_jax.load(finished_run).step
     for change in ({"model": content["model"] | {"width": 32}}, {"image_shape": [32, 28, 1]}):
         (workdir / "config.json").write_text(json.dumps(content | change))
-        with pytest.raises(UserError, match=rf"is of a run with another config: \S*{[*change][0][:5]}.* there, .* now"):
+        with pytest.raises(
+            UserError, match=rf"is of a run with another config: \S*{next(iter(change))[:5]}.* there, .* now"
+        ):
             air_jax.load(workdir)
