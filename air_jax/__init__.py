@@ -15,6 +15,11 @@ if sys.version_info < (3, 12):
 import importlib
 from types import ModuleType
 
+from air_jax.runtime import interrupts
+
+if interrupts.is_command(sys.orig_argv):
+    interrupts.watch()  # before the imports that take seconds
+
 from air_jax import io, losses, metrics, models, optimize, transforms
 from air_jax._version import __version__
 from air_jax.errors import OptionError, UserError

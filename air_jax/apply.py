@@ -13,8 +13,6 @@ Points (.csv) move with the image that they belong to, from the moving to the fi
   python -m air_jax.apply --transform=registered --input=landmarks.csv --output=landmarks_on_fixed.csv
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from air_jax.runtime import command_line
@@ -39,16 +37,17 @@ def main() -> None:
     r"""Applies the transforms that the parsed flags name."""
     from air_jax.file_transforms.options import Options  # imported late, so that errors in flags appear at once
     from air_jax.file_transforms.run import apply_transforms
-    from air_jax.runtime import startup
+    from air_jax.runtime import parallel, startup
 
     startup.use_compilation_cache()
+    parallel.all_devices()
     given = flags.FLAGS
     apply_transforms(
         Options(
-            tuple(map(Path, given.transform)),
-            tuple(map(Path, given.input)),
-            Path(given.output),
-            reference=None if given.reference is None else Path(given.reference),
+            tuple(command_line.path_of("transform", text) for text in given.transform),
+            tuple(command_line.path_of("input", text) for text in given.input),
+            command_line.path_of("output", given.output),
+            reference=None if given.reference is None else command_line.path_of("reference", given.reference),
             interpolation=given.interpolation,
             inverse=given.inverse,
             background=given.background,

@@ -1,5 +1,7 @@
 """The exceptions that mean: the caller can fix this."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -35,3 +37,12 @@ class OptionError(ValueError):
         self.option = option
         self.value = value
         self.what = what
+
+
+@contextlib.contextmanager
+def naming_flag() -> Iterator[None]:
+    """Turns an `OptionError` into a `UserError` that names the command's flag."""
+    try:
+        yield
+    except OptionError as error:
+        raise UserError(f"--{error.option}={error.value}: {error.what}") from error

@@ -15,9 +15,11 @@ def define_flags() -> None:
 
 def main() -> None:
     """Runs the command with the parsed flags."""
-    from air_jax.training.run import evaluate  # after the flags, so that a mistake in them is reported at once
+    from air_jax.runtime import parallel  # after the flags, so that a mistake in them is reported at once
+    from air_jax.training.run import evaluate
 
-    evaluate(flags.FLAGS.workdir)
+    parallel.all_devices()
+    evaluate(command_line.path_of("workdir", flags.FLAGS.workdir))
 
 
 def run() -> None:

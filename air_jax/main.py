@@ -11,6 +11,7 @@ from pathlib import Path
 from absl import flags
 
 from air_jax.runtime import command_line
+from air_jax.runtime.config_file import ConfigFileParser
 
 FLAGS = flags.FLAGS
 
@@ -22,6 +23,7 @@ def define_flags() -> None:
     config_flags.DEFINE_config_file(
         "config", None, "Python file with a get_config(); --config.key=value changes a key.", lock_config=True
     )
+    FLAGS["config"].parser = ConfigFileParser("config", FLAGS["config"].parser)
     flags.DEFINE_string("workdir", None, "Folder of the run. Default: runs/<name of the config file>.")
     flags.DEFINE_string("coordinator_address", None, "HOST:PORT at which process 0 listens to the others.")
     flags.DEFINE_integer("num_processes", None, "Number of processes that train together.")
@@ -44,7 +46,8 @@ def main() -> None:
         startup.use_compilation_cache()
     if FLAGS.coordinator_address is None and not FLAGS.distributed:
         parallel.use_cores(config.get("batch_size", 1))
-    workdir = FLAGS.workdir or Path("runs") / Path(config_flags.get_config_filename(FLAGS["config"])).stem
+    name = Path(config_flags.get_config_filename(FLAGS["config"])).stem
+    workdir = Path("runs") / name if FLAGS.workdir is None else command_line.path_of("workdir", FLAGS.workdir)
     with parallel.processes(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id, detect=FLAGS.distributed):
         train(config, workdir, start=start)
 

@@ -9,8 +9,6 @@ predicts the deformation, and --refine_steps optimises it further:
   python -m air_jax.register --fixed=a.png --moving=b.png --output_dir=registered --workdir=runs/mnist --refine_steps=60
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from air_jax.runtime import command_line
@@ -61,11 +59,12 @@ def main() -> None:
     """Registers the two files that the parsed flags name."""
     from air_jax.file_registration.options import Options  # imported late, so that errors in flags appear at once
     from air_jax.file_registration.run import register_files
-    from air_jax.runtime import startup
+    from air_jax.runtime import parallel, startup
 
     startup.use_compilation_cache()
+    parallel.all_devices()
     given = flags.FLAGS.flag_values_dict()
-    paths = {name: Path(given[name]) for name in _FILES if given[name] is not None}
+    paths = {name: command_line.path_of(name, given[name]) for name in _FILES if given[name] is not None}
     words = {name: given[name] for name in _WORDS}
     register_files(Options(**paths, **words, **{name: given[name] for name in _NUMBERS}), compile_ahead=True)
 

@@ -7,9 +7,10 @@ from helpers import REPOSITORY
 
 PACKAGE = REPOSITORY / "air_jax"
 
-# A room is a folder, or a file at the package's root. Every module may import its own room, `errors` and `_version`.
+# A room is a folder, or a file at the package's root. Every module may import its own room, and those of `EVERYWHERE`.
 MAY_IMPORT = {
     "errors": set(),
+    "checks": set(),
     "_version": set(),
     "runtime": set(),
     "io": set(),
@@ -30,7 +31,7 @@ MAY_IMPORT["file_transforms"] = LIBRARY
 MAY_IMPORT["file_series"] = LIBRARY | {"registration", "file_registration"}
 MAY_IMPORT["training"] = LIBRARY | {"registration"}
 COMMAND_MAY_IMPORT = LIBRARY | {"registration", "file_registration", "file_transforms", "file_series", "training"}
-EVERYWHERE = {"errors", "_version"}
+EVERYWHERE = {"errors", "checks", "_version"}
 
 ONLY_FILE_THAT_SAYS = {"pmap": "runtime/parallel.py", "orbax": "workdir/checkpoint.py"}
 

@@ -5,6 +5,7 @@ import importlib
 
 import numpy as np
 
+from air_jax.checks import LARGEST_LABEL
 from air_jax.data import folder_images, stack_images
 from air_jax.data.dataset import Dataset, Images, label_ids_of, split
 from air_jax.data.pairing import pair_up
@@ -66,6 +67,8 @@ def load_dataset(
     images, pair_parts = pair_up(source, pairs, atlas=atlas)
     if images.segmentations is not None and images.segmentations.min() < 0:
         raise UserError(f"dataset.name={name!r}: has negative labels; label ids count from 0, the background")
+    if images.segmentations is not None and images.segmentations.max() > LARGEST_LABEL:
+        raise UserError(f"dataset.name={name!r}: has labels above {LARGEST_LABEL}; map them to smaller numbers")
     try:
         if not is_folder:  # a folder's images are normalised before they are resampled
             images = dataclasses.replace(images, images=_normalized(images.images, normalization))

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from air_jax.checks import is_number
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +104,10 @@ def split(
       The three parts.
 
     Raises:
-      ValueError: a part would contain no pair.
+      ValueError: a part would contain no pair, or `train_fraction` is not in (0, 1).
     """
+    if not (is_number(train_fraction) and 0 < train_fraction < 1):
+        raise ValueError(f"dataset.train_fraction={train_fraction}: must lie between 0 and 1")
     pairs = images.pairs
     if pairs is not None and pair_parts is None and parts is not None:
         of_fixed, of_moving = np.asarray(parts)[pairs].T

@@ -60,6 +60,8 @@ def read_list(path: Path) -> tuple[list[tuple[str, str]], np.ndarray | None]:
     Raises:
       UserError: the file cannot be read, or a line is wrong; the message names the file and the line.
     """
+    if path.exists() and not path.is_file():  # reading a pipe may never end
+        raise UserError(f"{path}: is no file; give {', '.join(PAIRINGS)} or the path of a list")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))

@@ -70,10 +70,11 @@ def _prepared_builder(name: str) -> Any:
         builder = tfds.builder(name, file_format="array_record")
     except tfds.core.DatasetNotFoundError as error:
         raise UserError(f"dataset.name={name!r}: TensorFlow Datasets has no such set. {ADVICE}") from error
-    except ValueError as error:  # the set was prepared in another format, such as TFDS's default
+    # A version or a part that the set does not have; or it was prepared in another format, such as TFDS's default.
+    except Exception as error:
         raise UserError(
-            f"dataset.name={name!r}: the prepared copy cannot be read as array_record ({_first_line(error)}); "
-            f"set TFDS_DATA_DIR to another folder, where a copy can be prepared. {ADVICE}"
+            f"dataset.name={name!r}: there is no such version or part, or the prepared copy cannot be read as "
+            f"array_record ({_first_line(error)}); set TFDS_DATA_DIR to a folder where a copy can be prepared. {ADVICE}"
         ) from error
     if builder.is_prepared():
         return builder

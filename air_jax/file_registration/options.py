@@ -1,10 +1,10 @@
 """Options of the registration of two files, their checks, and the registration that they choose."""
 
-import math
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 
-from air_jax.errors import UserError
+from air_jax.checks import check_integer, check_number
+from air_jax.errors import UserError, naming_flag
 from air_jax.io.access import library
 from air_jax.losses import SIMILARITIES, make_objective
 from air_jax.optimize import AFFINES, FIELDS
@@ -94,10 +94,11 @@ def check_options(options: Options) -> None:
         for name in ("workdir", "refine_steps", "field"):
             if getattr(options, name) is not None:
                 raise UserError(f"--{name} is of the deformation, before which --stop_after=affine stops; leave it out")
-    if options.refine_steps is not None and options.refine_steps < 0:
-        raise UserError(f"--refine_steps={options.refine_steps}: must not be negative")
-    if options.background is not None and not math.isfinite(options.background):
-        raise UserError(f"--background={options.background}: must be a finite number")
+    with naming_flag():
+        if options.refine_steps is not None:
+            check_integer("refine_steps", options.refine_steps, 0)
+        if options.background is not None:
+            check_number("background", options.background)
     for name in ("normalization", "field"):
         if options.workdir is not None and getattr(options, name) is not None:
             raise UserError(f"--{name} is the trained run's own with --workdir; leave it out")

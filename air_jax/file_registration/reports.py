@@ -10,6 +10,7 @@ import numpy as np
 
 from air_jax.file_registration.inputs import Inputs
 from air_jax.file_registration.scores import Scores
+from air_jax.io.access import writing
 from air_jax.io.image import ARRAYS, PICTURES, suffix_of
 from air_jax.runtime.files import replace_text
 from air_jax.transforms.spaces import jacobian_map, sample_moving
@@ -55,9 +56,8 @@ def draw_reports(inputs: Inputs, displacement: jax.Array, scores: Scores, second
     )
     replace_text(folder / PAGE, page)
     figure = report_figure(*images, np.asarray(displacement), **shared)
-    partial = folder / "report.partial.png"
-    figure.savefig(partial, dpi=150)
-    partial.replace(folder / PICTURE)
+    with writing(folder / PICTURE, ".png") as partial:
+        figure.savefig(partial, dpi=150)
 
 
 def _knows_the_body(inputs: Inputs) -> bool:

@@ -49,6 +49,8 @@ def read_start(options: Options, inputs: Inputs) -> Start:
         corners = np.concatenate([np.zeros((1, fixed.num_axes)), np.eye(fixed.num_axes)])
         moved = apply_chain(parts, corners)
         affine = np.concatenate([(moved[1:] - moved[0]).T, moved[:1].T], axis=1)
+        if np.linalg.matrix_rank(affine[:, :-1]) < fixed.num_axes:
+            raise UserError(f"{options.initial}: has no inverse; it maps different points to one")
         return Start(voxel_affine(inputs, affine))
     if options.workdir is not None:
         raise UserError(f"{options.initial}: has a deformation, and --workdir predicts one; leave one of the two out")

@@ -22,6 +22,7 @@ from air_jax.file_series.parameters import (
     sphere_radius,
     table,
 )
+from air_jax.io.access import writing
 from air_jax.io.series import TIFF, Series, read_series, series_suffix, write_series
 from air_jax.io.transform import write_affine
 from air_jax.optimize import Geometry, align_frames
@@ -183,6 +184,5 @@ def _draw(options, names, parameters, moved, unit, seconds) -> None:
     from air_jax.visualize import motion_figure  # imports matplotlib, which takes half a second
 
     figure = motion_figure(names, parameters, moved, unit=unit, title=options.input.name, seconds=seconds)
-    partial = options.output_dir / "motion.partial.png"
-    figure.savefig(partial, dpi=150)
-    partial.replace(options.output_dir / "motion.png")
+    with writing(options.output_dir / "motion.png", ".png") as partial:
+        figure.savefig(partial, dpi=150)

@@ -1,9 +1,11 @@
 """Options of the application of saved transforms, and their checks."""
 
+import os
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
-from air_jax.errors import UserError
+from air_jax.checks import check_number
+from air_jax.errors import UserError, naming_flag
 
 POINTS = (".csv", ".tsv", ".txt", ".fcsv", ".json")
 INTERPOLATIONS = ("linear", "nearest", "label")
@@ -46,6 +48,8 @@ def check_options(options: Options) -> None:
     """
     if options.interpolation not in INTERPOLATIONS:
         raise UserError(f"--interpolation={options.interpolation}: must be one of {', '.join(INTERPOLATIONS)}")
+    with naming_flag():
+        check_number("background", options.background)
     if options.interpolation == "label" and options.background != round(options.background):
         raise UserError(f"--background={options.background}: must be a whole number with --interpolation=label")
     several = len(options.inputs) > 1
@@ -65,8 +69,11 @@ def check_options(options: Options) -> None:
         if is_point_file(given) != is_point_file(path):
             kind = "points" if is_point_file(given) else "an image"
             raise UserError(f"--output={path}: {given} has {kind}; give a name of the same kind")
-    if not several and not options.output.parent.is_dir():
+    folder = options.output if several else options.output.parent
+    if not several and not folder.is_dir():
         raise UserError(f"--output={options.output}: its folder does not exist; make it first")
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"--output={options.output}: its folder cannot be written; choose another")
 
 
 def is_point_file(path: Path) -> bool:

@@ -27,12 +27,15 @@ def apply_transforms(options: Options) -> None:
       options: transforms, inputs, output and settings.
 
     Raises:
-      UserError: one line that names the file or the flag. Results of earlier inputs stay.
+      UserError: one line that names the file or the flag. Results of earlier inputs stay, but nothing is written where
+        an input cannot be read.
     """
     check_options(options)
     reference = None if options.reference is None else io.read_image(options.reference)
     chain = _Chain(options.transforms, reference)
     if len(options.inputs) > 1:
+        for path in options.inputs:  # so that a damaged one is found before the first result is written
+            _read(options, path)
         options.output.mkdir(parents=True, exist_ok=True)
     for path, output in zip(options.inputs, options.outputs, strict=True):
         start = time.perf_counter()
@@ -66,12 +69,14 @@ class _Chain:
         for part in parts:
             if self.grid is not None and part.num_axes != self.grid.num_axes:
                 raise UserError(f"{path}: has {part.num_axes} axes, --reference has {self.grid.num_axes}")
-        return invert_chain(parts) if inverse and not is_inverse else parts
+        try:
+            return invert_chain(parts) if inverse and not is_inverse else parts
+        except np.linalg.LinAlgError as error:
+            raise UserError(f"{path}: has no inverse; it maps different points to one") from error
 
 
 def _move_image(options: Options, chain: _Chain, reference: io.Volume | None, path: Path, output: Path) -> str:
-    read = io.read_segmentation if options.interpolation == "label" else io.read_image
-    volume = read(path)
+    volume = _read_image(options, path)
     parts = chain.inverse if options.inverse else chain.forward
     _check_axes(options, parts, path, volume.num_axes)
     grid = _output_grid(parts, reference)
@@ -87,6 +92,14 @@ def _move_image(options: Options, chain: _Chain, reference: io.Volume | None, pa
         rounded = suffix_of(output) in PICTURES and volume.array.dtype in (np.uint8, np.uint16)
         io.write_image(output, np.round(array).astype(volume.array.dtype) if rounded else array, grid.affine)
     return f"{' x '.join(map(str, grid.shape))}, {options.interpolation}, {100 * inside:.1f} % inside {path.name}"
+
+
+def _read(options: Options, path: Path) -> io.Volume | np.ndarray:
+    return io.read_landmarks(path) if is_point_file(path) else _read_image(options, path)
+
+
+def _read_image(options: Options, path: Path) -> io.Volume:
+    return io.read_segmentation(path) if options.interpolation == "label" else io.read_image(path)
 
 
 def _move_points(options: Options, chain: _Chain, path: Path, output: Path) -> str:

@@ -1,6 +1,8 @@
 """Shared by all readers and writers: errors of one line, optional libraries, no half-written files."""
 
 import importlib
+import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +45,8 @@ def reading(path: Path, kind: str, *, is_folder: bool = False) -> Iterator[None]
         status = path.stat()
         if stat.S_ISDIR(status.st_mode) != is_folder:
             raise UserError(f"{path}: is a {'file' if is_folder else 'folder'}; give {kind}")
+        if not os.access(path, os.R_OK):
+            raise UserError(f"{path}: may not be read; change its permissions")
         # Reading a pipe or a device may never end.
         if not is_folder and not stat.S_ISREG(status.st_mode):
             raise UserError(f"{path}: is a pipe or a device; give {kind}")
@@ -91,7 +95,8 @@ def writing(path: Path, suffix: str) -> Iterator[Path]:
         raise UserError(f"{path}: is a {'folder' if path.is_dir() else 'pipe or a device'}; give the name of a file")
     if not path.parent.is_dir():
         raise UserError(f"{path}: cannot be written, its folder does not exist; make it first")
-    partial = path.with_name(f"{path.name}.partial{suffix}")
+    # Nobody can have put a symbolic link at an unpredictable name.
+    partial = path.with_name(f".{secrets.token_hex(16)}.partial{suffix}")
     try:
         yield partial
         partial.replace(path)

@@ -29,10 +29,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from air_jax.errors import UserError
-from air_jax.io.access import reading, writing
+from air_jax.io.access import naming, reading, writing
 from air_jax.io.memory import DEFLATE, check_declared
 from air_jax.io.space import check_affine, reversed_affine, spacing_of
-from air_jax.io.volume import Volume, plain
+from air_jax.io.volume import Volume, check_finite, plain
 
 SPLITS = ("train", "validation", "test")
 _KIND = "a NumPy file (.npy, .npz)"
@@ -166,13 +166,16 @@ def write_stack(
       ids: `[n]`, the images' names.
 
     Raises:
-      UserError: an array does not fit the others, the name does not end in .npz, or the file cannot be written.
+      UserError: an array does not fit the others, images are not finite, the name does not end in .npz, or the file
+        cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() != ".npz":
         raise UserError(f"{path}: a stack is a .npz file; choose a name that ends so")
     given = {"image": image, "label": label, "spacing": spacing, "split": split, "ids": ids}
     stack = _checked_stack(path, **{key: np.asarray(value) for key, value in given.items() if value is not None})
+    with naming(path):
+        check_finite(stack.image)
     arrays = {key: value for key, value in stack._asdict().items() if value is not None}
     with writing(path, ".npz") as partial:
         np.savez_compressed(partial, allow_pickle=False, **arrays)

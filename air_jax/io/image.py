@@ -12,6 +12,7 @@ from air_jax.io.itk import read_dicom, read_itk, write_itk
 from air_jax.io.mgh import read_mgh, write_mgh
 from air_jax.io.nifti import read_nifti, write_nifti
 from air_jax.io.picture import read_picture, write_picture
+from air_jax.io.space import is_invertible
 from air_jax.io.volume import Volume, check_finite, label_ids, plain
 
 NIFTI = (".nii", ".nii.gz")
@@ -23,6 +24,7 @@ HEADERS = (".nhdr", ".mhd")  # whose voxels are in another file; only read
 WRITTEN = (*NIFTI, *MGH, *ITK, *PICTURES, *ARRAYS)
 SUFFIXES = (*WRITTEN, *HEADERS)
 FOLDER = ""  # a DICOM series
+SMALLEST_VOXEL, LARGEST_VOXEL = 1e-9, 1e9  # in mm: a picometre and a thousand kilometres
 
 
 def read_image(path: str | Path) -> Volume:
@@ -124,6 +126,20 @@ def _read(path: Path, convert_values: Callable[[np.ndarray], np.ndarray]) -> Vol
         with naming(path):
             return convert_values(array)
 
+    volume = _read_kind(path, convert)
+    if not all(SMALLEST_VOXEL < size < LARGEST_VOXEL for size in volume.spacing):
+        sizes = ", ".join(f"{size:.3g}" for size in volume.spacing)
+        raise UserError(f"{path}: its header declares voxels of {sizes} mm; repair it first")
+    origin = float(np.abs(volume.affine[:-1, -1]).max())
+    if origin * np.finfo(np.float32).eps > 0.1 * volume.spacing.min():  # fields are written as float32
+        raise UserError(
+            f"{path}: its header places it {origin:.3g} mm from the origin, where float32 cannot tell voxels of "
+            f"{volume.spacing.min():.3g} mm apart; repair it first"
+        )
+    return volume
+
+
+def _read_kind(path: Path, convert: Callable[[np.ndarray], np.ndarray]) -> Volume:
     suffix = suffix_of(path)
     if suffix == FOLDER:
         return read_dicom(path, convert)
@@ -139,6 +155,8 @@ def _write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
         raise UserError(f"{path}: such files are only read; the name must end in one of {', '.join(WRITTEN)}")
     # Pillow and SimpleITK take arrays of the machine's byte order only.
     volume = Volume(array.astype(array.dtype.newbyteorder("="), copy=False), np.asarray(affine, np.float64))
+    if not is_invertible(volume.affine):
+        raise UserError(f"{path}: the affine to be written is not finite, or has no inverse")
     with naming(path):
         check_finite(array)
     has_channels = volume.array.shape != volume.shape

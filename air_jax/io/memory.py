@@ -22,13 +22,13 @@ def check_declared(path: Path, declared: int, *, held: int | None = None) -> Non
     """
     if held is not None and declared > held:
         raise UserError(
-            f"{path}: damaged, or not a complete file (its header declares {_text(declared)}, "
-            f"it can hold {_text(held)})"
+            f"{path}: damaged, or not a complete file (its header declares {size_text(declared)}, "
+            f"it can hold {size_text(held)})"
         )
     available = available_memory()
     if available is not None and declared * _COPIES > available:
         raise UserError(
-            f"{path}: needs {_text(declared * _COPIES)} of memory, {_text(available)} are available; "
+            f"{path}: needs {size_text(declared * _COPIES)} of memory, {size_text(available)} are available; "
             "make the image smaller first"
         )
 
@@ -47,7 +47,8 @@ def available_memory() -> int | None:
     return free if limit == "max" else min(free, max(0, int(limit) - int(used)))
 
 
-def _text(size: float) -> str:
+def size_text(size: float) -> str:
+    """Returns a number of bytes as text, such as "1.5 GB"."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.4g} {unit}"

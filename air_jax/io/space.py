@@ -19,7 +19,11 @@ def to_physical(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
     Returns:
       `[..., N]` float64, x first, in the affine's unit (mm).
+
+    Raises:
+      ValueError: the shapes do not fit each other.
     """
+    _check_points("to_physical", "voxels", voxels, affine)
     return np.asarray(voxels, np.float64) @ affine[:-1, :-1].T + affine[:-1, -1]
 
 
@@ -32,9 +36,27 @@ def to_voxels(points: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
     Returns:
       `[..., N]` float64, array-index order.
+
+    Raises:
+      ValueError: the shapes do not fit each other.
     """
+    _check_points("to_voxels", "points", points, affine)
     offsets = np.asarray(points, np.float64) - affine[:-1, -1]
     return offsets @ np.linalg.inv(affine[:-1, :-1]).T
+
+
+def _check_points(function: str, name: str, points: np.ndarray, affine: np.ndarray) -> None:
+    num_axes = len(affine) - 1
+    if np.shape(affine) != (num_axes + 1, num_axes + 1) or np.shape(points)[-1:] != (num_axes,):
+        raise ValueError(
+            f"{function}: {name} has shape {np.shape(points)} and affine {np.shape(affine)}; they must be [..., N] and "
+            "[N+1, N+1]"
+        )
+
+
+def is_invertible(affine: np.ndarray) -> bool:
+    """Returns whether an affine `[N+1, N+1]` is finite and has an inverse."""
+    return bool(np.isfinite(affine).all()) and np.linalg.matrix_rank(affine[:-1, :-1]) == len(affine) - 1
 
 
 def spacing_of(affine: np.ndarray) -> np.ndarray:
@@ -128,7 +150,7 @@ def check_affine(path: Path, affine: np.ndarray) -> None:
     Raises:
       UserError: the affine is singular, not finite, or sheared.
     """
-    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:-1, :-1]) < len(affine) - 1:
+    if not is_invertible(affine):
         raise UserError(f"{path}: its affine is not invertible; repair the header first")
     if is_sheared(affine):
         raise UserError(f"{path}: has a sheared affine, which ITK's images cannot have; resample it first")

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from air_jax.errors import OptionError
+from air_jax.checks import check_integer, is_integer, require
 from air_jax.losses.windows import SMALLEST_WEIGHT, at_least_float32, seen, voxel_weights
 from air_jax.transforms.shapes import check_images
 
 # Voxels counted at once. Larger chunks are no faster, and each chunk takes `2 * bins` numbers a voxel.
 _CHUNK = 2**14
+MOST_BINS = 1024  # whose joint histogram has a million entries
 
 
 def mi_loss(fixed: jax.Array, warped: jax.Array, *, bins: int = 32, weights: jax.Array | None = None) -> jax.Array:
@@ -28,8 +29,8 @@ def mi_loss(fixed: jax.Array, warped: jax.Array, *, bins: int = 32, weights: jax
     Args:
       fixed: `[B, *S, C]` in [0, 1]. Values far outside this range count as one bin outside of it.
       warped: the same shape.
-      bins: number of bins of each image, at least 6; 32 by default. Two are below 0 and two above 1, for the tails of
-        the windows.
+      bins: number of bins of each image, from 6 to 1024; 32 by default. Two are below 0 and two above 1, for the tails
+        of the windows.
       weights: `[B, *S]` in [0, 1], the share by which a voxel counts. Default: all count alike.
 
     Returns:
@@ -37,7 +38,7 @@ def mi_loss(fixed: jax.Array, warped: jax.Array, *, bins: int = 32, weights: jax
 
     Raises:
       ValueError: the shapes do not fit each other.
-      OptionError: fewer than 6 bins.
+      OptionError: fewer than 6 bins, or more than 1024.
     """
     return -_of_channels("mi_loss", _mutual_information, fixed, warped, bins, weights)
 
@@ -52,7 +53,7 @@ def nmi_loss(fixed: jax.Array, warped: jax.Array, *, bins: int = 32, weights: ja
     Args:
       fixed: `[B, *S, C]` in [0, 1], as for `mi_loss`.
       warped: the same shape.
-      bins: number of bins of each image, at least 6; 32 by default.
+      bins: number of bins of each image, from 6 to 1024; 32 by default.
       weights: `[B, *S]` in [0, 1], as for `mi_loss`.
 
     Returns:
@@ -60,7 +61,7 @@ def nmi_loss(fixed: jax.Array, warped: jax.Array, *, bins: int = 32, weights: ja
 
     Raises:
       ValueError: the shapes do not fit each other.
-      OptionError: fewer than 6 bins.
+      OptionError: fewer than 6 bins, or more than 1024.
     """
     return -_of_channels("nmi_loss", _normalized_mutual_information, fixed, warped, bins, weights)
 
@@ -75,8 +76,8 @@ def _of_channels(
 ) -> jax.Array:
     """Checks the arguments of a loss; the mean of a measure over channels, `[B]`."""
     check_images(function, fixed, warped)
-    if bins < 6:
-        raise OptionError("bins", bins, "must be at least 6, of which 4 are outside of [0, 1]")
+    require(is_integer(bins) and bins >= 6, "bins", bins, "must be at least 6, of which 4 are outside of [0, 1]")
+    check_integer("bins", bins, 6, MOST_BINS)
     weights = voxel_weights(function, fixed, weights)
     of_channel = functools.partial(measure, bins=bins)
     channels = _by_channel(seen(fixed, weights)), _by_channel(seen(warped, weights))

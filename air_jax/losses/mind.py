@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from air_jax.errors import OptionError
+from air_jax.checks import check_integer
 from air_jax.losses.windows import (
     SMALLEST_WEIGHT,
     at_least_float32,
@@ -59,10 +59,8 @@ def mind_ssc_loss(
     check_images("mind_ssc_loss", fixed, warped)
     if fixed.ndim < 4:
         raise ValueError(f"mind_ssc_loss: fixed has shape {fixed.shape}; it must be [B, *S, C], 2-D or 3-D")
-    if radius < 0:
-        raise OptionError("radius", radius, "must not be negative")
-    if dilation < 1:
-        raise OptionError("dilation", dilation, "must be positive")
+    check_integer("radius", radius, 0)
+    check_integer("dilation", dilation, 1)
     weights = voxel_weights("mind_ssc_loss", fixed, weights)
     both = None if weights is None else _Weights(weights, _pair_weights(weights, radius, dilation))
     difference = _descriptors(seen(fixed, weights), radius, dilation, both)

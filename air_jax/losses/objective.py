@@ -1,13 +1,13 @@
 """The objective of training and instance optimisation: a weighted sum of similarities and regularizers."""
 
 import inspect
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
 import jax
 
+from air_jax.checks import check_integer, is_number
 from air_jax.errors import OptionError
 from air_jax.losses.overlap import pooled_dice_loss
 from air_jax.losses.regularization import REGULARIZERS
@@ -41,8 +41,11 @@ class Objective:
         Raises:
           OptionError: an unknown name, a weight that is negative or not finite, or a window that no similarity has.
         """
-        if isinstance(self.similarity, str) and self.similarity not in SIMILARITIES:
-            raise OptionError("similarity", self.similarity, f"must be one of {', '.join(SIMILARITIES)}")
+        if not callable(self.similarity) and (
+            not isinstance(self.similarity, str) or self.similarity not in SIMILARITIES
+        ):
+            what = f"must be one of {', '.join(SIMILARITIES)}, or a function"
+            raise OptionError("similarity", self.similarity, what)
         for name, weight in self.weights:
             if name not in SIMILARITIES and name not in REGULARIZERS:
                 known = ", ".join([*SIMILARITIES, *REGULARIZERS])
@@ -53,8 +56,7 @@ class Objective:
         nonzero = sorted((name, float(weight)) for name, weight in self.weights if weight)
         object.__setattr__(self, "weights", tuple(nonzero))
         _check_weight("overlap_weight", self.overlap_weight)
-        if self.num_classes < 0:
-            raise OptionError("num_classes", self.num_classes, "must not be negative")
+        check_integer("num_classes", self.num_classes, 0)
         if self.window is not None:
             check_window(self.window)
             if not any(map(_has_window, self._similarities().values())):
@@ -146,7 +148,7 @@ def make_objective(similarity: str | Similarity, *, window: int | None = None, *
 
 
 def _check_weight(name: str, weight: float) -> None:
-    if not (math.isfinite(weight) and weight >= 0):
+    if not is_number(weight) or weight < 0:
         raise OptionError(name, weight, "a weight must be a finite number, at least 0")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from air_jax.errors import OptionError
+from air_jax.checks import check_arrays, check_integers, check_label_ids
 from air_jax.losses.windows import at_least_float32, seen, voxel_weights
 from air_jax.transforms.shapes import check_images
 
@@ -26,13 +26,12 @@ def one_hot(segmentation: jax.Array, label_ids: Sequence[int]) -> jax.Array:
       `[B, *S, L]` float32, in the order of `label_ids`; 0 in every channel where a voxel has none of them.
 
     Raises:
-      ValueError: the segmentation is not of integers.
-      OptionError: `label_ids` is empty.
+      ValueError: the segmentation is not of integers, or has integers beyond JAX's.
+      OptionError: `label_ids` is empty, or has an id that is no integer, is there twice or is beyond JAX's integers.
     """
-    if not jnp.issubdtype(segmentation.dtype, jnp.integer):
-        raise ValueError(f"one_hot: segmentation has dtype {segmentation.dtype}; it must be of integers")
-    if not len(label_ids):
-        raise OptionError("label_ids", label_ids, "must name at least one label id")
+    check_arrays("one_hot", "iu", segmentation=segmentation)
+    check_integers("one_hot", segmentation=segmentation)
+    check_label_ids(label_ids, background=True)
     channels = jnp.asarray(label_ids).reshape((1,) * segmentation.ndim + (-1,))
     return (segmentation[..., None] == channels).astype(jnp.float32)
 

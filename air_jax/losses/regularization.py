@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from air_jax.checks import check_displacement
 from air_jax.transforms import cell_jacobian_determinants
 
 # Jacobian determinants below this value cost. It is above 0, because a penalty from 0 on leaves some folds.
@@ -21,9 +22,14 @@ def diffusion_loss(displacement: jax.Array) -> jax.Array:
       `[B]`: the mean over the N axes of the mean squared forward difference along each; 0 for a translation.
 
     Raises:
-      ValueError: the shape is not that of a displacement.
+      ValueError: the shape is not that of a displacement, or an axis has fewer than 2 voxels.
     """
-    _check("diffusion_loss", displacement)
+    check_displacement("diffusion_loss", displacement)
+    if min(displacement.shape[1:-1]) < 2:
+        raise ValueError(
+            f"diffusion_loss: displacement has shape {displacement.shape}; "
+            "derivatives need at least 2 voxels along each axis"
+        )
     axes = range(1, displacement.ndim - 1)
     mean_over = tuple(range(1, displacement.ndim))
     squares = [jnp.mean(jnp.square(jnp.diff(displacement, axis=axis)), axis=mean_over) for axis in axes]
@@ -43,7 +49,7 @@ def bending_loss(displacement: jax.Array) -> jax.Array:
     Raises:
       ValueError: the shape is not that of a displacement, or an axis has fewer than 3 voxels.
     """
-    _check("bending_loss", displacement)
+    check_displacement("bending_loss", displacement)
     if min(displacement.shape[1:-1]) < 3:
         raise ValueError(
             f"bending_loss: displacement has shape {displacement.shape}; "
@@ -85,14 +91,6 @@ def folding_loss(displacement: jax.Array) -> jax.Array:
     """
     lacking = jax.nn.relu(FOLDING_MARGIN - cell_jacobian_determinants(displacement))
     return jnp.mean(lacking, axis=(0, *range(2, lacking.ndim)))
-
-
-def _check(function: str, displacement: jax.Array) -> None:
-    if displacement.ndim < 3 or displacement.ndim != displacement.shape[-1] + 2:
-        raise ValueError(
-            f"{function}: displacement has shape {displacement.shape}; it must be [B, *S, N], "
-            "with as many spatial axes S as vector components N"
-        )
 
 
 REGULARIZERS: dict[str, Callable[[jax.Array], jax.Array]] = {

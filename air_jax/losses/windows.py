@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from air_jax.checks import is_integer
 from air_jax.errors import OptionError
 
 
@@ -77,7 +78,7 @@ def weighted_mean(
 
 def check_window(window: int) -> None:
     """Raises `OptionError` unless `window` is odd and positive."""
-    if window < 1 or window % 2 == 0:
+    if not is_integer(window) or window < 1 or window % 2 == 0:
         raise OptionError("window", window, "must be odd and positive, so that a voxel is at its centre")
 
 

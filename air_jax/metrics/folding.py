@@ -1,11 +1,16 @@
-"""Scores of a displacement: folds, their volume, compression, and the variation of the volume change."""
+"""Scores of a displacement: folds, their volume, compression, and the variation of the volume change.
+
+Each is NaN for a pair whose displacement has a value that is not finite.
+"""
 
 import math
 
 import jax
 import jax.numpy as jnp
 
+from air_jax.checks import check_arrays
 from air_jax.transforms import corner_jacobian_determinant, jacobian_determinant, simplex_jacobian_determinants
+from air_jax.transforms.shapes import where_finite
 
 # Jacobian determinants below this value count as compressed.
 COMPRESSED = 0.3
@@ -25,7 +30,7 @@ def folding_percent(displacement: jax.Array) -> jax.Array:
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement.
     """
-    return _percent(jacobian_determinant(displacement) <= 0)
+    return where_finite(_percent(jacobian_determinant(displacement) <= 0), displacement)
 
 
 def any_corner_folding_percent(displacement: jax.Array) -> jax.Array:
@@ -42,7 +47,7 @@ def any_corner_folding_percent(displacement: jax.Array) -> jax.Array:
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement.
     """
-    return _percent(corner_jacobian_determinant(displacement) <= 0)
+    return where_finite(_percent(corner_jacobian_determinant(displacement) <= 0), displacement)
 
 
 def ndv_percent(displacement: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
@@ -67,10 +72,11 @@ def ndv_percent(displacement: jax.Array, *, mask: jax.Array | None = None) -> ja
     determinants = simplex_jacobian_determinants(displacement)
     folded = jnp.sum(jax.nn.relu(-determinants), axis=0) / (2 * math.factorial(displacement.shape[-1]))
     if mask is None:
-        return _percent(folded)
+        return where_finite(_percent(folded), displacement)
     interior = _interior("ndv_percent", displacement, mask)
     axes = tuple(range(1, mask.ndim))
-    return 100 * jnp.sum(folded * interior, axis=axes) / jnp.sum(interior, axis=axes)
+    percent = 100 * jnp.sum(folded * interior, axis=axes) / jnp.sum(interior, axis=axes)
+    return where_finite(percent, displacement)
 
 
 def compressed_percent(displacement: jax.Array, mask: jax.Array) -> jax.Array:
@@ -93,7 +99,8 @@ def compressed_percent(displacement: jax.Array, mask: jax.Array) -> jax.Array:
     determinant = jacobian_determinant(displacement)
     inside = _interior("compressed_percent", displacement, mask)
     axes = tuple(range(1, mask.ndim))
-    return 100.0 * jnp.sum(inside & (determinant < COMPRESSED), axis=axes) / jnp.sum(inside, axis=axes)
+    percent = 100.0 * jnp.sum(inside & (determinant < COMPRESSED), axis=axes) / jnp.sum(inside, axis=axes)
+    return where_finite(percent, displacement)
 
 
 def sd_log_jacobian(displacement: jax.Array) -> jax.Array:
@@ -109,7 +116,7 @@ def sd_log_jacobian(displacement: jax.Array) -> jax.Array:
       ValueError: the shape is not that of a 2-D or 3-D displacement.
     """
     log_jacobian = jnp.log(jnp.maximum(jacobian_determinant(displacement), 1e-9))
-    return jnp.std(log_jacobian, axis=tuple(range(1, log_jacobian.ndim)))
+    return where_finite(jnp.std(log_jacobian, axis=tuple(range(1, log_jacobian.ndim))), displacement)
 
 
 def sd_log_jacobian_learn2reg(displacement: jax.Array) -> jax.Array:
@@ -135,7 +142,8 @@ def sd_log_jacobian_learn2reg(displacement: jax.Array) -> jax.Array:
         )
     determinant = jacobian_determinant(displacement)
     inner = determinant[(slice(None), *[slice(1, -1)] * (determinant.ndim - 1))]
-    return jnp.std(jnp.log(jnp.clip(inner + 3, 1e-9, 1e9)), axis=tuple(range(1, inner.ndim)))
+    deviation = jnp.std(jnp.log(jnp.clip(inner + 3, 1e-9, 1e9)), axis=tuple(range(1, inner.ndim)))
+    return where_finite(deviation, displacement)
 
 
 def displacement_scores(displacement: jax.Array) -> dict[str, jax.Array]:
@@ -165,6 +173,7 @@ def _percent(values: jax.Array) -> jax.Array:
 
 def _interior(function: str, displacement: jax.Array, mask: jax.Array) -> jax.Array:
     """Checks a mask and cuts it to the interior voxels."""
+    check_arrays(function, "b", mask=mask)
     if mask.shape != displacement.shape[:-1]:
         raise ValueError(
             f"{function}: displacement has shape {displacement.shape} and mask has shape {mask.shape}; "

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from air_jax.transforms.shapes import check_images, check_same_shape
+from air_jax.checks import check_number
+from air_jax.transforms.shapes import check_images, check_same_shape, where_finite
 
 
 def mse(fixed: jax.Array, warped: jax.Array) -> jax.Array:
@@ -14,13 +15,13 @@ def mse(fixed: jax.Array, warped: jax.Array) -> jax.Array:
       warped: the same shape.
 
     Returns:
-      `[B]`: the mean over voxels and channels.
+      `[B]`: the mean over voxels and channels; NaN for a pair with values that are not finite.
 
     Raises:
       ValueError: the shapes differ.
     """
     check_images("mse", fixed, warped)
-    return jnp.mean(jnp.square(warped - fixed), axis=tuple(range(1, fixed.ndim)))
+    return where_finite(jnp.mean(jnp.square(warped - fixed), axis=tuple(range(1, fixed.ndim))), fixed, warped)
 
 
 def mask_dice(fixed: jax.Array, warped: jax.Array, *, threshold: float = 0.5) -> jax.Array:
@@ -32,15 +33,18 @@ def mask_dice(fixed: jax.Array, warped: jax.Array, *, threshold: float = 0.5) ->
       threshold: foreground is where an image is greater; 0.5 by default.
 
     Returns:
-      `[B]` in [0, 1]; NaN for a pair without any foreground.
+      `[B]` in [0, 1]; NaN for a pair without any foreground, and for one with values that are not finite.
 
     Raises:
       ValueError: the shapes differ.
+      OptionError: the threshold is not finite.
     """
     check_images("mask_dice", fixed, warped)
+    check_number("threshold", threshold)
     axes = tuple(range(1, fixed.ndim))
     a, b = fixed > threshold, warped > threshold
-    return 2 * jnp.sum(a & b, axis=axes) / (jnp.sum(a, axis=axes) + jnp.sum(b, axis=axes))
+    dice = 2 * jnp.sum(a & b, axis=axes) / (jnp.sum(a, axis=axes) + jnp.sum(b, axis=axes))
+    return where_finite(dice, fixed, warped)
 
 
 def endpoint_errors(

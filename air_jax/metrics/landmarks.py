@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from air_jax.checks import check_arrays, check_finite, check_spacing
 from air_jax.transforms import transform_points
 from air_jax.transforms.shapes import Array, check_same_shape
 
@@ -26,14 +27,19 @@ def tre(displacement: Array, fixed_points: Array, moving_points: Array, spacing:
       `[K]` in the unit of `spacing`. With `u = 0` it is the error before registration.
 
     Raises:
-      ValueError: the shapes do not fit each other.
+      ValueError: the shapes do not fit each other, or values are NaN or infinite.
+      OptionError: a length that is not a finite number above 0.
     """
+    arrays = dict(displacement=displacement, fixed_points=fixed_points, moving_points=moving_points)
+    check_arrays("tre", "fiu", **arrays)
+    check_finite("tre", **arrays)
     check_same_shape("tre", "[K, N]", fixed_points=fixed_points, moving_points=moving_points)
     if len(spacing) != displacement.shape[-1]:
         raise ValueError(
             f"tre: spacing is {tuple(spacing)} for a displacement of shape {displacement.shape}; "
             "it must have one entry for each axis"
         )
+    check_spacing("spacing", spacing)
     moved = transform_points(jnp.asarray(displacement), jnp.asarray(fixed_points))
     error = moved - jnp.asarray(moving_points, jnp.float32)
     return jnp.linalg.norm(error * jnp.asarray(spacing, jnp.float32)[None], axis=-1)

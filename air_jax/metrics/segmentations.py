@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from air_jax.errors import OptionError
+from air_jax.checks import check_arrays, check_integers, check_label_ids
 from air_jax.transforms.shapes import Array, check_same_shape
 
 
@@ -22,11 +21,15 @@ def label_dice(fixed: Array, warped: Array, label_ids: Sequence[int]) -> jax.Arr
       `[B, L]` in [0, 1], in the order of `label_ids`: 0 where one side lacks the label id, NaN where both do.
 
     Raises:
-      ValueError: the shapes differ.
-      OptionError: 0 is among the label ids.
+      ValueError: the shapes differ, or a segmentation is not of integers or has integers beyond JAX's.
+      OptionError: the label ids are none, not integers, beyond JAX's integers, or one is 0 or there twice.
     """
+    check_arrays("label_dice", "iub", fixed=fixed, warped=warped)
     check_same_shape("label_dice", "[B, *S]", fixed=fixed, warped=warped)
+    if fixed.ndim < 2:
+        raise ValueError(f"label_dice: fixed has shape {fixed.shape}; it must be [B, *S]")
     check_label_ids(label_ids)
+    check_integers("label_dice", fixed=fixed, warped=warped)
     fixed, warped = jnp.asarray(fixed), jnp.asarray(warped)
     axes = tuple(range(1, fixed.ndim))
 
@@ -51,9 +54,3 @@ def label_mean(scores: Array) -> jax.Array:
     """
     finite = jnp.isfinite(scores)
     return jnp.sum(jnp.where(finite, scores, 0), axis=-1) / jnp.sum(finite, axis=-1)
-
-
-def check_label_ids(label_ids: Sequence[int] | np.ndarray) -> None:
-    """Raises `OptionError` when the background, 0, is among the label ids."""
-    if 0 in label_ids:
-        raise OptionError("label_ids", list(label_ids), "0 is the background and has no score")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from air_jax.metrics.segmentations import check_label_ids
+from air_jax.checks import check_arrays, check_label_ids, check_spacing
 from air_jax.transforms.shapes import check_same_shape
 
 
@@ -29,6 +29,7 @@ def hd95(fixed: np.ndarray, warped: np.ndarray, spacing: Sequence[float]) -> flo
     """
     from scipy import ndimage  # here, because its import takes 0.1 s of every start, and training does not need it
 
+    check_arrays("hd95", "biu", fixed=fixed, warped=warped)
     _check_segmentations("hd95", fixed, warped, spacing)
     fixed, warped = np.asarray(fixed, bool), np.asarray(warped, bool)
     if not (fixed.any() and warped.any()):
@@ -59,6 +60,7 @@ def label_hd95(fixed: np.ndarray, warped: np.ndarray, label_ids: Sequence[int], 
       OptionError: 0 is among the label ids.
     """
     check_label_ids(label_ids)
+    check_arrays("label_hd95", "biu", fixed=fixed, warped=warped)
     _check_segmentations("label_hd95", fixed, warped, spacing)
     fixed, warped = np.asarray(fixed), np.asarray(warped)
     return np.array([hd95(fixed == label_id, warped == label_id, spacing) for label_id in label_ids])
@@ -74,3 +76,4 @@ def _check_segmentations(function: str, fixed: np.ndarray, warped: np.ndarray, s
         raise ValueError(
             f"{function}: spacing is {tuple(spacing)} for shape {fixed.shape}; it must have one entry for each axis"
         )
+    check_spacing("spacing", spacing, fixed.ndim)

@@ -7,14 +7,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from air_jax.checks import require
 from air_jax.models.layers.attention import KERNEL_INIT
 from air_jax.models.layers.heads import HEADS
 from air_jax.models.layers.inputs import check_pair, crop, pad_to_multiple
 from air_jax.models.layers.options import (
-    require,
+    require_choice,
     require_dropout,
     require_dtype,
+    require_flags,
     require_integration_steps,
+    require_positive_integer,
     require_positive_integers,
 )
 from air_jax.models.layers.patches import patchify
@@ -71,15 +74,20 @@ class AiR(nn.Module):
 
     def __post_init__(self):
         depths = dict(encoder_depth=self.encoder_depth, decoder_depth=self.decoder_depth)
-        sizes = dict(patch_size=self.patch_size, width=self.width, num_heads=self.num_heads)
-        require_positive_integers(**sizes, **depths, feed_forward=self.feed_forward)
+        sizes = dict(width=self.width, num_heads=self.num_heads)
+        require_positive_integer(**sizes, **depths, feed_forward=self.feed_forward)
+        if isinstance(self.patch_size, (tuple, list)):
+            require_positive_integers(patch_size=self.patch_size)
+        else:
+            require_positive_integer(patch_size=self.patch_size)
         if self.head_size is None:
             whole = self.width % self.num_heads == 0
             require(whole, "width", self.width, f"must be a multiple of num_heads ({self.num_heads}), or set head_size")
         else:
-            require_positive_integers(head_size=self.head_size)
+            require_positive_integer(head_size=self.head_size)
         require_dropout(self.dropout)
-        require(self.head in HEADS, "head", self.head, f"must be one of {', '.join(HEADS)}")
+        require_choice("head", self.head, HEADS)
+        require_flags(recursive=self.recursive, flash_attention=self.flash_attention, remat=self.remat)
         require_integration_steps(self.integration_steps)
         require_dtype(self.dtype)
         super().__post_init__()

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.models.layers.inputs import check_pair, pad_to_multiple
-from air_jax.models.layers.options import require_dtype, require_positive_integers
+from air_jax.models.layers.options import require_dtype, require_positive_integer
 from air_jax.transforms import bspline
 
 
@@ -33,7 +33,7 @@ class DLIR(nn.Module):
     has_convolutions: ClassVar[bool] = True
 
     def __post_init__(self):
-        require_positive_integers(num_poolings=self.num_poolings, width=self.width)
+        require_positive_integer(num_poolings=self.num_poolings, width=self.width)
         require_dtype(self.dtype)
         super().__post_init__()
 

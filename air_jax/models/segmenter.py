@@ -7,8 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from air_jax.checks import require
 from air_jax.models.layers.inputs import crop, pad_to_multiple
-from air_jax.models.layers.options import require, require_dtype, require_positive_integers
+from air_jax.models.layers.options import require_dtype, require_positive_integer, require_positive_integers
 from air_jax.models.layers.patches import patchify, unpatchify
 
 PATCH_SIZE = 2  # voxels along each axis; convolutions of patches are fewer and wider than those of voxels
@@ -35,7 +36,8 @@ class Segmenter(nn.Module):
     dtype: Any = jnp.float32
 
     def __post_init__(self):
-        require_positive_integers(num_classes=self.num_classes, features=self.features)
+        require_positive_integer(num_classes=self.num_classes)
+        require_positive_integers(features=self.features)
         require(self.num_classes > 1, "num_classes", self.num_classes, "must be at least 2, the background included")
         require_dtype(self.dtype)
         super().__post_init__()

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from air_jax.checks import is_number, require
 from air_jax.errors import OptionError
 from air_jax.losses.similarity import Similarity, weights_option
 from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.optimize.levels import level_matrix, level_shape
-from air_jax.optimize.visibility import Images, check_weights, filled, shrink_images
+from air_jax.optimize.visibility import Images, check_images, filled, shrink_images
 from air_jax.transforms import apply_affine, compose_affine, identity_grid, invert_affine, sample
 
 # For each level, the factor by which its voxels are larger, and the learning rate of Adam. A parameter of 1 moves the
@@ -100,23 +101,22 @@ def register_affine(
 
     Raises:
       OptionError: an unknown kind, voxel sizes that do not fit, or a similarity that does not take weights.
-      ValueError: a matrix or weights that do not fit the images.
+      ValueError: shapes that do not fit; values that count and are NaN or infinite.
     """
     if kind not in AFFINES:
         raise OptionError("kind", kind, f"must be one of {', '.join(AFFINES)}")
+    require(callable(similarity), "similarity", similarity, "must be a function, such as one of SIMILARITIES")
+    require(len(angles) > 0 and all(map(is_number, angles)), "angles", angles, "must be finite numbers, at least one")
+    images = Images(fixed, moving, weights, moving_weights)
+    check_images("register_affine", images, geometry.matrix)
     num_axes, matrix = fixed.ndim - 2, geometry.matrix
     voxel_size, moving_voxel_size = geometry.sizes(num_axes)
     shape = (len(fixed), num_axes, num_axes + 1)
     if matrix is None:
         scale = jnp.asarray(voxel_size, jnp.float32) / jnp.asarray(moving_voxel_size, jnp.float32)
         matrix = jnp.broadcast_to(jnp.concatenate([jnp.diag(scale), jnp.zeros((num_axes, 1))], axis=1), shape)
-    if matrix.shape != shape:
-        raise ValueError(f"register_affine: geometry.matrix has shape {matrix.shape}; it must be {shape}")
-    check_weights("register_affine", "weights", fixed, weights)
-    check_weights("register_affine", "moving_weights", moving, moving_weights)
     angles = tuple(map(float, angles)) if num_axes == 2 and AFFINES[kind].rotation else (0.0,)
-    images, sizes = Images(fixed, moving, weights, moving_weights), (voxel_size, moving_voxel_size)
-    return _register(similarity, images, matrix, AFFINES[kind], sizes, angles)
+    return _register(similarity, images, matrix, AFFINES[kind], (voxel_size, moving_voxel_size), angles)
 
 
 @partial(jax.jit, static_argnames=("similarity", "freedom", "sizes", "angles"))

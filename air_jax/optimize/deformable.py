@@ -1,18 +1,18 @@
 """Refinement: optimises displacements on the given pairs with the objective of training."""
 
-import math
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from air_jax.checks import check_finite, check_integer, check_number, require
 from air_jax.errors import OptionError
 from air_jax.losses import Objective
 from air_jax.optimize.fields import FIELDS, DenseField, Field
 from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.optimize.levels import level_matrix, level_shape, shares, warp_between
-from air_jax.optimize.visibility import Images, check_weights, filled, pair_weights, shrink_images
+from air_jax.optimize.visibility import Images, check_images, filled, pair_weights, shrink_images
 from air_jax.transforms import resize
 
 STEPS_BETWEEN_CHECKS = 10
@@ -82,7 +82,7 @@ def refine(
     Raises:
       OptionError: a wrong `num_steps`, `field`, `tolerance` or voxel size; or, with weights, a similarity that is a
         function without the keyword `weights`.
-      ValueError: shapes that do not fit.
+      ValueError: shapes that do not fit, or values that count and are NaN or infinite.
 
     Reference:
       Christensen, Rabbitt, Miller 1996, Deformable templates using large deformation kinematics.
@@ -134,24 +134,20 @@ def _arguments(
     """Checks the arguments of `refine` and returns those of `_refine`."""
     if isinstance(field, str):
         raise OptionError("field", field, f"must be an object such as {FIELDS.get(field, DenseField)()}")
-    if num_steps < 0:
-        raise OptionError("num_steps", num_steps, "must not be negative")
-    if not 0 <= tolerance < math.inf:
-        raise OptionError("tolerance", tolerance, "must be finite and not negative")
-    fixed, moving, weights, moving_weights = images
-    check_weights("refine", "weights", fixed, weights)
-    check_weights("refine", "moving_weights", moving, moving_weights)
+    require(callable(objective), "objective", objective, "must be an objective, see air_jax.losses.make_objective")
+    check_integer("num_steps", num_steps, 0)
+    check_number("tolerance", tolerance, low=0)
+    fixed, moving = images[:2]
+    check_images("refine", images, geometry.matrix)
+    check_finite("refine", displacement=displacement)
     num_axes, matrix = fixed.ndim - 2, geometry.matrix
     if displacement is None:
         displacement = jnp.zeros((*fixed.shape[:-1], num_axes))
     if matrix is None and moving.shape != fixed.shape:
         raise ValueError(f"refine: fixed has shape {fixed.shape} and moving {moving.shape}; give geometry.matrix")
-    for name, array, shape in (
-        ("displacement", displacement, (*fixed.shape[:-1], num_axes)),
-        ("geometry.matrix", matrix, (len(fixed), num_axes, num_axes + 1)),
-    ):
-        if array is not None and array.shape != shape:
-            raise ValueError(f"refine: {name} has shape {array.shape}; for these images it must be {shape}")
+    if displacement.shape != (*fixed.shape[:-1], num_axes):
+        shape = (*fixed.shape[:-1], num_axes)
+        raise ValueError(f"refine: displacement has shape {displacement.shape}; for these images it must be {shape}")
     sizes = geometry.sizes(num_axes)
     return objective, images, displacement, matrix, int(num_steps), field, sizes, float(tolerance)
 

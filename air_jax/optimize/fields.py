@@ -4,7 +4,6 @@ A field describes a small displacement that is composed with the displacement re
 dataclass with the methods of `Field` and a line in `FIELDS`.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from air_jax.checks import MOST_SQUARINGS, check_integer, is_number
 from air_jax.errors import OptionError
 from air_jax.transforms import bspline, compose, control_shape, exponential, smooth
 
@@ -231,8 +231,7 @@ class VelocityField(_ControlPointField):
 
     def __post_init__(self):
         super().__post_init__()
-        if not isinstance(self.integration_steps, int) or self.integration_steps < 0:
-            raise OptionError("integration_steps", self.integration_steps, "must be a whole number, 0 or more")
+        check_integer("integration_steps", self.integration_steps, 0, MOST_SQUARINGS)
 
     def _increment(self, spline: jax.Array) -> jax.Array:
         return exponential(spline, integration_steps=self.integration_steps)
@@ -276,16 +275,18 @@ def smoothed_descent(
 def _set_number(settings: Any, name: str, *, zero: bool) -> None:
     """Checks that a setting is finite and positive (or 0, with `zero`), and stores it as a float."""
     value = getattr(settings, name)
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+    if not is_number(value) or value < 0 or (value == 0 and not zero):
         raise OptionError(name, value, "must be finite and " + ("0 or more" if zero else "above 0"))
     object.__setattr__(settings, name, float(value))
 
 
 def _check_factors(levels: Any, factors: Sequence[int]) -> None:
-    if not len(factors):
+    if not isinstance(factors, Sequence) or not len(factors):
         raise OptionError("levels", levels, "must not be empty")
     if not all(_is_positive_int(factor) and int(factor).bit_count() == 1 for factor in factors):
         raise OptionError("levels", levels, "the factors must be powers of 2, at least 1")
+    if list(factors) != sorted(factors, reverse=True):
+        raise OptionError("levels", levels, "must go from coarse to fine")
 
 
 def _is_positive_int(value: Any) -> bool:

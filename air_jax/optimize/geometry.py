@@ -1,12 +1,12 @@
 """The geometry of a pair: the affine between two grids and the sizes of their voxels."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import jax
 
+from air_jax.checks import check_spacing
 from air_jax.errors import OptionError
 
 Sizes = tuple[float, ...]
@@ -37,10 +37,8 @@ class Geometry:
         for name in ("voxel_size", "moving_voxel_size"):
             value = getattr(self, name)
             if value is not None:
-                sizes = tuple(map(float, value))
-                if not all(0 < size < math.inf for size in sizes):
-                    raise OptionError(name, sizes, "must be finite and above 0")
-                object.__setattr__(self, name, sizes)  # a tuple, so that it can be hashed
+                check_spacing(name, value)
+                object.__setattr__(self, name, tuple(map(float, value)))  # a tuple, so that it can be hashed
 
     def sizes(self, num_axes: int) -> tuple[Sizes, Sizes]:
         """Returns both voxel sizes, with their defaults.

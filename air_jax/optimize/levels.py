@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from air_jax.checks import check_integer
 from air_jax.transforms import apply_affine, between_grids, compose_affine, identity_grid, invert_affine, sample, warp
 
 FEWEST_VOXELS = 8  # along each axis of a coarse level
@@ -39,7 +40,12 @@ def shares(num_steps: int, num_levels: int) -> list[int]:
 
     Returns:
       The number of steps for each level, from coarse to fine. The last levels get the remainder.
+
+    Raises:
+      OptionError: a number that is no integer, negative, or without levels.
     """
+    check_integer("num_steps", num_steps, 0)
+    check_integer("num_levels", num_levels, 1)
     return [num_steps // num_levels + (index >= num_levels - num_steps % num_levels) for index in range(num_levels)]
 
 

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from air_jax.checks import NOT_VALUES, check_field, check_finite
 from air_jax.losses import Objective
 from air_jax.optimize.geometry import Geometry
 from air_jax.optimize.levels import warp_between
@@ -46,6 +48,39 @@ def check_weights(function: str, name: str, image: jax.Array, weights: jax.Array
     """
     if weights is not None and weights.shape != image.shape[:-1]:
         raise ValueError(f"{function}: {name} has shape {weights.shape}; for its image it must be {image.shape[:-1]}")
+
+
+def check_images(function: str, images: Images, matrix: jax.Array | None = None) -> None:
+    """Checks two images, their weights and the affine between them, as far as they have values.
+
+    Args:
+      function: name of the calling function, for the message.
+      images: `[B, *S, C]` and `[B, *V, C]` with as many axes, their weights `[B, *S]` and `[B, *V]`, or None.
+      matrix: `[B, N, N + 1]`, or None.
+
+    Raises:
+      TypeError: an image is no array.
+      ValueError: shapes that do not fit each other, or values that count and are NaN or infinite.
+    """
+    fixed, moving, weights, moving_weights = images
+    for name, image in (("fixed", fixed), ("moving", moving)):
+        check_field(function, image, name)
+    if (fixed.ndim, len(fixed), fixed.shape[-1]) != (moving.ndim, len(moving), moving.shape[-1]):
+        raise ValueError(
+            f"{function}: fixed has shape {fixed.shape} and moving {moving.shape}; axes, batch and channels must fit"
+        )
+    shape = (len(fixed), fixed.ndim - 2, fixed.ndim - 1)
+    if matrix is not None and matrix.shape != shape:
+        raise ValueError(f"{function}: geometry.matrix has shape {matrix.shape}; for these images it must be {shape}")
+    check_finite(function, weights=weights, moving_weights=moving_weights, **{"geometry.matrix": matrix})
+    sides = ("fixed", fixed, "weights", weights), ("moving", moving, "moving_weights", moving_weights)
+    for name, image, weights_name, own in sides:
+        check_weights(function, weights_name, image, own)
+        # Voxels of weight 0 may have any value.
+        if own is not None and not any(isinstance(array, NOT_VALUES) for array in (image, own)):
+            image = np.asarray(image)[np.asarray(own) > 0]
+        if own is None or isinstance(image, np.ndarray):
+            check_finite(function, **{name: image})
 
 
 def fill(image: jax.Array, weights: jax.Array | None) -> jax.Array:

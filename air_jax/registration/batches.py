@@ -48,6 +48,12 @@ def to_batch(image: Array, name: str, image_shape: Sequence[int], window: str) -
       ValueError: a shape, dtype or values that do not fit.
     """
     image = image if isinstance(image, jax.Array) else np.asarray(image)
+    if jnp.issubdtype(image.dtype, jnp.complexfloating) or (
+        not jnp.issubdtype(image.dtype, jnp.number) and image.dtype != bool
+    ):
+        raise ValueError(f"{name} has dtype {image.dtype}; give an array of real numbers")
+    if not image.size:
+        raise ValueError(f"{name} has shape {image.shape}; it has no voxels")
     num_axes, channels = len(image_shape) - 1, image_shape[-1]
     has_channels = image.ndim == num_axes + 2 and image.shape[-1] == channels
     # [*S, 1] would pass for a batch of images one voxel wide.

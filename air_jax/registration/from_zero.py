@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from air_jax.checks import check_integer, check_spacing, is_integer
 from air_jax.errors import OptionError
 from air_jax.losses import SIMILARITIES, Similarity, make_objective
 from air_jax.losses.similarity import takes_weights
@@ -64,10 +65,9 @@ def without_model(
     Raises:
       OptionError: an option has a value that it cannot take.
     """
-    if num_axes not in (2, 3):
+    if not is_integer(num_axes) or num_axes not in (2, 3):
         raise OptionError("num_axes", num_axes, "must be 2 or 3")
-    if channels < 1:
-        raise OptionError("channels", channels, "must be at least 1")
+    check_integer("channels", channels, 1)
     objective = make_objective(similarity, window=window, **weights)
     return Registration(
         Identity(),
@@ -117,6 +117,9 @@ def register_images(
       OptionError: an option has a value that it cannot take.
       ValueError: shapes, dtypes or values that do not fit.
     """
+    if spacing is not None:
+        check_spacing("spacing", spacing)
+    check_integer("refine_steps", refine_steps, 0)
     if num_axes is None and spacing is not None:
         num_axes = len(spacing)
     num_axes = guess_num_axes(np.shape(fixed)) if num_axes is None else num_axes

@@ -37,7 +37,7 @@ def load(workdir: str | Path) -> Registration:
     if is_segmenter(saved.config):
         raise UserError(f"{workdir}: is a segmenter's run; name it as --config.model.segmenter of a registration's run")
     recipe = inference_recipe(saved)
-    step, params = restore_best_params(workdir / "checkpoints")
+    step, params = restore_best_params(workdir / "checkpoints", identity=configs.model_identity(saved))
     with naming_key("dataset"):  # the registration checks its normalisation
         return from_recipe(recipe, params, image_shape=saved.image_shape, step=step)
 

@@ -1,7 +1,6 @@
 """Registration of images: with a trained model, with instance optimisation, or with both."""
 
 import dataclasses
-import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from air_jax.checks import check_flag, check_integer, check_number, require
 from air_jax.errors import OptionError
 from air_jax.losses import Objective
 from air_jax.optimize import Field, Geometry, Solution, refine
@@ -83,8 +83,9 @@ class Registration:
         _check_refine_steps(self.refine_steps)
         if self.normalization not in WINDOWS:
             raise OptionError("normalization", self.normalization, f"must be one of {', '.join(WINDOWS)}")
-        if not 0 <= self.overlap_weight < math.inf:
-            raise OptionError("overlap_weight", self.overlap_weight, "must be finite and not negative")
+        check_number("overlap_weight", self.overlap_weight, low=0)
+        check_flag("edges", self.edges)
+        require(not isinstance(self.field, str), "field", self.field, "must be an object such as DenseField()")
         if self.overlap_weight and getattr(self.model, "segmenter", None) is None:
             raise OptionError("overlap_weight", self.overlap_weight, "needs a model with a segmenter; set it to 0")
 
@@ -250,5 +251,4 @@ def _segment(model, image_shape, params, image):
 
 
 def _check_refine_steps(refine_steps: int) -> None:
-    if refine_steps < 0:
-        raise OptionError("refine_steps", refine_steps, "must not be negative")
+    check_integer("refine_steps", refine_steps, 0)

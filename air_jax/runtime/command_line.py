@@ -5,19 +5,22 @@ import defines no flag, so that all commands can be imported in one process.
 """
 
 import importlib
-import itertools
+import os
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from absl import app, flags, logging
 
 from air_jax.errors import StoppedError, UserError
+from air_jax.runtime.interrupts import MESSAGE, RUN_AGAIN
+from air_jax.runtime.streams import keep_streams
 
 # Console command `air-jax NAME`: module of the package's root.
 COMMANDS = {"train": "main", "evaluate": "evaluate", "register": "register", "apply": "apply", "motion": "motion"}
 USER_MISTAKE = 2
-RUN_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on
 
 
 def console() -> None:
@@ -45,7 +48,44 @@ def run(main: Callable[[], None], *required: str) -> None:
     if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in sys.argv[1:]):
         print(_help(main))
         sys.exit(0)
-    app.run(lambda _: _guarded(main), flags_parser=lambda arguments: _parse(arguments, required))
+    keep_streams()
+    logging.set_verbosity(logging.ERROR)  # warnings of config_flags, beside which our own line would be the second
+    try:
+        app.run(lambda _: _guarded(main), flags_parser=lambda arguments: _parse(arguments, required))
+    except SystemExit as end:
+        if end.code:
+            _end_without_threads(end.code)
+        raise
+
+
+def path_of(flag: str, text: str) -> Path:
+    """Returns the path that a flag gives. A shell does not expand the `~` of `--flag=~/file`, so it is done here.
+
+    Args:
+      flag: name of the flag, for the message.
+      text: its value.
+
+    Raises:
+      UserError: the path is empty, or there is no such user.
+    """
+    if not text:
+        raise UserError(f"--{flag}=: is empty; give a path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"--{flag}={text}: there is no home folder of this name; give the whole path") from error
+
+
+def _end_without_threads(code: str | int) -> None:
+    """Ends the process where threads remain, which the interpreter would wait for.
+
+    After a checkpoint that cannot be written, a thread of Orbax waits for a signal that never comes.
+    """
+    if all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)
 
 
 def _parse(arguments: list[str], required: Sequence[str]) -> list[str]:
@@ -56,14 +96,11 @@ def _parse(arguments: list[str], required: Sequence[str]) -> list[str]:
         for name in required:
             if flags.FLAGS[name].value is None:
                 raise UserError(f"--{name} must be given")
-            # config_flags puts off the error of a config file that cannot be loaded until its value is used.
-            hasattr(flags.FLAGS[name].value, "__len__")
         return rest
     except (AttributeError, KeyError) as error:  # how config_flags reports a key that the config does not have
         _exit(f"unknown config key: {str(error).strip(chr(34))}; air_jax.workdir.defaults lists all of them")
-    except OSError as error:
-        reason = str(error).splitlines()[-1].strip()
-        _exit(f"--{required[0]}={_given(arguments, required[0])}: cannot be loaded ({reason})")
+    except KeyboardInterrupt:
+        _exit(MESSAGE, RUN_AGAIN)
     except flags.Error as error:
         _exit(" ".join(str(error).split()) + "; --help lists the flags")
     except UserError as error:
@@ -84,17 +121,19 @@ def _guarded(main: Callable[[], None]) -> None:
     except StoppedError as interruption:
         _exit(interruption, RUN_AGAIN)
     except KeyboardInterrupt:
-        _exit("interrupted; the same command goes on where it can", RUN_AGAIN)
-
-
-def _given(arguments: list[str], name: str) -> str:
-    """The value of a flag as the user wrote it, `--name=value` or `--name value`."""
-    for argument, following in itertools.pairwise([*arguments, ""]):
-        if argument.lstrip("-") == name:
-            return following
-        if argument.lstrip("-").startswith(f"{name}="):
-            return argument.split("=", 1)[1]
-    return ""
+        _exit(MESSAGE, RUN_AGAIN)
+    except MemoryError:
+        _exit("the memory is full; give smaller images, or close other programs")
+    except OSError as error:  # a full disk, a path too long, a folder that may not be written
+        if error.errno is None:
+            raise
+        place = "" if error.filename is None else f"{error.filename}: "
+        _exit(f"{place}{error.strerror or error}; the same command goes on when that is mended")
+    except RuntimeError as error:
+        text = " ".join(str(error).split())
+        if "RESOURCE_EXHAUSTED" not in text:
+            raise
+        _exit(f"the device's memory is full ({text[:200]}); give smaller images, or a smaller batch")
 
 
 def _help(main: Callable[[], None]) -> str:

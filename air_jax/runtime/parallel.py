@@ -62,8 +62,16 @@ def num_cores() -> int:
 
 
 def all_devices() -> list[Device]:
-    """Returns the devices of all processes: those of the first process in JAX's order, then those of the second, ..."""
-    return sorted(jax.devices(), key=lambda device: device.process_index)
+    """Returns the devices of all processes: those of the first process in JAX's order, then those of the second, ...
+
+    Raises `UserError` where JAX cannot use the platform that `JAX_PLATFORMS` asks for.
+    """
+    try:
+        devices = jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the second where no plug-in of the platform is installed
+        asked, reason = getattr(jax.config, "jax_platforms", ""), " ".join(str(error).split())[:200]
+        raise UserError(f"JAX_PLATFORMS={asked}: cannot be used here ({reason}); unset it, or set it to cpu") from error
+    return sorted(devices, key=lambda device: device.process_index)
 
 
 def replicate(tree: Any, devices: Sequence[Device]) -> Any:

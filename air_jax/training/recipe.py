@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from air_jax.checks import LARGEST_SEED
 from air_jax.data import Images, label_ids_of
 from air_jax.data.augmentation import Augmentation
 from air_jax.data.deformation import Deformation
@@ -17,6 +18,7 @@ from air_jax.workdir.recipe import (
     naming_key,
     one_of,
     require,
+    require_integer,
     require_number,
     training_objective,
 )
@@ -116,7 +118,7 @@ def training_recipe(config: Config) -> TrainingRecipe:
     deformation = _deformation(config) if registers else None
     refine_steps = 0
     if registers:
-        require_number(config, "refine.num_steps")
+        require_integer(config, "refine.num_steps", 0)
         refine_steps = config.refine.num_steps
     _check_dataset(config)
     return TrainingRecipe(
@@ -169,14 +171,14 @@ def classes_of(train: Images, num_classes: int) -> tuple[int, ...]:
 
 
 def _seed(config: Config, key: str) -> int:
-    require_number(config, key)
+    require_integer(config, key, 0, LARGEST_SEED)
     return config[key] if key == "seed" else config.eval.pairs_seed
 
 
 def _steps(config: Config) -> StepPlan:
-    require_number(config, "num_train_steps")
+    require_integer(config, "num_train_steps", 0)
     for key in ("batch_size", "log_every", "eval_every"):
-        require_number(config, key, positive=True)
+        require_integer(config, key, 1)
     whole = config.eval_every % config.log_every == 0
     require(config, "eval_every", whole, f"must be a multiple of log_every ({config.log_every})")
     return StepPlan(config.num_train_steps, config.batch_size, config.log_every, config.eval_every)
@@ -184,7 +186,7 @@ def _steps(config: Config) -> StepPlan:
 
 def _optimizer(config: Config) -> OptimizerRecipe:
     require_number(config, "learning_rate", positive=True)
-    require_number(config, "warmup_steps")
+    require_integer(config, "warmup_steps", 0)
     require_number(config, "clip_norm")
     require(config, "schedule", config.schedule in SCHEDULES, one_of(SCHEDULES))
     total = config.num_train_steps
@@ -195,7 +197,7 @@ def _optimizer(config: Config) -> OptimizerRecipe:
 
 def _evaluation(config: Config, refine_steps: int, artificial: bool) -> EvaluationPlan:
     for key in ("eval.num_pairs", "eval.batch_size"):
-        require_number(config, key, positive=True)
+        require_integer(config, key, 1)
     seed = _seed(config, "eval.pairs_seed")
     return EvaluationPlan(config.eval.num_pairs, seed, config.eval.batch_size, refine_steps, artificial)
 

@@ -38,6 +38,7 @@ from air_jax.runtime.parallel import (
 from air_jax.runtime.startup import StartUp
 from air_jax.training import feed, figures, scoring, summary
 from air_jax.training.loop import dispatches, train_loop
+from air_jax.training.memory import check_batch
 from air_jax.training.optimizer import make_optimizer
 from air_jax.training.recipe import TrainingRecipe, classes_of, training_recipe, with_label_ids
 from air_jax.training.steps import TrainState, init_params, init_state, make_train_steps
@@ -76,20 +77,22 @@ def train(
     # ---- Config and data ---------------------------------------------------------------------------------------------
     config = configs.complete(config)
     recipe = training_recipe(config)
-    check_agreement(config.to_json_best_effort(), "the config")
     with start.item("devices"):
         devices = all_devices()
+    check_agreement(config.to_json_best_effort(), "the config")
     if recipe.steps.batch_size % len(devices):
         raise UserError(
             f"--config.batch_size={recipe.steps.batch_size}: must be a multiple of the {len(devices)} devices"
         )
     configs.check_same_run(config, workdir)
+    log.check(workdir)
     saved, frozen = _with_segmenter(config, recipe, workdir)
     inference = inference_recipe(saved)
     pairs_each = recipe.steps.batch_size // len(devices)
     say(f"devices: {len(devices)} x {devices[0].device_kind}, {pairs_each} pairs a step each")
     with start.item("data"):
         dataset = dataset or load_dataset(**recipe.dataset)
+    check_batch(recipe.steps.batch_size, dataset.image_shape)
     saved = dataclasses.replace(saved, image_shape=dataset.image_shape)
     configs.check_same_images(dataset.image_shape, workdir)
     from_first_process(lambda: _make_workdir(workdir))
@@ -121,7 +124,7 @@ def train(
     )
 
     # ---- Training ----------------------------------------------------------------------------------------------------
-    with _checkpoints(workdir, config) as checkpoints:
+    with _checkpoints(workdir, saved) as checkpoints:
         with start.item("checkpoint"):
             state = from_first_process(
                 lambda: _resume(state, checkpoints, recipe.steps.num_train_steps, workdir), like=state
@@ -176,7 +179,7 @@ def evaluate(workdir: str | Path, *, dataset: Dataset | None = None) -> dict[str
     workdir = Path(workdir).expanduser()
     saved = configs.read(workdir)
     recipe, inference = training_recipe(saved.config), inference_recipe(saved)
-    step, params = restore_best_params(workdir / "checkpoints")
+    step, params = restore_best_params(workdir / "checkpoints", identity=configs.model_identity(saved))
     dataset = dataset or load_dataset(**recipe.dataset)
     lists = scoring.pair_lists(dataset.test, recipe.evaluation)
     first = next(iter(lists.values()))
@@ -262,12 +265,12 @@ def _make_workdir(workdir: Path) -> None:
 
 
 @contextlib.contextmanager
-def _checkpoints(workdir: Path, config: Config) -> Iterator[Checkpoints | None]:
+def _checkpoints(workdir: Path, saved: SavedConfig) -> Iterator[Checkpoints | None]:
     """Holds the workdir and opens its checkpoints; None in processes other than the first."""
     if not is_first_process():
         yield None
         return
-    with only_run(workdir), Checkpoints(workdir / "checkpoints", identity=configs.identity(config)) as checkpoints:
+    with only_run(workdir), Checkpoints(workdir / "checkpoints", identity=configs.identity(saved)) as checkpoints:
         yield checkpoints
 
 

@@ -15,6 +15,7 @@ from air_jax.data import Images
 from air_jax.data.augmentation import Augmentation, augment
 from air_jax.data.deformation import Deformation
 from air_jax.data.pairs import Pair, gather, pairs_of_step, step_key, unit_pair
+from air_jax.training.memory import check_parameters
 
 Params = Any
 # `loss(apply, pair)`: with `apply(*images, deterministic=...)` the model at the present parameters, the loss `[B]` of
@@ -38,12 +39,18 @@ class TrainState:
 
 
 def init_params(model: nn.Module, seed: int, image_shape: tuple[int, ...], num_images: int) -> Params:
-    """Draws a model's parameters from `seed`, for `num_images` images of `image_shape` `(*S, C)`."""
+    """Draws a model's parameters from `seed`, for `num_images` images of `image_shape` `(*S, C)`.
+
+    Raises:
+      UserError: the memory cannot hold them.
+    """
     images = [jnp.zeros((1, *image_shape))] * num_images
     # A stream of its own: step numbers, which the draws of pairs are folded with, are never negative.
     key = jax.random.fold_in(jax.random.key(seed), 2**32 - 1)
     # Compiled, the forward pass is left out; without, each of its operations is compiled by itself.
-    return jax.jit(model.init)(key, *images).get("params", {})
+    init = jax.jit(model.init)
+    check_parameters(jax.eval_shape(init, key, *images))
+    return init(key, *images).get("params", {})
 
 
 def init_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from air_jax.checks import check_arrays, check_shape
+
 
 def apply_affine(matrix: jax.Array, points: jax.Array) -> jax.Array:
     """Applies affine maps to points.
@@ -21,11 +23,14 @@ def apply_affine(matrix: jax.Array, points: jax.Array) -> jax.Array:
     Raises:
       ValueError: the shapes do not fit each other.
     """
-    if matrix.ndim != 3 or matrix.shape[1:] != (points.shape[-1], points.shape[-1] + 1):
+    check_arrays("apply_affine", "fiu", matrix=matrix, points=points)
+    if matrix.ndim != 3 or points.ndim < 2 or matrix.shape[1:] != (points.shape[-1], points.shape[-1] + 1):
         raise ValueError(
             f"apply_affine: matrix has shape {matrix.shape} and points has shape {points.shape}; "
             "they must be [B, N, N + 1] and [B, *S, N]"
         )
+    if len(matrix) != len(points) and 1 not in (len(matrix), len(points)):
+        raise ValueError(f"apply_affine: matrix has a batch of {len(matrix)} and points one of {len(points)}")
     num_axes = points.shape[-1]
 
     def entry(row: int, column: int) -> jax.Array:
@@ -49,8 +54,10 @@ def between_grids(old_shape: Sequence[int], new_shape: Sequence[int]) -> jax.Arr
       `[N, N + 1]` float32, from voxels of the new grid to voxels of the old one.
 
     Raises:
-      ValueError: the shapes have different numbers of axes.
+      OptionError: a size is no integer of at least 1, or the shapes have different numbers of axes.
     """
+    check_shape("old_shape", old_shape)
+    check_shape("new_shape", new_shape, len(old_shape))
     scale = jnp.asarray([old / new for old, new in zip(old_shape, new_shape, strict=True)], jnp.float32)
     return jnp.concatenate([jnp.diag(scale), (0.5 * scale - 0.5)[:, None]], axis=1)
 
@@ -64,7 +71,14 @@ def compose_affine(outer: jax.Array, inner: jax.Array) -> jax.Array:
 
     Returns:
       `[..., N, N + 1]`.
+
+    Raises:
+      ValueError: the shapes are not those of affine maps, or differ.
     """
+    _check_matrix("compose_affine", "outer", outer)
+    _check_matrix("compose_affine", "inner", inner)
+    if outer.shape[-2:] != inner.shape[-2:]:
+        raise ValueError(f"compose_affine: outer has shape {outer.shape} and inner has shape {inner.shape}")
     linear, translation = outer[..., :-1], outer[..., -1:]
     product = jnp.matmul(linear, inner, precision=jax.lax.Precision.HIGHEST)
     return product.at[..., -1:].add(translation)
@@ -78,7 +92,17 @@ def invert_affine(matrix: jax.Array) -> jax.Array:
 
     Returns:
       `[..., N, N + 1]`, from the unit of the results to that of the points.
+
+    Raises:
+      ValueError: the shape is not that of affine maps.
     """
+    _check_matrix("invert_affine", "matrix", matrix)
     linear = jnp.linalg.inv(matrix[..., :-1])
     translation = -jnp.matmul(linear, matrix[..., -1:], precision=jax.lax.Precision.HIGHEST)
     return jnp.concatenate([linear, translation], axis=-1)
+
+
+def _check_matrix(function: str, name: str, matrix: jax.Array) -> None:
+    check_arrays(function, "fiu", **{name: matrix})
+    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] + 1:
+        raise ValueError(f"{function}: {name} has shape {matrix.shape}; it must be [..., N, N + 1]")

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from air_jax.checks import check_field, check_shape
+
 
 def bspline(control: jax.Array, spacing: Sequence[int], shape: Sequence[int]) -> jax.Array:
     """Evaluates the cubic B-spline of a control grid at every voxel.
@@ -24,7 +26,9 @@ def bspline(control: jax.Array, spacing: Sequence[int], shape: Sequence[int]) ->
 
     Raises:
       ValueError: the control grid does not fit the image.
+      OptionError: as `control_shape`.
     """
+    check_field("bspline", control, "control")
     needed = control_shape(shape, spacing)
     if control.shape[1:-1] != needed:
         raise ValueError(
@@ -52,8 +56,10 @@ def control_shape(shape: Sequence[int], spacing: Sequence[int]) -> tuple[int, ..
       `K`, the shape of the control grid.
 
     Raises:
-      ValueError: `shape` and `spacing` have different lengths.
+      OptionError: a size or a spacing is no integer of at least 1, or their lengths differ.
     """
+    check_shape("shape", shape)
+    check_shape("spacing", spacing, len(shape))
     return tuple(-(-size // step) for size, step in zip(shape, spacing, strict=True))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from air_jax.errors import OptionError
+from air_jax.checks import MOST_SQUARINGS, check_displacement, check_integer, check_shape
 from air_jax.transforms.sampling.sampler import sample, warp
 
 
@@ -28,6 +28,8 @@ def compose(first: jax.Array, second: jax.Array) -> jax.Array:
     Raises:
       ValueError: the shapes differ, or are not those of displacements.
     """
+    check_displacement("compose", first, "first")
+    check_displacement("compose", second, "second")
     if first.shape != second.shape:
         raise ValueError(
             f"compose: first has shape {first.shape} and second has shape {second.shape}; "
@@ -41,7 +43,7 @@ def exponential(velocity: jax.Array, *, integration_steps: int = 7) -> jax.Array
 
     Args:
       velocity: `[B, *S, N]` in voxels per unit of time.
-      integration_steps: number of squarings, at least 0; 7 by default. The velocity is divided by
+      integration_steps: number of squarings, from 0 to 30; 7 by default. The velocity is divided by
         `2^integration_steps`, and the small displacement is composed with itself as often. More steps keep a smooth
         velocity from folding; the discrete exponential can still fold, so measure it.
 
@@ -49,11 +51,11 @@ def exponential(velocity: jax.Array, *, integration_steps: int = 7) -> jax.Array
       `[B, *S, N]` in voxel units: `u` with `id + u = exp(velocity)`.
 
     Raises:
-      OptionError: `integration_steps` is negative.
+      OptionError: `integration_steps` is no integer from 0 to 30.
       ValueError: the shape is not that of a displacement.
     """
-    if integration_steps < 0:
-        raise OptionError("integration_steps", integration_steps, "must not be negative")
+    check_displacement("exponential", velocity, "velocity")
+    check_integer("integration_steps", integration_steps, 0, MOST_SQUARINGS)
     displacement = velocity / 2**integration_steps
     for _ in range(integration_steps):
         displacement = compose(displacement, displacement)
@@ -71,11 +73,14 @@ def resize(displacement: jax.Array, shape: Sequence[int]) -> jax.Array:
       `[B, *S', N]` in voxels of the grid `S'`, interpolated linearly; averaged along axes that become coarser.
 
     Raises:
-      ValueError: `shape` and the displacement have different numbers of axes.
+      ValueError: the shape is not that of a displacement, or `shape` has another number of axes.
+      OptionError: `shape` has a size that is no integer of at least 1.
     """
+    check_displacement("resize", displacement)
     batch, *old_shape, num_axes = displacement.shape
     if len(shape) != len(old_shape):
         raise ValueError(f"resize: shape {tuple(shape)} does not fit a displacement of shape {displacement.shape}")
+    check_shape("shape", shape, num_axes)
     scale = jnp.asarray([new / old for new, old in zip(shape, old_shape, strict=True)], displacement.dtype)
     resized = jax.image.resize(displacement, (batch, *shape, num_axes), method="linear")
     return resized * scale.reshape((1,) * (displacement.ndim - 1) + (num_axes,))

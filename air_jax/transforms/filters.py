@@ -1,12 +1,16 @@
 """Linear filters and resampling of images and fields: Gaussian smoothing, averaging onto a coarser grid, edges."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from air_jax.checks import check_field, check_number, check_shape, is_number, require
+
 TRUNCATE = 3.0  # standard deviations
+LARGEST_SIGMA = 10_000  # voxels; the weights are those of six times as many
 EDGE_SIGMA = 0.7  # voxels
 # Slopes are smaller than intensities; this factor gives both about the same contrast.
 EDGE_WEIGHT = 2.0
@@ -21,9 +25,13 @@ def smooth(field: jax.Array, sigma: float | Sequence[float]) -> jax.Array:
 
     Returns:
       The same shape.
+
+    Raises:
+      ValueError: the field has no spatial axis.
+      OptionError: a standard deviation is negative, not finite, or above 10,000.
     """
-    num_axes = field.ndim - 2
-    sigmas = [sigma] * num_axes if isinstance(sigma, (int, float)) else sigma
+    num_axes = check_field("smooth", field, "field")
+    sigmas = _sigmas(sigma, num_axes)
     for axis, axis_sigma in enumerate(sigmas, start=1):
         if axis_sigma > 0 and field.shape[axis] > 1:
             matrix = _matrix(field.shape[axis], float(axis_sigma))
@@ -31,6 +39,19 @@ def smooth(field: jax.Array, sigma: float | Sequence[float]) -> jax.Array:
             smoothed = jnp.tensordot(field, matrix, axes=(axis, 1), precision=jax.lax.Precision.HIGHEST)
             field = jnp.moveaxis(smoothed, -1, axis)
     return field
+
+
+def _sigmas(sigma: float | Sequence[float], num_axes: int) -> Sequence[float]:
+    """One standard deviation for each axis."""
+    several: Any = sigma
+    if not isinstance(sigma, (tuple, list, np.ndarray)):
+        check_number("sigma", sigma, low=0)
+        several = (sigma,) * num_axes
+    sigmas = tuple(several)
+    valid = all(is_number(each) and 0 <= each <= LARGEST_SIGMA for each in sigmas)
+    require(valid, "sigma", sigma, f"must be numbers from 0 to {LARGEST_SIGMA:,}")
+    require(len(sigmas) == num_axes, "sigma", sigma, f"must be one number, or {num_axes}, one an axis")
+    return sigmas
 
 
 def _matrix(size: int, sigma: float) -> np.ndarray:
@@ -55,7 +76,15 @@ def shrink(image: jax.Array, shape: Sequence[int]) -> jax.Array:
 
     Returns:
       `[B, *S', C]`.
+
+    Raises:
+      ValueError: the image has no spatial axis.
+      OptionError: the grid has another number of axes, or is finer.
     """
+    num_axes = check_field("shrink", image, "image")
+    check_shape("shape", shape, num_axes)
+    coarser = all(new <= old for new, old in zip(shape, image.shape[1:-1], strict=True))
+    require(coarser, "shape", tuple(shape), f"must not be finer than the image's, {image.shape[1:-1]}")
     if image.shape[1:-1] == tuple(shape):
         return image
     return jax.image.resize(image, (len(image), *shape, image.shape[-1]), method="linear", antialias=True)
@@ -72,7 +101,13 @@ def with_edges(image: jax.Array) -> jax.Array:
 
     Returns:
       `[B, *S, 2 C]`; the gradient magnitude is that of the image smoothed by 0.7 voxels, times 2.
+
+    Raises:
+      ValueError: the image has no spatial axis, or one of fewer than 2 voxels.
     """
+    check_field("with_edges", image, "image")
+    if min(image.shape[1:-1]) < 2:
+        raise ValueError(f"with_edges: image has shape {image.shape}; edges need at least 2 voxels along each axis")
     gradient = jnp.stack(jnp.gradient(smooth(image, EDGE_SIGMA), axis=tuple(range(1, image.ndim - 1))))
     # The small number keeps the square root differentiable where the image is flat.
     return jnp.concatenate([image, EDGE_WEIGHT * jnp.sqrt(jnp.sum(jnp.square(gradient), axis=0) + 1e-6)], axis=-1)

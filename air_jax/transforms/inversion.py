@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from air_jax.checks import check_arrays, check_integer
 from air_jax.transforms.displacement import compose
 from air_jax.transforms.grid import identity_grid
 from air_jax.transforms.jacobian import determinant
@@ -39,12 +40,17 @@ def inverse(
       `v(p)` leads to one of them.
 
     Raises:
-      ValueError: the shape is not that of a 2-D or 3-D displacement.
+      ValueError: the shape is not that of a 2-D or 3-D displacement with at least 2 voxels along each axis.
+      OptionError: `num_iterations` is no integer of at least 0.
     """
+    check_arrays("inverse", "f", displacement=displacement)
+    check_integer("num_iterations", num_iterations, 0)
     if displacement.ndim not in (4, 5) or displacement.shape[-1] != displacement.ndim - 2:
         raise ValueError(
             f"inverse: displacement has shape {displacement.shape}; it must be [B, H, W, 2] or [B, D, H, W, 3]"
         )
+    if min(displacement.shape[1:-1]) < 2:
+        raise ValueError(f"inverse: displacement has shape {displacement.shape}; it needs 2 voxels along each axis")
     num_newton = num_iterations // 3
 
     def fixed_point(_, carry):

@@ -1,9 +1,26 @@
-"""Checks of array shapes that losses and metrics share."""
+"""Checks of arrays that losses and metrics share."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Array = jax.Array | np.ndarray
+
+
+def where_finite(scores: jax.Array, *arrays: Array) -> jax.Array:
+    """Replaces the scores of pairs with values that are not finite by NaN.
+
+    Comparisons with NaN are false, so without it such a pair would have no folds, for example.
+
+    Args:
+      scores: `[B]`.
+      *arrays: `[B, ...]`, from which the scores were computed.
+
+    Returns:
+      `[B]`.
+    """
+    finite = [jnp.all(jnp.isfinite(array), axis=tuple(range(1, array.ndim))) for array in arrays]
+    return jnp.where(jnp.stack(finite).all(axis=0), scores, jnp.nan)
 
 
 def check_same_shape(function: str, layout: str, **arrays: Array) -> None:

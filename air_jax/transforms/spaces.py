@@ -17,11 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from air_jax.checks import check_integers
 from air_jax.transforms.affine import apply_affine
 from air_jax.transforms.grid import identity_grid
 from air_jax.transforms.inversion import inverse
 from air_jax.transforms.jacobian import jacobian_determinant
-from air_jax.transforms.sampling.sampler import check_integers, sample
+from air_jax.transforms.sampling.sampler import sample
 
 INVERSE_TOLERANCE = 1e-3  # voxels
 
@@ -120,7 +121,7 @@ def sample_moving(
       ValueError: the moving image has integers of 64 bits that JAX would cut off.
       OptionError: `order` is unknown.
     """
-    check_integers("sample_moving", moving)
+    check_integers("sample_moving", moving=moving)
     return _sample_moving(
         jnp.asarray(moving), jnp.asarray(displacement), jnp.asarray(voxel_to_voxel, jnp.float32), order
     )

@@ -6,11 +6,13 @@ The arrays are host arrays, so that any number of devices can restore them. The 
 without it was left by a killed run, or by a copy that was cut short.
 """
 
-import hashlib
+import contextlib
+import io
 import json
 import logging
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from air_jax.errors import UserError
+from air_jax.workdir.checksums import check_identity, check_part, checksum, scores_checksum
 
 BEST_SCORE = "dice"
 _COMMIT_FILE = "commit_success.txt"
 _EMPTY = "no_arrays"  # key of the placeholder of a tree without arrays
 _NOT_VALIDATED = -1.0  # Dice of a checkpoint without a validation, below any real one
+_SECONDS_OF_OTHER_READS = 0.2
 _policies = ocp.checkpoint_managers
 
 
@@ -81,11 +85,18 @@ class Checkpoints:
           params, opt_state: trees of arrays.
           scores: those of the validation, `dice` among them. None: there was no validation; the checkpoint is for
             going on, and is the best one only where there is no other.
+
+        Raises:
+          UserError: this checkpoint, or the one before, cannot be written.
         """
         scores = {BEST_SCORE: _NOT_VALIDATED} if scores is None else scores
         metrics = {name: float(score) for name, score in scores.items()}
         # Copies: the caller's next step reuses the device buffers, which on CPU are the very memory to be written.
         params, opt_state = jax.tree.map(np.array, (params, opt_state))
+        with self._writing():
+            self._save(step, params, opt_state, metrics)
+
+    def _save(self, step: int, params: Any, opt_state: Any, metrics: dict[str, float]) -> None:
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -93,9 +104,9 @@ class Checkpoints:
                 opt_state=ocp.args.StandardSave(_not_empty(opt_state)),
                 checksums=ocp.args.JsonSave(
                     {
-                        "params": _checksum(params),
-                        "opt_state": _checksum(opt_state),
-                        "scores": _scores_checksum(metrics),
+                        "params": checksum(params),
+                        "opt_state": checksum(opt_state),
+                        "scores": scores_checksum(metrics),
                         "identity": self._identity,
                     }
                 ),
@@ -123,7 +134,7 @@ class Checkpoints:
             except Exception as error:  # Orbax and TensorStore raise another type for each way a file can be damaged
                 damaged.append((folder, error))
                 continue
-            self._check_identity(folder)
+            check_identity(folder, self._identity)
             for bad_folder, error in damaged:
                 self._set_aside(bad_folder, error)
             self._manager.reload()
@@ -136,20 +147,14 @@ class Checkpoints:
             )
         return None
 
-    def _check_identity(self, folder: Path) -> None:
-        there = _read_checksums(folder).get("identity", {})
-        # Keys that only one of two versions has say nothing.
-        others = sorted(key for key in there.keys() & self._identity.keys() if there[key] != self._identity[key])
-        if others:
-            differences = ", ".join(f"{key} ({there[key]!r} there, {self._identity[key]!r} now)" for key in others)
-            raise UserError(
-                f"{folder}: is of a run with another config: {differences}; restore config.json from a copy, or choose "
-                "another --workdir"
-            )
-
     def wait(self) -> None:
-        """Waits until everything is written."""
-        self._manager.wait_until_finished()
+        """Waits until everything is written.
+
+        Raises:
+          UserError: the last checkpoint cannot be written.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits until everything is written, and closes."""
@@ -159,8 +164,25 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is None:
+            self.close()
+            return
+        with contextlib.suppress(Exception):  # the first error counts
+            self.wait()
+        with contextlib.suppress(Exception):
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns the errors of a full disk or a folder that may not be written, of many types, into `UserError`."""
+        try:
+            yield
+        except Exception as error:
+            raise UserError(
+                f"{self.directory}: a checkpoint cannot be written ({_first_line(error)}); those before are whole; "
+                "make room or allow writing, and give the same command again"
+            ) from error
 
     def _set_aside(self, folder: Path, error: Exception) -> None:
         aside = self.directory.parent / "damaged" / folder.name
@@ -170,17 +192,18 @@ class Checkpoints:
         print(f"checkpoints: step {folder.name} is damaged ({_first_line(error)}); moved it to {aside}", flush=True)
 
 
-def restore_best_params(directory: Path) -> tuple[int, Any]:
+def restore_best_params(directory: Path, *, identity: dict[str, Any] | None = None) -> tuple[int, Any]:
     """Restores the best checkpoint that can be read, and changes nothing in the folder.
 
     Args:
       directory: folder of the checkpoints.
+      identity: what makes the run's weights, see `Checkpoints`. Default: it is not compared.
 
     Returns:
       Step and parameters.
 
     Raises:
-      UserError: there is no readable checkpoint.
+      UserError: there is no readable checkpoint, or it is of a run with another identity.
     """
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     ranked = []
@@ -194,7 +217,10 @@ def restore_best_params(directory: Path) -> tuple[int, Any]:
             params = _read_item(folder, "params")
             if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
                 raise ValueError("parameters are not finite")
+            check_identity(folder, identity or {})
             return step, params
+        except UserError:
+            raise
         except Exception as error:  # see restore_newest
             print(f"checkpoints: {folder} is damaged ({_first_line(error)}); passing it over", flush=True)
     raise UserError(
@@ -211,52 +237,37 @@ def _step_folders(directory: Path) -> list[Path]:
     """The folders of a run's checkpoints, whole or not, oldest step first."""
     if not directory.is_dir():
         return []
-    return sorted((path for path in directory.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    # `str.isdigit` alone would also take other scripts' digits, and "²", which is no number.
+    steps = (path for path in directory.iterdir() if path.name.isascii() and path.name.isdigit())
+    return sorted(steps, key=lambda path: int(path.name))
 
 
 def _read_scores(folder: Path) -> dict[str, float]:
     if not (folder / _COMMIT_FILE).exists():
         raise ValueError("not completely written")
     scores = json.loads((folder / "metrics" / "metrics").read_text())
-    _check(folder, "scores", lambda: _scores_checksum(scores))
+    check_part(folder, "scores", lambda: scores_checksum(scores))
     return scores
 
 
 def _read_item(folder: Path, name: str, target: Any = None) -> Any:
     with ocp.StandardCheckpointer(multiprocessing_options=_this_process_alone()) as checkpointer:
         like = None if target is None else jax.tree.map(np.asarray, _not_empty(target))
-        tree = checkpointer.restore(folder / name, like)
+        tree = _restored(lambda: checkpointer.restore(folder / name, like))
     is_empty = isinstance(tree, dict) and tree.keys() == {_EMPTY}
     tree = {} if is_empty else tree
-    _check(folder, name, lambda: _checksum(tree))
+    check_part(folder, name, lambda: checksum(tree))
     return tree
 
 
-def _check(folder: Path, name: str, checksum: Callable[[], str]) -> None:
-    """Compares a part of a checkpoint with its checksum, which those of earlier versions do not have."""
-    checksums = _read_checksums(folder)
-    if checksums and checksums[name] != checksum():
-        raise ValueError(f"the checksum of {name} differs")
-
-
-def _read_checksums(folder: Path) -> dict[str, Any]:
-    path = folder / "checksums" / "metadata"
-    return json.loads(path.read_text()) if path.parent.exists() else {}
-
-
-def _checksum(tree: Any) -> str:
-    """A checksum of the arrays of a tree: of their paths, types, shapes and bytes."""
-    digest = hashlib.sha256()
-    leaves = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-    for path in sorted(leaves):
-        leaf = leaves[path]
-        digest.update(f"{path} {leaf.dtype} {leaf.shape};".encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
-
-
-def _scores_checksum(scores: dict[str, float]) -> str:
-    return hashlib.sha256(json.dumps(scores, sort_keys=True).encode()).hexdigest()
+def _restored(restore: Callable[[], Any]) -> Any:
+    """Restores a tree. Where a file is damaged, the reads of the others end afterwards, each with a traceback."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            return restore()
+        except Exception:
+            time.sleep(_SECONDS_OF_OTHER_READS)
+            raise
 
 
 def _not_empty(tree: Any) -> Any:

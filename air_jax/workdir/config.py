@@ -8,12 +8,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from air_jax.checks import is_integer
 from air_jax.errors import UserError
 from air_jax.models import MODELS, SEGMENTERS
 from air_jax.runtime.files import replace_text
 from air_jax.workdir.checkpoint import checkpoint_steps
 from air_jax.workdir.defaults import SEGMENTER, Config, default_config
 from air_jax.workdir.migration import FORMAT_VERSION, migrate
+from air_jax.workdir.types import check_types
 
 FILE_NAME = "config.json"
 # Keys that may differ when a run is resumed: they affect speed or instance optimisation, not the trained weights.
@@ -44,7 +46,7 @@ def complete(config: Mapping[str, Any]) -> Config:
     Raises:
       UserError: a key is unknown; one line names it.
     """
-    completed = _with_defaults(config)
+    completed = _with_defaults(config, prefix="--config.")
     known = _flat(_plain(default_config(completed.model.name)))
     for key, value in _flat(_plain(completed)).items():
         if key not in known:
@@ -70,16 +72,20 @@ def read(workdir: Path) -> SavedConfig:
     """
     path = Path(workdir) / FILE_NAME
     try:
-        content = json.loads(path.read_text())
-        image_shape = tuple(int(size) for size in content.pop(_IMAGE_SHAPE))
+        if not path.is_file() and path.exists():
+            raise UserError(f"{path}: is no file; is {workdir} the workdir of a run?")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise UserError(f"{path}: is no run's config; restore it from a copy, or train again in another workdir")
+        image_shape = _image_shape(content.pop(_IMAGE_SHAPE, None), path)
         content = migrate(content, str(path))
         segmenter = content.pop(SEGMENTER, None)
-        config = _with_defaults(content)
+        config = _with_defaults(content, prefix=f"{path}: ")
     except UserError:
         raise
     except FileNotFoundError as error:
         raise UserError(f"{path}: not found; is {workdir} the workdir of a run?") from error
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"{path}: cannot be read ({reason}); restore it from a copy, or train again in another workdir"
@@ -110,10 +116,21 @@ def check_same_run(config: Config, workdir: Path) -> None:
         )
 
 
-def identity(config: Config) -> dict[str, Any]:
+def identity(saved: SavedConfig) -> dict[str, Any]:
     """Returns the keys and values, as JSON has them, that determine a run's weights; not the number of steps."""
     free = _FREE_KEYS | {"num_train_steps"}
-    return {key: value for key, value in _flat(_plain(config)).items() if key not in free}
+    found = {key: value for key, value in _flat(_plain(saved.config)).items() if key not in free}
+    return found | {_IMAGE_SHAPE: list(saved.image_shape)}
+
+
+def model_identity(saved: SavedConfig) -> dict[str, Any]:
+    """Returns the part of `identity` that the use of the weights depends on; the data may have moved since."""
+    keys = (_IMAGE_SHAPE, "dataset.normalization")
+    return {
+        key: value
+        for key, value in identity(saved).items()
+        if key in keys or (key.startswith("model.") and key != f"model.{SEGMENTER}")
+    }
 
 
 def check_same_images(image_shape: tuple[int, ...], workdir: Path) -> None:
@@ -124,12 +141,26 @@ def check_same_images(image_shape: tuple[int, ...], workdir: Path) -> None:
         )
 
 
-def _with_defaults(content: Mapping[str, Any]) -> Config:
+def _image_shape(value: Any, path: Path) -> tuple[int, ...]:
+    valid = isinstance(value, list) and len(value) in (3, 4) and all(is_integer(size) and size > 0 for size in value)
+    if not valid:
+        raise UserError(
+            f"{path}: image_shape is {value!r}; it must be [H, W, C] or [D, H, W, C]; restore it from a copy, or "
+            "train again in another workdir"
+        )
+    return tuple(value)
+
+
+def _with_defaults(content: Mapping[str, Any], *, prefix: str) -> Config:
     """A locked config with every key: those of `content`, and the defaults of its model for the rest."""
-    name = content["model"]["name"]
-    if name not in MODELS | SEGMENTERS:
-        raise UserError(f"--config.model.name={name!r}: must be one of {', '.join(MODELS | SEGMENTERS)}")
+    model = content.get("model")
+    if not isinstance(model, Mapping | ConfigDict) or "name" not in model:
+        raise UserError(f"{prefix}model={model!r}: must be a section with the name of the model")
+    name = model["name"]
+    if not isinstance(name, str) or name not in MODELS | SEGMENTERS:
+        raise UserError(f"{prefix}model.name={name!r}: must be one of {', '.join(MODELS | SEGMENTERS)}")
     config = default_config(name)
+    check_types(ConfigDict(content, type_safe=False), config, prefix=prefix)
     with config.ignore_type():
         for key, value in content.items():
             if not isinstance(value, Mapping | ConfigDict) or key not in config:

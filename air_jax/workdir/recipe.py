@@ -5,12 +5,12 @@ Everything that `air_jax.load` needs is here. What training needs besides is in 
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
 
+from air_jax.checks import MOST_STEPS, is_integer, is_number
 from air_jax.errors import OptionError, UserError
 from air_jax.losses import CONSISTENCIES, Objective, make_objective
 from air_jax.models import MODELS, SEGMENTERS, Segmenter
@@ -164,7 +164,14 @@ def require_number(config: Config, key: str, *, positive: bool = False) -> None:
     """Raises `UserError` unless the value of `key` is finite and at least 0, or above 0 if `positive`."""
     value = value_of(config, key)
     what = "must be a positive number" if positive else "must be a number and not negative"
-    require(config, key, math.isfinite(value) and (value > 0 if positive else value >= 0), what)
+    require(config, key, is_number(value) and (value > 0 if positive else value >= 0), what)
+
+
+def require_integer(config: Config, key: str, low: int, high: int = MOST_STEPS) -> None:
+    """Raises `UserError` unless the value of `key` is an integer from `low` to `high`."""
+    value = value_of(config, key)
+    require(config, key, is_integer(value) and value >= low, f"must be an integer, at least {low}")
+    require(config, key, value <= high, f"must be at most {high}")
 
 
 def value_of(config: Config, key: str) -> Any:

@@ -177,3 +177,12 @@ def test_whole_files_of_itk_pass_the_door(tmp_path):
             image = SimpleITK.GetImageFromArray(np.zeros((3, 4, 5)))
             SimpleITK.WriteImage(image, tmp_path / f"image{suffix}", is_compressed)
             assert io.read_image(tmp_path / f"image{suffix}").shape == (5, 4, 3)
+
+
+def test_a_link_planted_at_the_name_of_a_temporary_file_is_not_followed(tmp_path):
+    (tmp_path / "victim").write_text("private")
+    for name in ("image.nii.partial.nii", "image.nii.partial"):
+        (tmp_path / name).symlink_to(tmp_path / "victim")
+    io.write_image(tmp_path / "image.nii", np.ones((4, 5, 6), np.float32), np.eye(4))
+    assert (tmp_path / "victim").read_text() == "private"
+    np.testing.assert_array_equal(io.read_image(tmp_path / "image.nii").array, np.ones((4, 5, 6)))

@@ -161,7 +161,7 @@ def test_one_hot(dtype, shape):
         (lambda: dice_loss(jnp.zeros((4, 5)), jnp.zeros((4, 5))), "dice_loss: fixed has shape"),
         (lambda: pooled_dice_loss(jnp.zeros((1, 4, 5, 2)), jnp.zeros((1, 4, 5, 3))), "pooled_dice_loss: fixed has"),
         (lambda: one_hot(jnp.zeros((1, 4, 5)), (1,)), "one_hot: segmentation has dtype float32"),
-        (lambda: one_hot(jnp.zeros((1, 4, 5), int), ()), r"label_ids=\(\): must name at least one"),
+        (lambda: one_hot(jnp.zeros((1, 4, 5), int), ()), r"label_ids=\[\]: give at least one"),
         (
             lambda: segmentation_loss(jnp.zeros((1, 4, 5, 2)), jnp.zeros((1, 4, 1), int), (1,)),
             r"segmentation_loss: logits has shape \(1, 4, 5, 2\) and segmentation has shape \(1, 4, 1\)",

@@ -272,7 +272,7 @@ def test_mutual_information_of_unrelated_images_is_small_and_never_negative():
         (partial(squared_lncc_loss, window=-1), "window=-1: must be odd"),
         (partial(mi_loss, bins=5), "bins=5: must be at least 6"),
         (partial(mind_ssc_loss, radius=-1), "radius=-1: must not be negative"),
-        (partial(mind_ssc_loss, dilation=0), "dilation=0: must be positive"),
+        (partial(mind_ssc_loss, dilation=0), "dilation=0: must be at least 1"),
     ],
 )
 def test_wrong_options_are_refused(similarity, message):

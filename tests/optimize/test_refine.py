@@ -198,7 +198,7 @@ def test_refine_under_jit_and_vmap():
     [
         ({"field": "dense"}, OptionError, r"field='dense': must be an object such as DenseField\(update_sigma=3\.0"),
         ({"num_steps": -1}, OptionError, "num_steps=-1: must not be negative"),
-        ({"tolerance": float("nan")}, OptionError, "tolerance=nan: must be finite and not negative"),
+        ({"tolerance": float("nan")}, OptionError, "tolerance=nan: must be a finite number"),
         ({"geometry": Geometry(voxel_size=(1, 1, 1))}, OptionError, r"voxel_size=\(1.0, 1.0, 1.0\): must have 2"),
         ({"geometry": Geometry(jnp.eye(2, 3))}, ValueError, r"geometry\.matrix has shape \(2, 3\)"),
         ({"displacement": jnp.zeros((1, 8, 8, 3))}, ValueError, r"displacement has shape \(1, 8, 8, 3\)"),

@@ -181,7 +181,9 @@ def test_wrong_options_are_refused():
     image = np.zeros((1, 8, 8, 1), np.float32)
     with pytest.raises(OptionError, match="kind='bent': must be one of translation, rigid, similarity, affine"):
         register_affine(mse, image, image, kind="bent")
-    with pytest.raises(ValueError, match=r"geometry\.matrix has shape \(2, 3\); it must be \(1, 2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"geometry\.matrix has shape \(2, 3\); for these images it must be \(1, 2, 3\)"
+    ):
         register_affine(mse, image, image, geometry=Geometry(jnp.eye(2, 3)))
 
 

@@ -28,7 +28,7 @@ def test_words_of_the_config():
         (lambda: BSplineField(levels=(4, 2)), r"levels=\(4, 2\): must be pairs \(factor, spacing\)"),
         (lambda: BSplineField(learning_rate=0), "learning_rate=0: must be finite and above 0"),
         (lambda: VelocityField(learning_rate=float("inf")), "learning_rate=inf: must be finite"),
-        (lambda: VelocityField(integration_steps=-1), "integration_steps=-1: must be a whole number, 0 or more"),
+        (lambda: VelocityField(integration_steps=-1), "integration_steps=-1: must not be negative"),
         (lambda: Geometry(voxel_size=(1.0, 0.0)), r"voxel_size=\(1.0, 0.0\): must be finite and above 0"),
         (lambda: Geometry(moving_voxel_size=(1.0, float("nan"))), "moving_voxel_size=.*must be finite and above 0"),
     ],

@@ -114,8 +114,8 @@ def test_arrays_whose_axes_are_uncertain_are_refused(shape):
     [
         ({"affine": "bent"}, "kind='bent': must be one of translation"),
         ({"normalization": "best"}, "normalization='best': must be one of range"),
-        ({"refine_steps": -1}, "num_steps=-1: must not be negative"),
-        ({"spacing": (1.0, -1.0)}, "voxel_size=.* must be finite and above 0"),
+        ({"refine_steps": -1}, "refine_steps=-1: must not be negative"),
+        ({"spacing": (1.0, -1.0)}, "spacing=.* must be finite and above 0"),
         ({"num_axes": 2, "spacing": (1.0, 1.0, 1.0)}, "voxel_size=.* must have 2 lengths"),
         ({"field": "dense"}, "field='dense': must be an object such as DenseField"),
     ],

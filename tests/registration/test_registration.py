@@ -239,7 +239,7 @@ def test_equal_registrations_share_compiled_programs():
     [
         ({"refine_steps": -1}, "refine_steps=-1: must not be negative"),
         ({"normalization": "best"}, "normalization='best': must be one of range, percentile"),
-        ({"overlap_weight": float("nan")}, "overlap_weight=nan: must be finite"),
+        ({"overlap_weight": float("nan")}, "overlap_weight=nan: must be a finite number"),
         ({"overlap_weight": 1.0}, "overlap_weight=1.0: needs a model with a segmenter"),
         ({"image_shape": (28, 28)}, r"image_shape=\(28, 28\): must be \(H, W, C\) or \(D, H, W, C\)"),
     ],

@@ -46,11 +46,11 @@ MISTAKES = [
     ([*DIGITS, "--config.nope=1"], "'nope'"),
     ([*DIGITS, "--config.model.nope=1"], "'nope'"),
     ([*DIGITS, "--config.seed=abc"], "--config.seed=abc: invalid literal for int()"),
-    ([*DIGITS, "--config.seed=-1"], "--config.seed=-1: must be a number and not negative"),
+    ([*DIGITS, "--config.seed=-1"], "--config.seed=-1: must be an integer, at least 0"),
     ([*DIGITS, "--config.model.head=spline"], "--config.model.head='spline': must be one of"),
     ([*DIGITS, "--config.model.width=15"], "--config.model.width=15: must be a multiple of"),
     ([*DIGITS, "--config.loss.similarity=nope"], "--config.loss.similarity='nope': must be one of"),
-    ([*DIGITS, "--config.batch_size=0"], "--config.batch_size=0: must be a positive number"),
+    ([*DIGITS, "--config.batch_size=0"], "--config.batch_size=0: must be an integer, at least 1"),
     ([*DIGITS, "--config.eval_every=150"], "must be a multiple of log_every"),
     ([*DIGITS, "--config.dataset.num_validation=2000"], "dataset.name='digits'"),
     ([*DIGITS, "digits"], "unexpected argument 'digits'"),
@@ -150,3 +150,22 @@ def test_import_stays_light():
     )
     result = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ""
+
+
+THREAD = """
+import sys, threading
+from air_jax.errors import UserError
+from air_jax.runtime import command_line
+threading.Thread(target=threading.Event().wait).start()  # as one of Orbax waits after a failed write
+def main():
+    raise UserError("no room")
+sys.argv = ["air-jax"]
+command_line.run(main)
+"""
+
+
+@pytest.mark.slow
+def test_a_thread_that_waits_for_ever_does_not_keep_a_failed_command():
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", THREAD], env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "air_jax: no room\n")

@@ -1,6 +1,7 @@
 """`config.json`: written, read, compared, and read from runs of older versions."""
 
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -86,7 +87,9 @@ def test_a_newer_format_is_refused(tmp_path):
 @pytest.mark.parametrize("content", ["", "null", "[]", "{}", '{"image_shape": 3}', '{"image_shape": [28, 28, 1]}'])
 def test_a_file_that_is_no_config_is_refused_in_one_line(content, tmp_path):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(UserError, match=r"config\.json: cannot be read") as error:
+    with pytest.raises(
+        UserError, match=r"config\.json: (cannot be read|is no run's config|image_shape is|model=)"
+    ) as error:
         configs.read(tmp_path)
     assert "\n" not in str(error.value)
 
@@ -128,3 +131,19 @@ def test_only_a_constant_schedule_can_be_prolonged(schedule, tmp_path):
     else:
         with pytest.raises(UserError, match="num_train_steps"):
             configs.check_same_run(config, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_model_that_is_not_that_of_the_weights_is_refused_and_moved_data_are_not(finished_run, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished_run, workdir)
+    content = json.loads((workdir / "config.json").read_text())
+    moved = content | {"seed": 7, "dataset": content["dataset"] | {"name": "elsewhere"}}
+    (workdir / "config.json").write_text(json.dumps(moved))
+    assert air_jax.load(workdir).step == air_jax.load(finished_run).step
+    for change in ({"model": content["model"] | {"width": 32}}, {"image_shape": [32, 28, 1]}):
+        (workdir / "config.json").write_text(json.dumps(content | change))
+        with pytest.raises(
+            UserError, match=rf"is of a run with another config: \S*{next(iter(change))[:5]}.* there, .* now"
+        ):
+            air_jax.load(workdir)

@@ -8,12 +8,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from air_jax.checks import require
 from air_jax.models.layers.attention import PRE_NORM_KERNEL_INIT
 from air_jax.models.layers.inputs import crop, pad_to_multiple
 from air_jax.models.layers.options import (
-    require,
     require_dropout,
     require_dtype,
+    require_flags,
+    require_positive_integer,
     require_positive_integers,
     require_same_length,
 )
@@ -62,7 +64,8 @@ class AttentionOptions:
         )
         levels = {option: value for option, value in levels.items() if value is not None}
         sizes = ("width", "num_heads", "encoder_depth", "decoder_depth", "feed_forward")
-        require_positive_integers(**levels, **{option: getattr(self, option) for option in sizes})
+        require_positive_integers(**levels)
+        require_positive_integer(**{option: getattr(self, option) for option in sizes})
         require_same_length("stride", len(self.stride), **levels)
         for stride, patch_size, spacing in zip(self.stride, self.patch_size, self.spacing, strict=True):
             odd = patch_size % stride == 0 and patch_size // stride % 2 == 1
@@ -71,8 +74,9 @@ class AttentionOptions:
         whole = self.width % self.num_heads == 0
         require(whole, "width", self.width, f"must be a multiple of num_heads ({self.num_heads})")
         if self.relative_radius is not None:
-            require_positive_integers(relative_radius=self.relative_radius)
+            require_positive_integer(relative_radius=self.relative_radius)
         require_dropout(self.dropout)
+        require_flags(flash_attention=self.flash_attention, remat=self.remat)
         require_dtype(self.dtype)
 
     @classmethod

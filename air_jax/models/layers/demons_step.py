@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from air_jax.checks import is_number, require
 from air_jax.models.layers.expansion_step import class_force_damping, expansion_displacement, gradients
 from air_jax.models.layers.level_state import Channels, LevelState
-from air_jax.models.layers.options import require, require_not_negative
+from air_jax.models.layers.options import require_flags, require_not_negative
 from air_jax.transforms import compose, smooth, with_edges
 
 WINDOW_SIGMA = 1.0  # voxels, of the Gaussian windows in which images are normalised
@@ -35,6 +36,7 @@ class DemonsOptions:
 
     def __post_init__(self):
         require_not_negative(force_sigma=self.force_sigma, total_sigma=self.total_sigma)
+        require_flags(edges=self.edges)
         require_not_negative(min_jacobian=self.min_jacobian, expansion=self.expansion)
         require(
             self.expansion < MAX_EXPANSION, "expansion", self.expansion, "must be less than 2, where it is unstable"
@@ -50,7 +52,8 @@ def require_gain(option: str, gain: Sequence[float]) -> None:
     """Raises `OptionError` unless `gain` is a pair of finite numbers that are not negative."""
     pair = isinstance(gain, (tuple, list)) and len(gain) == 2
     require(pair, option, gain, "must be two numbers: for intensities and for classes")
-    require_not_negative(**{option: gain})
+    valid = all(is_number(number) and number >= 0 for number in gain)
+    require(valid, option, gain, "must not be negative, and must be finite")
 
 
 def force_channels(image: jax.Array, probabilities: jax.Array | None, *, edges: bool) -> Channels:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from air_jax.checks import check_arrays
+
 
 def check_pair(name: str, fixed: jax.Array, moving: jax.Array) -> int:
     """Checks a pair of images, and returns their number of spatial axes, 2 or 3.
@@ -14,13 +16,16 @@ def check_pair(name: str, fixed: jax.Array, moving: jax.Array) -> int:
       fixed, moving: `[B, *S, C]`.
 
     Raises:
-      ValueError: the shapes differ, or are not those of 2-D or 3-D images.
+      ValueError: they are not of floats; the shapes differ, or are not those of 2-D or 3-D images with voxels.
     """
+    check_arrays(name, "f", fixed=fixed, moving=moving)
     if fixed.shape != moving.shape:
         raise ValueError(f"{name}: fixed has shape {fixed.shape} and moving {moving.shape}; they must be the same")
     num_axes = fixed.ndim - 2
     if num_axes not in (2, 3):
         raise ValueError(f"{name}: images have shape {fixed.shape}; they must be [B, H, W, C] or [B, D, H, W, C]")
+    if not fixed.size:
+        raise ValueError(f"{name}: images have shape {fixed.shape}; they have no voxels")
     return num_axes
 
 

@@ -4,8 +4,8 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from air_jax.checks import check_arrays, check_integers
 from air_jax.errors import OptionError
 from air_jax.transforms.sampling.cells import MODES, coordinates_of
 from air_jax.transforms.sampling.interpolation import interpolate
@@ -34,8 +34,11 @@ def warp(image: jax.Array, displacement: jax.Array, order: int = 1, mode: str = 
     Raises:
       ValueError: the shapes do not fit each other, or the image has 64-bit integers that JAX would cut off.
       OptionError: `order` or `mode` is unknown.
+      TypeError: an argument is no array.
     """
-    check_integers("warp", image)
+    check_arrays("warp", "fiubc", image=image)
+    check_arrays("warp", "fiub", displacement=displacement)
+    check_integers("warp", image=image)
     return _warp(image, displacement, order=order, mode=mode)
 
 
@@ -56,8 +59,11 @@ def sample(image: jax.Array, coordinates: jax.Array, *, order: int = 1, mode: st
     Raises:
       ValueError: the shapes do not fit each other, or the image has 64-bit integers that JAX would cut off.
       OptionError: `order` or `mode` is unknown.
+      TypeError: an argument is no array.
     """
-    check_integers("sample", image)
+    check_arrays("sample", "fiubc", image=image)
+    check_arrays("sample", "fiub", coordinates=coordinates)
+    check_integers("sample", image=image)
     return _sample(image, coordinates, order=order, mode=mode)
 
 
@@ -101,18 +107,6 @@ def _check_options(order: int, mode: str) -> None:
         raise OptionError("order", order, "must be 0 (nearest) or 1 (linear)")
     if mode not in MODES:
         raise OptionError("mode", mode, f"must be one of {', '.join(MODES)}")
-
-
-def check_integers(function: str, image: jax.Array | np.ndarray) -> None:
-    """Refuses NumPy integers that JAX, without its 64-bit mode, would cut off to 32 bits without a warning."""
-    if not isinstance(image, np.ndarray) or image.dtype.kind not in "iu" or image.dtype.itemsize < 8:
-        return
-    kept = np.iinfo(jax.dtypes.canonicalize_dtype(image.dtype))
-    if image.size and (image.min() < kept.min or image.max() > kept.max):
-        raise ValueError(
-            f"{function}: image has dtype {image.dtype} and values beyond those of {kept.dtype}, to which JAX cuts "
-            'off; use jax.config.update("jax_enable_x64", True), or smaller numbers'
-        )
 
 
 def _sample_points(image: jax.Array, points: jax.Array, order: int, mode: str, *, relative: bool) -> jax.Array:

@@ -1,0 +1,251 @@
+"""Checks of arrays and options that public functions share. Each raises an error of one line that names the argument.
+
+Shapes and dtypes are checked always. Values are checked outside of `jax.jit` and `jax.vmap` only: inside, an array has
+no values yet.
+"""
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from air_jax.errors import OptionError
+
+MOST_SQUARINGS = 30  # 2^30 parts of a unit of time: beyond them float32 has no digits of a part
+MOST_STEPS = 2**31 - 1  # JAX counts in int32
+NOT_VALUES = (Tracer, jax.ShapeDtypeStruct)  # arrays of a shape and dtype only
+LARGEST_LABEL = 2**31 - 1  # of data sets, whose labels go to the devices as int32
+LARGEST_SEED = 2**32 - 1  # JAX's keys have 32 bits; a larger seed would be another one
+
+
+def require(condition: bool, option: str, value: Any, what: str) -> None:
+    """Raises `OptionError` unless the condition holds; `what` says what is wrong and what to do."""
+    if not condition:
+        raise OptionError(option, value, what)
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a value is an integer; a boolean is none."""
+    return isinstance(value, Integral) and not isinstance(value, (bool, np.bool_))
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite real number that float32 can hold; a boolean is none."""
+    if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
+        return False
+    largest: Any = float(np.finfo(np.float32).max)
+    return bool(-largest <= value <= largest)
+
+
+def check_integer(option: str, value: Any, low: int, high: int = MOST_STEPS) -> None:
+    """Checks an option that is an integer.
+
+    Args:
+      option: its name.
+      value: its value.
+      low, high: the smallest and the largest value that it can have.
+
+    Raises:
+      OptionError: it is no integer, or outside of the limits.
+    """
+    require(is_integer(value), option, value, "must be an integer")
+    require(value >= low, option, value, "must not be negative" if low == 0 else f"must be at least {low}")
+    require(value <= high, option, value, f"must be at most {high}")
+
+
+def check_number(option: str, value: Any, *, low: float = -math.inf, positive: bool = False) -> None:
+    """Checks an option that is a finite real number.
+
+    Args:
+      option: its name.
+      value: its value.
+      low: the smallest value that it can have.
+      positive: whether it must be above 0.
+
+    Raises:
+      OptionError: it is no such number.
+    """
+    require(is_number(value), option, value, "must be a finite number")
+    require(value > 0 or not positive, option, value, "must be above 0")
+    require(value >= low, option, value, "must not be negative" if low == 0 else f"must be at least {low:g}")
+
+
+def check_flag(option: str, value: Any) -> None:
+    """Raises `OptionError` unless an option is True or False."""
+    require(isinstance(value, (bool, np.bool_)), option, value, "must be True or False")
+
+
+def check_shape(option: str, value: Any, num_axes: int | None = None) -> None:
+    """Checks a spatial shape.
+
+    Args:
+      option: its name.
+      value: sizes, one an axis.
+      num_axes: number of axes. Default: at least one.
+
+    Raises:
+      OptionError: it is no sequence of as many integers of at least 1.
+    """
+    _check_entries(
+        option, value, num_axes, lambda size: is_integer(size) and size >= 1, "integers of at least 1, one an axis"
+    )
+
+
+def check_spacing(option: str, value: Any, num_axes: int | None = None) -> None:
+    """Checks lengths of voxels.
+
+    Args:
+      option: its name.
+      value: lengths, one an axis, in any unit.
+      num_axes: number of axes. Default: at least one.
+
+    Raises:
+      OptionError: it is no sequence of as many finite numbers above 0.
+    """
+    _check_entries(
+        option, value, num_axes, lambda length: is_number(length) and length > 0, "finite and above 0, one an axis"
+    )
+
+
+def check_label_ids(label_ids: Sequence[int] | np.ndarray, *, background: bool = False) -> None:
+    """Checks label ids.
+
+    Args:
+      label_ids: at least one integer of 32 bits; each once.
+      background: whether 0, the background, may be among them.
+
+    Raises:
+      OptionError: they are not.
+    """
+    given = list(label_ids)
+    limits = np.iinfo(jax.dtypes.canonicalize_dtype(np.int64))
+    require(len(given) > 0, "label_ids", given, "give at least one")
+    require(all(map(is_integer, given)), "label_ids", given, "must be integers")
+    require(background or 0 not in given, "label_ids", given, "0 is the background and has no score")
+    fit = all(limits.min <= label_id <= limits.max for label_id in given)
+    require(fit, "label_ids", given, f"JAX's integers end at {limits.max}; map them to smaller numbers")
+    require(len(set(given)) == len(given), "label_ids", given, "has one of them twice")
+
+
+def check_arrays(function: str, kinds: str, **arrays: Any) -> None:
+    """Checks that arguments are arrays of a kind.
+
+    Args:
+      function: name of the calling function, for the message.
+      kinds: kinds of dtypes as NumPy names them: "f" for floats, "iu" for integers, "b" for booleans, "c" for complex
+        numbers.
+      **arrays: arguments by name.
+
+    Raises:
+      TypeError: one of them is no array.
+      ValueError: one of them is of another kind.
+    """
+    for name, array in arrays.items():
+        if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+            raise TypeError(f"{function}: {name} is {type(array).__name__}; give an array")
+        if _kind(array.dtype) not in kinds:
+            words = {"f": "floats", "i": "integers", "b": "booleans"}
+            allowed = " or ".join(word for kind, word in words.items() if kind in kinds)
+            raise ValueError(f"{function}: {name} has dtype {array.dtype}; give {allowed}")
+
+
+def check_finite(function: str, **arrays: Any) -> None:
+    """Checks that arrays have no NaN and no infinity; arrays inside of `jax.jit` are passed over.
+
+    Args:
+      function: name of the calling function, for the message.
+      **arrays: arrays of any shape by name; None is passed over.
+
+    Raises:
+      ValueError: one of them has.
+    """
+    for name, array in arrays.items():
+        if array is None or isinstance(array, NOT_VALUES) or not getattr(array, "is_fully_addressable", True):
+            continue
+        # NumPy reads a CPU's array without a copy, and compiles nothing.
+        if not np.isfinite(np.asarray(array)).all():
+            raise ValueError(f"{function}: {name} has values that are NaN or infinite; replace them first")
+
+
+def check_integers(function: str, **arrays: Any) -> None:
+    """Refuses NumPy integers that JAX, without its 64-bit mode, would cut off to 32 bits without a warning.
+
+    Args:
+      function: name of the calling function, for the message.
+      **arrays: arrays of any dtype and shape by name.
+
+    Raises:
+      ValueError: an array has such integers.
+    """
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu" or array.dtype.itemsize < 8:
+            continue
+        kept = np.iinfo(jax.dtypes.canonicalize_dtype(array.dtype))
+        if array.size and (array.min() < kept.min or array.max() > kept.max):
+            raise ValueError(
+                f"{function}: {name} has dtype {array.dtype} and values beyond those of {kept.dtype}, to which JAX "
+                'cuts off; use jax.config.update("jax_enable_x64", True), or smaller numbers'
+            )
+
+
+def check_displacement(function: str, displacement: Any, name: str = "displacement") -> int:
+    """Checks that an array is a displacement `[B, *S, N]`.
+
+    Args:
+      function: name of the calling function, for the message.
+      displacement: the array.
+      name: its name in the signature.
+
+    Returns:
+      N.
+
+    Raises:
+      TypeError: it is no array.
+      ValueError: it is not of floats, or its shape is another one.
+    """
+    check_arrays(function, "f", **{name: displacement})
+    shape = displacement.shape
+    if len(shape) < 3 or len(shape) != shape[-1] + 2:
+        raise ValueError(
+            f"{function}: {name} has shape {shape}; it must be [B, *S, N], with as many spatial axes S as vector "
+            "components N"
+        )
+    return shape[-1]
+
+
+def check_field(function: str, field: Any, name: str) -> int:
+    """Checks that an array is `[B, *S, F]`, images or fields, with at least one spatial axis.
+
+    Args:
+      function: name of the calling function, for the message.
+      field: the array.
+      name: its name in the signature.
+
+    Returns:
+      The number of spatial axes.
+
+    Raises:
+      TypeError: it is no array.
+      ValueError: it has fewer than 3 axes.
+    """
+    check_arrays(function, "fiub", **{name: field})
+    if len(field.shape) < 3:
+        raise ValueError(f"{function}: {name} has shape {field.shape}; it must be [B, *S, F]")
+    return len(field.shape) - 2
+
+
+def _check_entries(option: str, value: Any, num_axes: int | None, valid: Any, what: str) -> None:
+    is_sequence = isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str)
+    number = "" if num_axes is None else f" ({num_axes})"
+    fits = is_sequence and (len(value) == num_axes if num_axes is not None else len(value) > 0)
+    require(bool(fits) and all(map(valid, value)), option, value, f"must be {what}{number}")
+
+
+def _kind(dtype: Any) -> str:
+    """The kind of a dtype; of bfloat16 that of floats."""
+    return "f" if jnp.issubdtype(dtype, jnp.floating) else np.dtype(dtype).kind
