@@ -2,40 +2,26 @@
 
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from air_jax.errors import OptionError
 from air_jax.losses import Objective
+from air_jax.optimize.constraints import Constraints, check_constraints, satisfied
+from air_jax.optimize.extras import Extra, level_extra
 from air_jax.optimize.fields import FIELDS, DenseField, Field
 from air_jax.optimize.geometry import Geometry, Sizes
+from air_jax.optimize.guidance import Guidance, check_guidance
 from air_jax.optimize.levels import level_matrix, level_shape, shares, warp_between
+from air_jax.optimize.solution import Solution
 from air_jax.optimize.visibility import Images, check_weights, filled, pair_weights, shrink_images
 from air_jax.transforms import resize
 
 STEPS_BETWEEN_CHECKS = 10
 # The step length of a pair is halved when its steps do not lower the loss. At this length the pair has converged.
 SHORTEST = 1 / 16
-
-
-class Solution(NamedTuple):
-    """The result of `refine`, one value a pair.
-
-    Attributes:
-      displacement: `[B, *S, N]` in voxels.
-      loss: `[B]`, the objective at the end, on the grid of the last level.
-      steps: `[B]` int32, optimiser steps that were run before the pair stopped, over all levels. Steps that did not
-        lower the loss and were undone count.
-      converged: `[B]` bool, whether the pair met the stopping criterion on the last level: the tolerance, or the
-        shortest step. False where the steps ran out first.
-    """
-
-    displacement: jax.Array
-    loss: jax.Array
-    steps: jax.Array
-    converged: jax.Array
 
 
 def refine(
@@ -50,6 +36,8 @@ def refine(
     tolerance: float = 0.0,
     weights: jax.Array | None = None,
     moving_weights: jax.Array | None = None,
+    constraints: Constraints = Constraints(),
+    guidance: Guidance | None = None,
 ) -> Solution:
     """Refines displacements by gradient descent on the objective; from zero, it registers without a model.
 
@@ -75,6 +63,10 @@ def refine(
         does not count. They are sampled at the start of each level and stay until its end, so that a level compares
         values of one function and the loss does not fall by moving voxels out of view. Default: the moving image
         continues outside with its values at the border.
+      constraints: axes and regions that must not move or deform. The map is made rigid in the bodies after every round,
+        volumes are kept by a penalty and corrected at the end. The components of the start along axes that are not free
+        stay. The loss is that before the last correction.
+      guidance: landmarks, whose cost is added to the objective, see `air_jax.optimize.Guidance`. Default: none.
 
     Returns:
       The displacement, loss, number of steps and convergence of each pair.
@@ -88,7 +80,8 @@ def refine(
       Christensen, Rabbitt, Miller 1996, Deformable templates using large deformation kinematics.
     """
     images = Images(fixed, moving, weights, moving_weights)
-    return _refine(*_arguments(objective, images, displacement, num_steps, field, geometry, tolerance))
+    extra = constraints, guidance
+    return _refine(*_arguments(objective, images, displacement, num_steps, field, geometry, tolerance, *extra))
 
 
 def compile_refine(
@@ -103,6 +96,8 @@ def compile_refine(
     tolerance: float = 0.0,
     weights: jax.Array | None = None,
     moving_weights: jax.Array | None = None,
+    constraints: Constraints = Constraints(),
+    guidance: Guidance | None = None,
 ) -> None:
     """Compiles the program of `refine` into JAX's persistent cache, without running it.
 
@@ -113,12 +108,14 @@ def compile_refine(
       fixed, moving, displacement: `[B, *S, C]`, `[B, *V, C]` and `[B, *S, N]` as in `refine`. Only shapes and dtypes
         matter: `jax.ShapeDtypeStruct` will do.
       weights, moving_weights: `[B, *S]` and `[B, *V]` in the same way.
+      constraints, guidance: those of `refine`; of their arrays also only shapes and dtypes matter.
 
     Raises:
       OptionError, ValueError: as `refine`.
     """
     images = Images(fixed, moving, weights, moving_weights)
-    arguments = _arguments(objective, images, displacement, num_steps, field, geometry, tolerance)
+    extra = constraints, guidance
+    arguments = _arguments(objective, images, displacement, num_steps, field, geometry, tolerance, *extra)
     _refine.lower(*arguments).compile()
 
 
@@ -130,6 +127,8 @@ def _arguments(
     field: Field,
     geometry: Geometry,
     tolerance: float,
+    constraints: Constraints,
+    guidance: Guidance | None,
 ) -> tuple[Any, ...]:
     """Checks the arguments of `refine` and returns those of `_refine`."""
     if isinstance(field, str):
@@ -141,6 +140,8 @@ def _arguments(
     fixed, moving, weights, moving_weights = images
     check_weights("refine", "weights", fixed, weights)
     check_weights("refine", "moving_weights", moving, moving_weights)
+    check_constraints("refine", fixed, constraints)
+    check_guidance("refine", fixed, guidance)
     num_axes, matrix = fixed.ndim - 2, geometry.matrix
     if displacement is None:
         displacement = jnp.zeros((*fixed.shape[:-1], num_axes))
@@ -153,7 +154,18 @@ def _arguments(
         if array is not None and array.shape != shape:
             raise ValueError(f"refine: {name} has shape {array.shape}; for these images it must be {shape}")
     sizes = geometry.sizes(num_axes)
-    return objective, images, displacement, matrix, int(num_steps), field, sizes, float(tolerance)
+    return (
+        objective,
+        images,
+        displacement,
+        matrix,
+        int(num_steps),
+        field,
+        sizes,
+        float(tolerance),
+        constraints,
+        guidance,
+    )
 
 
 @partial(jax.jit, static_argnums=(0, 4, 5, 6, 7))
@@ -166,6 +178,8 @@ def _refine(
     field: Field,
     sizes: tuple[Sizes, Sizes],
     tolerance: float,
+    constraints: Constraints,
+    guidance: Guidance | None,
 ) -> Solution:
     voxel_size, moving_voxel_size = sizes
     images = filled(images)
@@ -184,17 +198,20 @@ def _refine(
         lengths = tuple(size * old / new for size, old, new in zip(voxel_size, shape, coarse, strict=True))
         displacement = solution.displacement
         start = displacement if coarse == shape else resize(displacement, coarse)
-        seen = pair_weights(small, start, between)
-        arguments = small.fixed, small.moving, seen, start, between, share, field, level, lengths, tolerance
-        end = _descend(objective, *arguments)
+        extra = level_extra(constraints, guidance, between, sizes, images, small)
+        begin = extra.accept(start, start)
+        seen = pair_weights(small, begin, between)
+        arguments = small.fixed, small.moving, seen, begin, between, share, field, level, lengths, tolerance
+        end = _descend(objective, extra, *arguments)
         # Only the change is resized to the finer grid, so that details of the start remain.
         displacement = end.displacement if coarse == shape else displacement + resize(end.displacement - start, shape)
         solution = end._replace(displacement=displacement, steps=solution.steps + end.steps)
-    return solution
+    return solution._replace(displacement=satisfied(constraints, solution.displacement, matrix, sizes))
 
 
 def _descend(
     objective: Objective,
+    extra: Extra,
     fixed: jax.Array,
     moving: jax.Array,
     weights: jax.Array | None,
@@ -210,13 +227,14 @@ def _descend(
     optimizer = field.optimizer(voxel_size)
 
     def loss(displacement):
-        return objective(fixed, warp_between(moving, displacement, matrix), displacement, weights=weights)[0]
+        value = objective(fixed, warp_between(moving, displacement, matrix), displacement, weights=weights)[0]
+        return value if extra.loss is None else value + extra.loss(displacement)
 
     def run_round(start, num_steps, length):
         def step(carry, _):
             parameters, state = carry
             gradient = jax.grad(lambda parameters: jnp.sum(loss(field.trial(start, parameters, level))))(parameters)
-            updates, state = optimizer.update(gradient, state)
+            updates, state = optimizer.update(extra.gradient(gradient), state)
             return (parameters + length * updates, state), None
 
         parameters = jnp.zeros((len(start), *field.shape(start.shape[1:-1], level), start.shape[-1]))
@@ -225,7 +243,7 @@ def _descend(
             (parameters, _), _ = step(carry, None)
         else:
             (parameters, _), _ = jax.lax.scan(step, carry, length=num_steps)
-        return field.accept(start, parameters, level, voxel_size, length)
+        return extra.accept(field.accept(start, parameters, level, voxel_size, length), start)
 
     def run(displacement, num_steps, length):
         rounds, rest = divmod(num_steps, field.steps_per_round)

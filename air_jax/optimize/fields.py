@@ -7,8 +7,8 @@ dataclass with the methods of `Field` and a line in `FIELDS`.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -118,6 +118,11 @@ class DenseField:
     @property
     def factors(self) -> tuple[int, ...]:
         return self.levels
+
+    def scaled(self, smoothness: float) -> Self:
+        """Returns a field whose two standard deviations are `smoothness` times as large; 0 or more."""
+        sigmas = self.update_sigma * smoothness, self.total_sigma * smoothness
+        return replace(self, update_sigma=sigmas[0], total_sigma=sigmas[1])
 
     def shape(self, shape: Shape, level: int) -> Shape:
         del level
