@@ -13,11 +13,14 @@ from pathlib import Path
 
 from absl import flags
 
+from air_jax.file_registration import guiding_flags
 from air_jax.runtime import command_line
 
+_IMAGES = {
+    "fixed": "Image that stays. Repeated for further contrasts of the same subject.",
+    "moving": "Image that is deformed onto the fixed image. Repeated as --fixed is.",
+}
 _FILES = {
-    "fixed": "Image that stays.",
-    "moving": "Image that is deformed onto the fixed image.",
     "output_dir": "Folder of the results: warped image, displacement fields, scores.json and report.png.",
     "workdir": "Folder of a trained run, whose model predicts the deformation. Default: no model.",
     "labels": "Segmentation of the moving image. It is also warped.",
@@ -44,8 +47,11 @@ _NUMBERS = ("refine_steps", "background")
 
 def define_flags() -> None:
     """Defines the flags of this command. Only the running command does so: names recur in other commands."""
+    for name, text in _IMAGES.items():
+        flags.DEFINE_multi_string(name, None, text)
     for name, text in (_FILES | _WORDS).items():
         flags.DEFINE_string(name, None, text)
+    guiding_flags.define_flags()
     flags.DEFINE_float(
         "background",
         None,
@@ -65,9 +71,11 @@ def main() -> None:
 
     startup.use_compilation_cache()
     given = flags.FLAGS.flag_values_dict()
-    paths = {name: Path(given[name]) for name in _FILES if given[name] is not None}
-    words = {name: given[name] for name in _WORDS}
-    register_files(Options(**paths, **words, **{name: given[name] for name in _NUMBERS}), compile_ahead=True)
+    images = {name: given[name] for name in _IMAGES}
+    values = {name: Path(paths[0]) for name, paths in images.items()}
+    values |= {name: Path(given[name]) for name in _FILES if given[name] is not None}
+    values |= {name: given[name] for name in (*_WORDS, *_NUMBERS)}
+    register_files(Options(**values, guiding=guiding_flags.guiding_options(given, images)), compile_ahead=True)
 
 
 def run() -> None:

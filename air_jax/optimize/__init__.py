@@ -6,7 +6,7 @@ from air_jax.optimize.constraints import Constraints, satisfy
 from air_jax.optimize.deformable import compile_refine, refine
 from air_jax.optimize.fields import FIELDS, BSplineField, DenseField, Field, VelocityField
 from air_jax.optimize.geometry import Geometry
-from air_jax.optimize.guidance import Guidance, guide_loss
+from air_jax.optimize.guidance import Guidance, affine_guide_loss, guide_loss
 from air_jax.optimize.landmarks import fit_landmarks
 from air_jax.optimize.levels import shares
 from air_jax.optimize.solution import Solution
@@ -23,6 +23,7 @@ __all__ = [
     "Guidance",
     "Solution",
     "VelocityField",
+    "affine_guide_loss",
     "compile_refine",
     "fill",
     "fit_landmarks",

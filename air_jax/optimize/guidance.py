@@ -135,6 +135,25 @@ def guide_loss(guidance: Guidance, displacement: jax.Array, geometry: Geometry =
     return deformation_cost(guidance, displacement, geometry.matrix, sizes, min(sizes[0]))
 
 
+def affine_guide_loss(guidance: Guidance, geometry: Geometry) -> jax.Array:
+    """Computes the loss that `register_affine` adds for landmarks.
+
+    Args:
+      guidance: the landmarks.
+      geometry: the affine, and voxel sizes.
+
+    Returns:
+      `[B]`.
+
+    Raises:
+      OptionError: voxel sizes that do not fit.
+      ValueError: the geometry has no matrix.
+    """
+    if geometry.matrix is None:
+        raise ValueError("affine_guide_loss: geometry has no matrix")
+    return affine_cost(guidance, geometry.matrix, geometry.sizes(geometry.matrix.shape[-2]))
+
+
 def at_grids(guidance: Guidance, to_fixed: jax.Array, to_moving: jax.Array) -> Guidance:
     """Converts landmarks to the voxels of other grids.
 
