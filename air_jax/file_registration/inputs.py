@@ -35,7 +35,7 @@ class Inputs:
       moving_weights: `[1, *V]`, the same of the moving image.
       moving_values: `[*V]` or `[*V, C]` float32, the moving file's values, with the background where it shows nothing.
       background: the value outside of the moving image, one number or `[C]`, in the file's values.
-      normalized_background: the same in `moving_image`, `[C]`.
+      normalized_background: the same in `moving_image`, `[1, ..., C]`, one axis for each of `[*V, C]`.
       channel_weights: C numbers, how much each channel counts.
       guides: regions, axes and landmarks that guide the registration.
     """
@@ -110,7 +110,7 @@ def prepare(registration: Registration, fixed: Subject, moving: Subject, options
         jnp.asarray(moving_contrast.weights)[None],
         values,
         moving_side.background,
-        moving_contrast.background,
+        moving_contrast.background.reshape(*(1,) * moving.volume.num_axes, -1),
         channel_weights(options.guiding, num_first),
         read_guides(options.guiding, fixed, moving),
     )

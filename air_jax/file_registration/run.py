@@ -271,8 +271,8 @@ def _description(field: Field) -> str:
 
 
 def _before_and_after(options: Options, inputs: Inputs, maps: Maps) -> Scores:
-    given = {name: getattr(options, name) for name in Options.__dataclass_fields__ if name not in ("_", "guiding")}
-    given |= options.guiding.given()
+    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    given |= given.pop("guiding").given()
     before = pair_scores(inputs, jnp.zeros_like(maps.whole), jnp.zeros_like(maps.inverse))
     after = pair_scores(inputs, maps.whole, maps.inverse)
     print(table(before, after), flush=True)

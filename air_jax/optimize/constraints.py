@@ -10,8 +10,8 @@ import numpy as np
 
 from air_jax.errors import OptionError
 from air_jax.optimize.geometry import Geometry, Sizes
-from air_jax.optimize.rigid import Blend, blend_weights, project_rigid
-from air_jax.optimize.volume import correct_volume, volume_penalty
+from air_jax.optimize.rigid import blend_weights, project_rigid
+from air_jax.optimize.volume import NUM_STEPS, correct_volume
 from air_jax.transforms import shrink
 
 Projection = Callable[[jax.Array], jax.Array]
@@ -134,20 +134,34 @@ def projection(constraints: Constraints, matrix: jax.Array | None, sizes: tuple[
     regions = constraints.rigid_regions
     if regions is None:
         return lambda displacement: displacement
-    free, blend = constraints.free(len(sizes[0])), _blend(constraints, sizes[0])
+    free, blend = constraints.free(len(sizes[0])), blend_weights(regions, sizes[0])
     return lambda displacement: project_rigid(displacement, regions, blend, matrix, sizes, free)
 
 
-def penalty(constraints: Constraints, matrix: jax.Array | None, sizes: tuple[Sizes, Sizes]) -> Projection:
-    """Returns the function that gives the loss `[B]` of changed volume of displacements `[B, *S, N]`.
+def volume_projection(
+    constraints: Constraints,
+    matrix: jax.Array | None,
+    sizes: tuple[Sizes, Sizes],
+    *,
+    num_steps: tuple[int, int] = NUM_STEPS,
+) -> Projection:
+    """Returns the function that restores volumes, outside of the rigid regions.
 
     Args:
       constraints, matrix, sizes: those of `projection`.
+      num_steps: see `air_jax.optimize.volume.correct_volume`.
+
+    Returns:
+      A function of displacements `[B, *S, N]`.
     """
-    volume = constraints.keep_volume
-    if volume is None:
-        return lambda displacement: jnp.zeros(len(displacement))
-    return lambda displacement: volume_penalty(displacement, volume, matrix, sizes)
+    region = constraints.keep_volume
+    if region is None:
+        return lambda displacement: displacement
+    region, movable = region >= 0.5, jnp.ones(region.shape)
+    if constraints.rigid_regions is not None:
+        movable = 1 - jnp.max(blend_weights(constraints.rigid_regions, sizes[0]), axis=-1)
+    free = constraints.free(len(sizes[0]))
+    return lambda displacement: correct_volume(displacement, region, movable, matrix, sizes, free, num_steps=num_steps)
 
 
 def hold_axes(constraints: Constraints, displacement: jax.Array, start: jax.Array) -> jax.Array:
@@ -198,17 +212,5 @@ def satisfied(
     if not constraints.has_regions():
         return displacement
     constraints = at_level(constraints, displacement.shape[1:-1])
-    project, volume = projection(constraints, matrix, sizes), constraints.keep_volume
-    start, displacement = displacement, project(displacement)
-    if volume is not None:
-        movable = jnp.ones(volume.shape)
-        if constraints.rigid_regions is not None:
-            blend = _blend(constraints, sizes[0])
-            movable = 1 - jnp.max(blend, axis=-1)
-        displacement = correct_volume(displacement, volume, movable, matrix, sizes, constraints.free(len(sizes[0])))
-    return hold_axes(constraints, displacement, start)
-
-
-def _blend(constraints: Constraints, voxel_size: Sizes) -> Blend:
-    assert constraints.rigid_regions is not None
-    return blend_weights(constraints.rigid_regions, voxel_size)
+    projected = projection(constraints, matrix, sizes)(displacement)
+    return hold_axes(constraints, volume_projection(constraints, matrix, sizes)(projected), displacement)

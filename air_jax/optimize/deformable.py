@@ -64,8 +64,8 @@ def refine(
         values of one function and the loss does not fall by moving voxels out of view. Default: the moving image
         continues outside with its values at the border.
       constraints: axes and regions that must not move or deform. The map is made rigid in the bodies after every round,
-        volumes are kept by a penalty and corrected at the end. The components of the start along axes that are not free
-        stay. The loss is that before the last correction.
+        and volumes are restored after every 10 steps and at the end; the loss is that before the end. The components of
+        the start along axes that are not free stay.
       guidance: landmarks, whose cost is added to the objective, see `air_jax.optimize.Guidance`. Default: none.
 
     Returns:
@@ -199,7 +199,7 @@ def _refine(
         displacement = solution.displacement
         start = displacement if coarse == shape else resize(displacement, coarse)
         extra = level_extra(constraints, guidance, between, sizes, images, small)
-        begin = extra.accept(start, start)
+        begin = extra.finish(extra.accept(start, start), start)
         seen = pair_weights(small, begin, between)
         arguments = small.fixed, small.moving, seen, begin, between, share, field, level, lengths, tolerance
         end = _descend(objective, extra, *arguments)
@@ -245,12 +245,12 @@ def _descend(
             (parameters, _), _ = jax.lax.scan(step, carry, length=num_steps)
         return extra.accept(field.accept(start, parameters, level, voxel_size, length), start)
 
-    def run(displacement, num_steps, length):
+    def run(start, num_steps, length):
         rounds, rest = divmod(num_steps, field.steps_per_round)
         displacement, _ = jax.lax.scan(
-            lambda start, _: (run_round(start, field.steps_per_round, length), None), displacement, length=rounds
+            lambda each, _: (run_round(each, field.steps_per_round, length), None), start, length=rounds
         )
-        return run_round(displacement, rest, length) if rest else displacement
+        return extra.finish(run_round(displacement, rest, length) if rest else displacement, start)
 
     def of_pairs(values):
         return values.reshape(-1, *(1,) * (displacement.ndim - 1))

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from air_jax.optimize.constraints import Constraints, at_level, hold_axes, penalty, projection
+from air_jax.optimize.constraints import Constraints, at_level, hold_axes, projection, volume_projection
 from air_jax.optimize.geometry import Sizes
 from air_jax.optimize.guidance import Guidance, at_grids, deformation_cost
 from air_jax.optimize.visibility import Images
+from air_jax.optimize.volume import FEW_STEPS
 from air_jax.transforms import between_grids, invert_affine
 
 
@@ -18,12 +19,14 @@ class Extra(NamedTuple):
 
     Attributes:
       loss: function of a displacement `[B, *S, N]` that returns `[B]`, or None: nothing is added.
-      project: function of a displacement that makes it meet the constraints of bodies.
+      project: function of a displacement that makes bodies rigid.
+      restore: function of a displacement that restores volumes roughly.
       constraints: those of the level.
     """
 
     loss: Callable[[jax.Array], jax.Array] | None
     project: Callable[[jax.Array], jax.Array]
+    restore: Callable[[jax.Array], jax.Array]
     constraints: Constraints
 
     def gradient(self, gradient: jax.Array) -> jax.Array:
@@ -33,6 +36,10 @@ class Extra(NamedTuple):
     def accept(self, displacement: jax.Array, start: jax.Array) -> jax.Array:
         """Corrects a displacement `[B, *S, N]` at the end of a round that began at `start`."""
         return hold_axes(self.constraints, self.project(displacement), start)
+
+    def finish(self, displacement: jax.Array, start: jax.Array) -> jax.Array:
+        """Corrects a displacement `[B, *S, N]` at the end of several rounds that began at `start`."""
+        return hold_axes(self.constraints, self.restore(displacement), start)
 
 
 def level_extra(
@@ -60,12 +67,10 @@ def level_extra(
         to_grids.append(invert_affine(between_grids(old, new)))
         lengths.append(tuple(each * before / after for each, before, after in zip(size, old, new, strict=True)))
     constraints = at_level(constraints, shapes[1][0])
-    of_volume = penalty(constraints, matrix, (lengths[0], lengths[1]))
-    project = projection(constraints, matrix, (lengths[0], lengths[1]))
-    guides = None if guidance is None else at_grids(guidance, to_grids[0], to_grids[1])
-    terms = [of_volume] if constraints.keep_volume is not None else []
-    if guides is not None:
-        terms.append(lambda u: deformation_cost(guides, u, matrix, (lengths[0], lengths[1]), min(sizes[0])))
-    if not terms:
-        return Extra(None, project, constraints)
-    return Extra(lambda displacement: sum(term(displacement) for term in terms), project, constraints)
+    of_level = matrix, (lengths[0], lengths[1])
+    project = projection(constraints, *of_level)
+    restore = volume_projection(constraints, *of_level, num_steps=FEW_STEPS)
+    if guidance is None:
+        return Extra(None, project, restore, constraints)
+    guides = at_grids(guidance, to_grids[0], to_grids[1])
+    return Extra(lambda u: deformation_cost(guides, u, *of_level, min(sizes[0])), project, restore, constraints)

@@ -14,10 +14,8 @@ MARGIN = 1.0  # around a body the motion is also its own, in the same unit; inte
 _AXIS_WEIGHT = 1e6  # of directions that a rotation must keep, relative to the spread of the points
 _PRIOR = 1e-4  # weight of the affine's own rotation, in squared voxel lengths; bodies may be thin, or one voxel
 
-Blend = jax.Array
 
-
-def blend_weights(regions: jax.Array, voxel_size: Sizes) -> Blend:
+def blend_weights(regions: jax.Array, voxel_size: Sizes) -> jax.Array:
     """Computes how much each voxel follows each body.
 
     Args:
@@ -42,7 +40,7 @@ def blend_weights(regions: jax.Array, voxel_size: Sizes) -> Blend:
 def project_rigid(
     displacement: jax.Array,
     regions: jax.Array,
-    blend: Blend,
+    blend: jax.Array,
     matrix: jax.Array | None,
     sizes: tuple[Sizes, Sizes],
     free: Sequence[float],

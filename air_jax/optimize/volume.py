@@ -1,4 +1,4 @@
-"""Regions that keep their volume: a penalty during the optimisation, and a correction at its end."""
+"""Regions that keep their volume: the smallest smooth change of a displacement that restores it."""
 
 import math
 from collections.abc import Sequence
@@ -11,32 +11,12 @@ from jax.scipy.sparse.linalg import cg
 from air_jax.optimize.geometry import Sizes
 from air_jax.transforms import jacobian_determinant, smooth
 
-PENALTY_WEIGHT = 10.0  # a voxel of the region whose volume is wrong by 100 % costs as much as 10 voxels of loss 1
 TOLERANCE = 0.005  # largest error of a Jacobian determinant at which the correction ends
-NUM_NEWTON_STEPS = 8  # at most
-NUM_CG_STEPS = 60  # at most, of each Newton step
+NUM_STEPS = (8, 60)  # Newton's, and those of conjugate gradients in each of them; at most
+FEW_STEPS = (1, 15)  # the same during an optimisation, whose steps go on to change volumes
 # The correction is smoothed by a Gaussian of this standard deviation, in the smallest voxel length, so that it spreads
 # outside of the region. The small rest that is not smoothed corrects differences between neighbouring voxels.
 SIGMA, ROUGH = 4.0, 0.02
-
-
-def volume_penalty(
-    displacement: jax.Array, region: jax.Array, matrix: jax.Array | None, sizes: tuple[Sizes, Sizes]
-) -> jax.Array:
-    """Computes the loss of changed volume: the squared relative error of determinants, summed over the region.
-
-    Args:
-      displacement: `[B, *S, N]` in voxels.
-      region: `[B, *S]` in [0, 1].
-      matrix: `[B, N, N + 1]` that follows the displacement, or None: the identity.
-      sizes: lengths of the fixed and the moving voxels.
-
-    Returns:
-      `[B]`: the sum, divided by the number of all voxels, times `PENALTY_WEIGHT`.
-    """
-    inner, wanted = _inner(region), _wanted(matrix, sizes, displacement)
-    error = inner * jnp.square(jacobian_determinant(displacement) / wanted - 1)
-    return PENALTY_WEIGHT * jnp.sum(error, axis=tuple(range(1, error.ndim))) / math.prod(region.shape[1:])
 
 
 def correct_volume(
@@ -46,6 +26,8 @@ def correct_volume(
     matrix: jax.Array | None,
     sizes: tuple[Sizes, Sizes],
     free: Sequence[float],
+    *,
+    num_steps: tuple[int, int] = NUM_STEPS,
 ) -> jax.Array:
     """Changes a displacement by little, so that the determinants of the whole map are 1 in a region.
 
@@ -59,6 +41,7 @@ def correct_volume(
       matrix: `[B, N, N + 1]` that follows the displacement, or None: the identity.
       sizes: lengths of the fixed and the moving voxels.
       free: `[N]`, 0 for components that must stay.
+      num_steps: largest numbers of Newton steps, and of steps of conjugate gradients in each of them.
 
     Returns:
       `[B, *S, N]`: errors of determinants below `TOLERANCE` where it converged. A step that does not lower the mean
@@ -85,7 +68,7 @@ def correct_volume(
 
     def keep_going(carry):
         count, _, errors, running = carry
-        return (count < NUM_NEWTON_STEPS) & running & (jnp.max(jnp.abs(errors)) > TOLERANCE)
+        return (count < num_steps[0]) & running & (jnp.max(jnp.abs(errors)) > TOLERANCE)
 
     def newton(carry):
         count, displacement, errors, _ = carry
@@ -96,7 +79,7 @@ def correct_volume(
             (change,) = transposed(x)
             return derivative(spread(change)) + 1e-4 * x
 
-        solution, _ = cg(normal, -errors, tol=1e-2, maxiter=NUM_CG_STEPS)
+        solution, _ = cg(normal, -errors, tol=1e-2, maxiter=num_steps[1])
         (change,) = transposed(solution)
         candidate = displacement + spread(change)
         candidate_errors = error(candidate)

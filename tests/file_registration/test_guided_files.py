@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import PIL.Image
 import pytest
-import SimpleITK as sitk
+import SimpleITK
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import pdist
 
@@ -47,17 +47,17 @@ def test_a_volume_with_all_guides(tmp_path, without_report):
     wave = 1.5 * np.sin(np.indices(shape)[0] / 4)
     for name, image in (("t1", first), ("t2", second)):
         io.write_image(tmp_path / f"fixed_{name}.nii.gz", image, affine)
-        moved = sitk.Warp(
-            sitk.GetImageFromArray(image),
-            sitk.GetImageFromArray(np.stack([0 * wave, wave, 0 * wave], -1), isVector=True),
+        moved = SimpleITK.Warp(
+            SimpleITK.GetImageFromArray(image),
+            SimpleITK.GetImageFromArray(np.stack([0 * wave, wave, 0 * wave], -1), isVector=True),
         )
-        io.write_image(tmp_path / f"moving_{name}.nii.gz", sitk.GetArrayFromImage(moved), affine)
+        io.write_image(tmp_path / f"moving_{name}.nii.gz", SimpleITK.GetArrayFromImage(moved), affine)
     io.write_image(tmp_path / "labels.nii.gz", labels, affine)
     io.write_image(tmp_path / "volume.nii.gz", volume, affine)
     voxels = rng.uniform([6, 6, 3], [16, 14, 9], (5, 3))
     fixed_points = io.to_physical(voxels, affine)
     io.write_landmarks(tmp_path / "fixed.csv", fixed_points)
-    io.write_landmarks(tmp_path / "moving.csv", fixed_points + [1.0, 0.0, 4.0])
+    io.write_landmarks(tmp_path / "moving.csv", fixed_points + np.array([1.0, 0.0, 4.0]))
     guiding = Guiding(
         smoothness=0.7,
         bending=0.01,
@@ -90,7 +90,7 @@ def test_a_volume_with_all_guides(tmp_path, without_report):
     np.testing.assert_allclose(guides["guide_distance_mean"][0], np.hypot(1, 4), atol=1e-4)
     assert 4 <= guides["guide_distance_mean"][1] < 4.1
     assert (options["restrict"], options["smoothness"], options["contrast_weights"]) == ("1,1,0", "0.7", "1,0.5")
-    affine_of = sitk.ReadTransform(str(tmp_path / "out" / "affine.mat"))
+    affine_of = SimpleITK.ReadTransform(str(tmp_path / "out" / "affine.mat"))
     np.testing.assert_allclose(affine_of.TransformPoint((3.0, 4.0, 5.0))[2], 5.0, atol=1e-9)
 
 
@@ -103,7 +103,7 @@ def test_a_picture_in_colour(tmp_path, without_report):
         PIL.Image.fromarray(np.stack(channels, axis=-1)).save(tmp_path / f"{name}.png")
     points = np.array([[10.0, 10], [30, 12], [20, 30]])
     io.write_landmarks(tmp_path / "fixed.csv", points)
-    io.write_landmarks(tmp_path / "moving.csv", points + [3, 0])
+    io.write_landmarks(tmp_path / "moving.csv", points + np.array([3, 0]))
     guides = {"guide_landmarks": tmp_path / "moving.csv", "fixed_guide_landmarks": tmp_path / "fixed.csv"}
     guiding = Guiding(colour="channels", affine_from="landmarks", guide_weight=0.0, **guides)
     files = tmp_path / "fixed.png", tmp_path / "moving.png", tmp_path / "out"
@@ -142,8 +142,10 @@ def test_further_contrasts_lie_on_the_grid_of_the_first(tmp_path):
     options = Options(*files, normalization="range", guiding=guiding)
     io.write_image(tmp_path / "first.nii.gz", texture((16, 14, 9)) / 200, grid)
     inputs = prepare(choose_registration(options, 3)[0], *read_subjects(options), options)
-    images = [sitk.ReadImage(str(tmp_path / f"{name}.nii.gz")) for name in ("second", "first")]
-    expected = sitk.GetArrayFromImage(sitk.Resample(*images, sitk.Transform(), sitk.sitkLinear, np.nan)).T
+    images = [SimpleITK.ReadImage(str(tmp_path / f"{name}.nii.gz")) for name in ("second", "first")]
+    expected = SimpleITK.GetArrayFromImage(
+        SimpleITK.Resample(*images, SimpleITK.Transform(), SimpleITK.sitkLinear, np.nan)
+    ).T
     seen = np.asarray(inputs.fixed_weights)[0] == 1
     assert seen.any()
     assert not np.isnan(expected[seen]).any()
