@@ -14,6 +14,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image
 
 from air_jax import metrics, warp
 from air_jax.losses import make_objective
@@ -84,6 +85,7 @@ def _draw(fixed, warped, fields, rows, path: Path) -> None:
     for axis in axes.ravel():
         axis.set(xticks=[], yticks=[])
     figure.savefig(path, dpi=100)
+    Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
 
 
 if __name__ == "__main__":
