@@ -1,4 +1,8 @@
-"""Constraints of a deformation: axes without movement, regions that stay rigid, regions that keep their volume."""
+"""Constraints of a deformation: axes without movement, regions that stay rigid, regions that keep their volume.
+
+During an optimisation bodies are made rigid after every round, and volumes are restored after every 10 steps. Both are
+exact at its start and at its end. The components of the start along axes that are not free stay.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -197,20 +201,23 @@ def satisfy(constraints: Constraints, displacement: jax.Array, geometry: Geometr
       OptionError, ValueError: constraints that do not fit the displacement.
     """
     check_constraints("satisfy", displacement, constraints)
-    return _satisfy(constraints, displacement, geometry.matrix, geometry.sizes(displacement.shape[-1]))
+    sizes = geometry.sizes(displacement.shape[-1])
+    return _satisfy(constraints, displacement, geometry.matrix, sizes) if constraints.has_regions() else displacement
+
+
+def compile_satisfy(
+    constraints: Constraints, displacement: jax.Array | jax.ShapeDtypeStruct, geometry: Geometry
+) -> None:
+    """Compiles the program of `satisfy` into JAX's persistent cache; only shapes and dtypes of its arguments matter."""
+    if not constraints.has_regions():
+        return
+    _satisfy.lower(constraints, displacement, geometry.matrix, geometry.sizes(displacement.shape[-1])).compile()
 
 
 @partial(jax.jit, static_argnums=3)
-def _satisfy(constraints, displacement, matrix, sizes):
-    return satisfied(constraints, displacement, matrix, sizes)
-
-
-def satisfied(
+def _satisfy(
     constraints: Constraints, displacement: jax.Array, matrix: jax.Array | None, sizes: tuple[Sizes, Sizes]
 ) -> jax.Array:
-    """Computes `satisfy` without checks. Arguments are those of `projection` at full resolution."""
-    if not constraints.has_regions():
-        return displacement
     constraints = at_level(constraints, displacement.shape[1:-1])
     projected = projection(constraints, matrix, sizes)(displacement)
     return hold_axes(constraints, volume_projection(constraints, matrix, sizes)(projected), displacement)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from air_jax.errors import OptionError
 from air_jax.losses import Objective
-from air_jax.optimize.constraints import Constraints, check_constraints, satisfied
+from air_jax.optimize.constraints import Constraints, check_constraints, compile_satisfy, satisfy
 from air_jax.optimize.extras import Extra, level_extra
 from air_jax.optimize.fields import FIELDS, DenseField, Field
 from air_jax.optimize.geometry import Geometry, Sizes
@@ -63,9 +63,8 @@ def refine(
         does not count. They are sampled at the start of each level and stay until its end, so that a level compares
         values of one function and the loss does not fall by moving voxels out of view. Default: the moving image
         continues outside with its values at the border.
-      constraints: axes and regions that must not move or deform. The map is made rigid in the bodies after every round,
-        and volumes are restored after every 10 steps and at the end; the loss is that before the end. The components of
-        the start along axes that are not free stay.
+      constraints: axes and regions that must not move or deform, see `air_jax.optimize.Constraints`. They hold at the
+        end; the loss is that before the last correction.
       guidance: landmarks, whose cost is added to the objective, see `air_jax.optimize.Guidance`. Default: none.
 
     Returns:
@@ -81,7 +80,10 @@ def refine(
     """
     images = Images(fixed, moving, weights, moving_weights)
     extra = constraints, guidance
-    return _refine(*_arguments(objective, images, displacement, num_steps, field, geometry, tolerance, *extra))
+    arguments = _arguments(objective, images, displacement, num_steps, field, geometry, tolerance, *extra)
+    begin = satisfy(constraints, arguments[2], geometry)
+    solution = _refine(*arguments[:2], begin, *arguments[3:])
+    return solution._replace(displacement=satisfy(constraints, solution.displacement, geometry))
 
 
 def compile_refine(
@@ -107,8 +109,7 @@ def compile_refine(
       objective, num_steps, field, geometry, tolerance: those of `refine`.
       fixed, moving, displacement: `[B, *S, C]`, `[B, *V, C]` and `[B, *S, N]` as in `refine`. Only shapes and dtypes
         matter: `jax.ShapeDtypeStruct` will do.
-      weights, moving_weights: `[B, *S]` and `[B, *V]` in the same way.
-      constraints, guidance: those of `refine`; of their arrays also only shapes and dtypes matter.
+      weights, moving_weights, constraints, guidance: those of `refine` in the same way.
 
     Raises:
       OptionError, ValueError: as `refine`.
@@ -117,6 +118,7 @@ def compile_refine(
     extra = constraints, guidance
     arguments = _arguments(objective, images, displacement, num_steps, field, geometry, tolerance, *extra)
     _refine.lower(*arguments).compile()
+    compile_satisfy(constraints, arguments[2], geometry)
 
 
 def _arguments(
@@ -154,18 +156,8 @@ def _arguments(
         if array is not None and array.shape != shape:
             raise ValueError(f"refine: {name} has shape {array.shape}; for these images it must be {shape}")
     sizes = geometry.sizes(num_axes)
-    return (
-        objective,
-        images,
-        displacement,
-        matrix,
-        int(num_steps),
-        field,
-        sizes,
-        float(tolerance),
-        constraints,
-        guidance,
-    )
+    settings = int(num_steps), field, sizes, float(tolerance)
+    return objective, images, displacement, matrix, *settings, constraints, guidance
 
 
 @partial(jax.jit, static_argnums=(0, 4, 5, 6, 7))
@@ -199,14 +191,14 @@ def _refine(
         displacement = solution.displacement
         start = displacement if coarse == shape else resize(displacement, coarse)
         extra = level_extra(constraints, guidance, between, sizes, images, small)
-        begin = extra.finish(extra.accept(start, start), start)
+        begin = extra.accept(start, start)
         seen = pair_weights(small, begin, between)
         arguments = small.fixed, small.moving, seen, begin, between, share, field, level, lengths, tolerance
         end = _descend(objective, extra, *arguments)
         # Only the change is resized to the finer grid, so that details of the start remain.
         displacement = end.displacement if coarse == shape else displacement + resize(end.displacement - start, shape)
         solution = end._replace(displacement=displacement, steps=solution.steps + end.steps)
-    return solution._replace(displacement=satisfied(constraints, solution.displacement, matrix, sizes))
+    return solution
 
 
 def _descend(

@@ -36,7 +36,7 @@ def points_of(path):
 @pytest.mark.slow
 def test_a_volume_with_all_guides(tmp_path, without_report):
     """Oblique voxels of two sizes: what may not move or deform does not, in the files that other tools read."""
-    rng, shape = np.random.default_rng(0), (22, 20, 12)
+    rng, shape = np.random.default_rng(0), (20, 18, 12)
     affine = np.diag([-1.2, -1.0, 2.5, 1.0])  # LPS to the right, as most scanners store
     affine[:3, 3] = (10, 12, -14)
     first, second = texture(shape, 1), texture(shape, 2)
@@ -73,7 +73,7 @@ def test_a_volume_with_all_guides(tmp_path, without_report):
         contrast_weights="1,0.5",
     )
     files = tmp_path / "fixed_t1.nii.gz", tmp_path / "moving_t1.nii.gz", tmp_path / "out"
-    scores = register_files(Options(*files, affine="rigid", refine_steps=12, guiding=guiding))
+    scores = register_files(Options(*files, affine="rigid", refine_steps=9, guiding=guiding))
     field, matrix = points_of(tmp_path / "out" / "displacement.nii.gz")
     np.testing.assert_allclose(field[..., 2], 0, atol=1e-5)  # the file's z
     assert np.abs(field[..., :2]).max() > 0.5

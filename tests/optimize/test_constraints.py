@@ -10,13 +10,13 @@ from scipy.spatial.transform import Rotation
 from air_jax import warp
 from air_jax.errors import OptionError
 from air_jax.losses import make_objective
-from air_jax.optimize import Constraints, DenseField, Geometry, affine, refine, register_affine, satisfy
+from air_jax.optimize import Constraints, DenseField, Geometry, refine, satisfy
 from air_jax.optimize.affine_parameters import Parameters, to_matrix
 from air_jax.optimize.rigid import BLEND, MARGIN, blend_weights
 from air_jax.transforms import corner_jacobian_determinant
 
 SIZES = {2: (1.0, 1.5), 3: (1.0, 1.5, 2.0)}
-SHAPES = {2: (44, 36), 3: (26, 22, 20)}
+SHAPES = {2: (44, 36), 3: (25, 19, 17)}
 MSE, FIELD = make_objective("mse"), DenseField(levels=(1,))
 
 
@@ -102,8 +102,8 @@ def test_no_regions_leave_the_displacement():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_axes", [2, 3])
-def test_refinement_meets_all_constraints_together(num_axes):
+def test_refinement_meets_all_constraints_together():
+    num_axes = 2  # 3-D: tests/file_registration/test_guided_files.py
     fixed = gaussian_filter(np.random.default_rng(1).random((1, *SHAPES[num_axes], 1)), (0, *(2,) * num_axes, 0))
     fixed = ((fixed - fixed.min()) / np.ptp(fixed)).astype(np.float32)
     moving = np.asarray(warp(fixed, jnp.asarray(rough(num_axes, seed=2)), mode="nearest"))
@@ -111,7 +111,7 @@ def test_refinement_meets_all_constraints_together(num_axes):
     kept = ball(num_axes, [0.65 * size for size in SHAPES[num_axes]], 4)
     free = (1,) * (num_axes - 1) + (0,)
     constraints = Constraints(free, body[None, ..., None], kept[None])
-    solution = refine(MSE, fixed, moving, num_steps=20, field=FIELD, constraints=constraints)
+    solution = refine(MSE, fixed, moving, num_steps=9, field=FIELD, constraints=constraints)
     displacement = np.asarray(solution.displacement)
     np.testing.assert_array_equal(displacement[..., -1], 0)
     assert np.abs(displacement[..., :-1]).max() > 0.5
@@ -131,18 +131,7 @@ def test_components_of_the_start_stay_along_restricted_axes():
     assert np.abs(displacement[..., 0] - 0.5).max() > 0.1
 
 
-@pytest.mark.slow
-def test_an_affine_keeps_the_coordinate_of_restricted_axes(monkeypatch):
-    monkeypatch.setattr(affine, "LEVELS", affine.LEVELS[-1:])  # each level is compiled
-    rng, shape = np.random.default_rng(4), (16, 14, 12)
-    fixed = gaussian_filter(rng.random(shape), 2)[None, ..., None].astype(np.float32)
-    moving = np.roll(fixed, (2, 1, 2), (1, 2, 3))
-    matrix = np.asarray(register_affine(_mse, fixed, moving, constraints=Constraints((1, 1, 0))))[0]
-    np.testing.assert_allclose(matrix[2], [0, 0, 1, 0], atol=1e-6)
-    assert np.abs(matrix[:2, 3]).max() > 0.5
-
-
-@pytest.mark.parametrize(("restrict", "turns"), [((1, 1, 0), [0, 1]), ((1, 0, 1), [0, 2]), ((0, 0, 1), [])])
+@pytest.mark.parametrize(("restrict", "turns"), [((1, 0, 1), [0, 2]), ((0, 0, 1), [])])
 def test_rotations_are_in_the_plane_of_the_free_axes(restrict, turns):
     """In millimetres the map turns two axes and leaves the third; with one free axis it only moves."""
     parameters = Parameters(jnp.full((1, 3), 0.1), jnp.full((1, 3), 0.4), jnp.zeros((1, 3, 3)))
@@ -153,11 +142,6 @@ def test_rotations_are_in_the_plane_of_the_free_axes(restrict, turns):
     if turns:
         expected[np.ix_(turns, turns)] = [[np.cos(0.4), np.sin(0.4)], [-np.sin(0.4), np.cos(0.4)]]
     np.testing.assert_allclose(linear, expected, atol=1e-6)
-
-
-def _mse(fixed, warped, *, weights=None):
-    del weights
-    return jnp.mean(jnp.square(fixed - warped), axis=(1, 2, 3, 4))
 
 
 IMAGE = np.zeros((1, 8, 9, 1), np.float32)
