@@ -17,8 +17,8 @@ from air_jax.file_registration import guiding_flags
 from air_jax.runtime import command_line
 
 _IMAGES = {
-    "fixed": "Image that stays. Repeated for further contrasts of the same subject.",
-    "moving": "Image that is deformed onto the fixed image. Repeated as --fixed is.",
+    "fixed": "Image that stays. Further contrasts of the same subject: --fixed again",
+    "moving": "Image that is deformed onto the fixed image. Further contrasts: --moving again",
 }
 _FILES = {
     "output_dir": "Folder of the results: warped image, displacement fields, scores.json and report.png.",
