@@ -17,6 +17,8 @@ from air_jax.io.subject import Subject, read_points_of
 from air_jax.io.volume import Volume
 from air_jax.optimize import Constraints, Guidance
 
+# Landmarks set by hand are off by some voxels; in experiments/everyday/guiding.json a larger weight fits their errors.
+DEFAULT_WEIGHT = 0.1
 MOST_BODIES = 32  # each one is an image of its own
 _TOLERANCE = 0.1  # between the places of an image and a region, in voxels
 
@@ -68,9 +70,9 @@ def read_guides(guiding: Guiding, fixed: Subject, moving: Subject) -> Guides:
             f"{guiding.fixed_guide_landmarks} has {len(points[0])} points and {guiding.guide_landmarks} "
             f"{len(points[1])}; give the same points in both images"
         )
-    weight = 1.0 if guiding.guide_weight is None else guiding.guide_weight
-    if not weight:
+    if guiding.guide_weight == 0:
         return Guides(constraints, (points[0], points[1]))
+    weight = DEFAULT_WEIGHT if guiding.guide_weight is None else guiding.guide_weight
     arrays = [jnp.asarray(each[None], jnp.float32) for each in points]
     guidance = Guidance(arrays[0], arrays[1], weight=weight, tolerance=guiding.guide_tolerance or 0.0)
     return Guides(constraints, (points[0], points[1]), guidance)

@@ -40,7 +40,7 @@ class Guidance:
 
     fixed: jax.Array | np.ndarray
     moving: jax.Array | np.ndarray
-    weight: float = 1.0
+    weight: float = 0.1
     tolerance: float = 0.0
 
     def __post_init__(self):

@@ -62,6 +62,7 @@ def test_a_volume_with_all_guides(tmp_path, without_report):
         rigid_region=tmp_path / "labels.nii.gz",
         guide_landmarks=tmp_path / "moving.csv",
         fixed_guide_landmarks=tmp_path / "fixed.csv",
+        guide_weight=1.0,
         guide_tolerance=0.5,
         affine_from="landmarks",
         fixed_contrasts=(tmp_path / "fixed_t2.nii.gz",),

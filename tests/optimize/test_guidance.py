@@ -72,7 +72,7 @@ def test_an_affine_follows_landmarks_against_the_image(monkeypatch):
     monkeypatch.setattr(affine, "LEVELS", ((1, 0.02),))  # each level is compiled
     fixed = np.tile(texture((8, 8)), (1, 6, 6, 1))
     points = np.array([[[10, 10], [30, 12], [20, 34], [36, 30]]], float)
-    guidance, constraints = Guidance(points, points + np.array([8, 3])), Constraints((1, 0))
+    guidance, constraints = Guidance(points, points + np.array([8, 3]), weight=1.0), Constraints((1, 0))
     matrix = register_affine(_mse, fixed, fixed, kind="affine", guidance=guidance, constraints=constraints)
     np.testing.assert_allclose(points[0] @ matrix[0, 0, :2] + matrix[0, 0, 2], points[0, :, 0] + 8, atol=0.5)
     np.testing.assert_array_equal(matrix[0, 1], [0, 1, 0])
