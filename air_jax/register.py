@@ -72,10 +72,11 @@ def main() -> None:
     startup.use_compilation_cache()
     given = flags.FLAGS.flag_values_dict()
     images = {name: given[name] for name in _IMAGES}
-    values = {name: Path(paths[0]) for name, paths in images.items()}
-    values |= {name: Path(given[name]) for name in _FILES if given[name] is not None}
-    values |= {name: given[name] for name in (*_WORDS, *_NUMBERS)}
-    register_files(Options(**values, guiding=guiding_flags.guiding_options(given, images)), compile_ahead=True)
+    paths = {name: Path(files[0]) for name, files in images.items()}
+    paths |= {name: Path(given[name]) for name in _FILES if given[name] is not None}
+    others = {name: given[name] for name in (*_WORDS, *_NUMBERS)}
+    guiding = guiding_flags.guiding_options(given, images)
+    register_files(Options(**paths, **others, guiding=guiding), compile_ahead=True)
 
 
 def run() -> None:

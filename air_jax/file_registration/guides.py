@@ -56,7 +56,8 @@ def read_guides(guiding: Guiding, fixed: Subject, moving: Subject) -> Guides:
         volume = read_mask(guiding.keep_volume, fixed.volume, fixed.path)[None]
         if not volume[(0, *(slice(1, -1),) * fixed.volume.num_axes)].any():
             raise UserError(f"{guiding.keep_volume}: has only voxels at the border of {fixed.path}")
-    constraints = Constraints(restrict, rigid, volume)
+    regions = [None if region is None else jnp.asarray(region) for region in (rigid, volume)]
+    constraints = Constraints(restrict, regions[0], regions[1])
     if guiding.guide_landmarks is None or guiding.fixed_guide_landmarks is None:
         return Guides(constraints)
     points = []

@@ -11,6 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from air_jax.errors import OptionError
 from air_jax.optimize.geometry import Geometry, Sizes
@@ -40,8 +41,8 @@ class Constraints:
     """
 
     restrict: Sequence[float] | None = None
-    rigid_regions: jax.Array | np.ndarray | None = None
-    keep_volume: jax.Array | np.ndarray | None = None
+    rigid_regions: jax.Array | None = None
+    keep_volume: jax.Array | None = None
 
     def __post_init__(self):
         if self.restrict is None:
@@ -97,7 +98,7 @@ def check_constraints(function: str, fixed: jax.Array, constraints: Constraints)
         if found != shape or (has_channels and region.ndim == len(shape)):
             expected = f"{shape} and an axis of bodies" if has_channels else f"{shape}"
             raise ValueError(f"{function}: {name} has shape {region.shape}; for its image it must be {expected}")
-        if isinstance(region, (jax.core.Tracer, jax.ShapeDtypeStruct)):
+        if isinstance(region, (Tracer, jax.ShapeDtypeStruct)):
             continue  # its values are not known yet
         values = np.asarray(region)
         if not (np.isfinite(values).all() and values.min() >= 0):

@@ -7,6 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from air_jax.errors import OptionError
 from air_jax.optimize.geometry import Geometry, Sizes
@@ -70,7 +71,7 @@ def check_guidance(function: str, fixed: jax.Array, guidance: Guidance | None) -
             f"{function}: landmarks have shapes {shapes[0]} and {shapes[1]}; both must be ({batch}, K, {num_axes})"
         )
     for points in (guidance.fixed, guidance.moving):
-        concrete = not isinstance(points, (jax.core.Tracer, jax.ShapeDtypeStruct))
+        concrete = not isinstance(points, (Tracer, jax.ShapeDtypeStruct))
         if concrete and not np.isfinite(np.asarray(points)).all():
             raise ValueError(f"{function}: landmarks have coordinates that are not finite")
 

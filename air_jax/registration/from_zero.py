@@ -150,9 +150,10 @@ def register_images(
         similarity, affine_similarity = (
             ChannelMean(each, tuple(channel_weights)) for each in (similarity, AFFINE_SIMILARITY)
         )
-    registration = without_model(
-        num_axes, channels, similarity=similarity, field=field, normalization=normalization, **(regularizers or {})
-    )
+    registration = without_model(num_axes, channels, similarity=similarity, field=field, normalization=normalization)
+    if regularizers:
+        objective = dataclasses.replace(registration.objective, weights=tuple(regularizers.items()))
+        registration = dataclasses.replace(registration, objective=objective)
     if channel_weights is None:
         images = pair_batches(fixed, moving, registration.image_shape, normalization)
     else:
