@@ -98,7 +98,7 @@ def constrained(inputs: Inputs, displacement: jax.Array, geometry: Geometry, *, 
     constraints = inputs.guides.constraints
     if predicted and constraints.restrict is not None:
         displacement = displacement * jnp.asarray(constraints.restrict).reshape((1,) * (displacement.ndim - 1) + (-1,))
-    return satisfy(constraints, displacement, geometry) if constraints.has_regions() else displacement
+    return satisfy(constraints, displacement, geometry=geometry) if constraints.has_regions() else displacement
 
 
 def guides_report(inputs: Inputs, whole: jax.Array) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from air_jax.optimize import Geometry, fill, objective_value
 LEAST_COMMON = 0.1
 
 Alignment = tuple[jax.Array, np.ndarray]  # displacement `[*S, N]`, and the matrix `[N, N + 1]` that follows it
-Guide = Callable[[jax.Array, Geometry], jax.Array]
+Guide = Callable[..., jax.Array]
 
 
 def geometry_of(inputs: Inputs, matrix: np.ndarray) -> Geometry:
@@ -46,7 +46,7 @@ def improves(
       images: the fixed and the moving image that it compares, `[1, *S, C]` and `[1, *V, C]`.
       inputs: the files' content.
       before, after: the alignments.
-      guide: function of a displacement `[1, *S, N]` and a geometry that returns what landmarks add to the criterion,
+      guide: function of a displacement `[1, *S, N]` and a keyword `geometry` that returns what landmarks add to the criterion,
         `[1]`. Default: nothing.
 
     Returns:
@@ -62,7 +62,7 @@ def improves(
     for displacement, matrix in (before, after):
         geometry = geometry_of(inputs, matrix)
         value = objective_value(objective, fixed, moving, displacement[None], geometry=geometry, weights=common)
-        added = 0.0 if guide is None else float(guide(displacement[None], geometry)[0])
+        added = 0.0 if guide is None else float(guide(displacement[None], geometry=geometry)[0])
         losses.append(float(value[0]) + added)
     if losses[1] < losses[0]:
         return True

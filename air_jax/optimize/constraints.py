@@ -186,7 +186,7 @@ def hold_axes(constraints: Constraints, displacement: jax.Array, start: jax.Arra
     return jnp.where(free.reshape((1,) * (displacement.ndim - 1) + (-1,)), displacement, start)
 
 
-def satisfy(constraints: Constraints, displacement: jax.Array, geometry: Geometry = Geometry()) -> jax.Array:
+def satisfy(constraints: Constraints, displacement: jax.Array, *, geometry: Geometry = Geometry()) -> jax.Array:
     """Makes a displacement meet the constraints of regions, at full resolution.
 
     Args:

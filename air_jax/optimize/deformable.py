@@ -81,9 +81,9 @@ def refine(
     images = Images(fixed, moving, weights, moving_weights)
     extra = constraints, guidance
     arguments = _arguments(objective, images, displacement, num_steps, field, geometry, tolerance, *extra)
-    begin = satisfy(constraints, arguments[2], geometry)
+    begin = satisfy(constraints, arguments[2], geometry=geometry)
     solution = _refine(*arguments[:2], begin, *arguments[3:])
-    return solution._replace(displacement=satisfy(constraints, solution.displacement, geometry))
+    return solution._replace(displacement=satisfy(constraints, solution.displacement, geometry=geometry))
 
 
 def compile_refine(

@@ -120,9 +120,12 @@ class DenseField:
         return self.levels
 
     def scaled(self, smoothness: float) -> Self:
-        """Returns a field whose two standard deviations are `smoothness` times as large; 0 or more."""
-        sigmas = self.update_sigma * smoothness, self.total_sigma * smoothness
-        return replace(self, update_sigma=sigmas[0], total_sigma=sigmas[1])
+        """Returns a field whose two standard deviations are larger by a factor.
+
+        Args:
+          smoothness: the factor, 0 or more.
+        """
+        return replace(self, update_sigma=smoothness * self.update_sigma, total_sigma=smoothness * self.total_sigma)
 
     def shape(self, shape: Shape, level: int) -> Shape:
         del level

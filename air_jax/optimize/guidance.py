@@ -118,7 +118,7 @@ def affine_cost(guidance: Guidance, matrix: jax.Array, sizes: tuple[Sizes, Sizes
     return guidance.weight * jnp.mean(_costs(guidance, fixed, matrix, sizes[1], min(sizes[0])), axis=-1)
 
 
-def guide_loss(guidance: Guidance, displacement: jax.Array, geometry: Geometry = Geometry()) -> jax.Array:
+def guide_loss(guidance: Guidance, displacement: jax.Array, *, geometry: Geometry = Geometry()) -> jax.Array:
     """Computes the loss that `refine` adds for landmarks, on the image's grid.
 
     Args:

@@ -55,7 +55,7 @@ def test_bodies_are_rigid_in_lengths_and_the_rest_moves_on(num_axes):
     matrix = scaled(num_axes, [-1.08] + [1.08] * (num_axes - 1))
     geometry = Geometry(jnp.asarray(matrix), voxel_size=sizes, moving_voxel_size=sizes)
     regions = np.stack(bodies, axis=-1)[None]
-    result = np.asarray(satisfy(Constraints(rigid_regions=regions), start, geometry))
+    result = np.asarray(satisfy(Constraints(rigid_regions=regions), start, geometry=geometry))
     grid = np.stack(np.indices(SHAPES[num_axes]), axis=-1)
     for body in bodies:
         moved = (grid + result[0])[body] @ matrix[0, :, :-1].T + matrix[0, :, -1]
@@ -67,7 +67,9 @@ def test_bodies_are_rigid_in_lengths_and_the_rest_moves_on(num_axes):
 
 def test_the_motion_is_the_closest_one():
     start, sizes, body = rough(3), SIZES[3], ball(3, (12, 11, 10), 4)
-    result = np.asarray(satisfy(Constraints(rigid_regions=body[None, ..., None]), start, Geometry(voxel_size=sizes)))
+    result = np.asarray(
+        satisfy(Constraints(rigid_regions=body[None, ..., None]), start, geometry=Geometry(voxel_size=sizes))
+    )
     points = np.argwhere(body).astype(float)
     here, there = points * sizes, (points + start[0][body]) * sizes
     here, middle = here - here.mean(axis=0), there.mean(axis=0)
@@ -89,7 +91,7 @@ def test_volumes_are_kept(num_axes):
     factors = [1.1] * num_axes
     geometry = Geometry(jnp.asarray(scaled(num_axes, factors)), voxel_size=SIZES[num_axes])
     inner = region[(slice(1, -1),) * num_axes]
-    result = satisfy(Constraints(keep_volume=region[None]), start, geometry)
+    result = satisfy(Constraints(keep_volume=region[None]), start, geometry=geometry)
     before, after = (np.prod(factors) * determinants(field)[inner] for field in (start, result))
     assert np.abs(before - 1).max() > 0.2
     assert np.abs(after - 1).max() < 0.01

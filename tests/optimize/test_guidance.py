@@ -39,10 +39,10 @@ def test_costs_are_those_computed_by_hand(num_axes):
     geometry = Geometry(jnp.eye(num_axes, num_axes + 1)[None], voxel_size=sizes)
     np.testing.assert_allclose(affine_guide_loss(guidance, geometry), [3 * cost / 2], rtol=1e-5)
     voxels = (2 * np.pi * 9) ** (num_axes / 2) / np.prod(shape)
-    loss = guide_loss(guidance, jnp.zeros((1, *shape, num_axes)), Geometry(voxel_size=sizes))
+    loss = guide_loss(guidance, jnp.zeros((1, *shape, num_axes)), geometry=Geometry(voxel_size=sizes))
     np.testing.assert_allclose(loss, [3 * voxels * cost], rtol=1e-5)
     # A displacement that leads the first point to its target, and the second one away by as much.
-    loss = guide_loss(guidance, jnp.broadcast_to(jnp.asarray(moved), (1, *shape, num_axes)), geometry)
+    loss = guide_loss(guidance, jnp.broadcast_to(jnp.asarray(moved), (1, *shape, num_axes)), geometry=geometry)
     np.testing.assert_allclose(loss, [3 * voxels * cost], rtol=1e-4)
 
 
