@@ -46,8 +46,8 @@ def improves(
       images: the fixed and the moving image that it compares, `[1, *S, C]` and `[1, *V, C]`.
       inputs: the files' content.
       before, after: the alignments.
-      guide: function of a displacement `[1, *S, N]` and a keyword `geometry` that returns what landmarks add to the criterion,
-        `[1]`. Default: nothing.
+      guide: function of a displacement `[1, *S, N]` and a keyword `geometry` that returns what landmarks add,
+        `[1]`, to be added to the criterion. Default: nothing.
 
     Returns:
       Whether the second is better, or the first shows too little to tell.
