@@ -6,8 +6,6 @@ The series is a NIfTI file with a time axis, or a TIFF with a page a frame. The 
 mean, the motion of each frame in mm and degrees with the framewise displacement (motion.tsv), and a plot.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from air_jax.runtime import command_line
@@ -30,17 +28,18 @@ def main() -> None:
     """Corrects the series that the parsed flags name."""
     from air_jax.file_series.options import Options  # imported late, so that errors in flags appear at once
     from air_jax.file_series.run import correct_motion
-    from air_jax.runtime import startup
+    from air_jax.runtime import parallel, startup
 
     startup.use_compilation_cache()
+    parallel.all_devices()
     given = flags.FLAGS
     correct_motion(
         Options(
-            Path(given.input),
-            Path(given.output_dir),
+            command_line.path_of("input", given.input),
+            command_line.path_of("output_dir", given.output_dir),
             reference=given.reference,
             kind=given.kind,
-            mask=None if given.mask is None else Path(given.mask),
+            mask=None if given.mask is None else command_line.path_of("mask", given.mask),
             interpolation=given.interpolation,
             affines=given.affines,
         )

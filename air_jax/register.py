@@ -11,11 +11,14 @@ predicts the deformation, and --refine_steps optimises it further:
 
 from absl import flags
 
+from air_jax.file_registration import guiding_flags
 from air_jax.runtime import command_line
 
+_IMAGES = {
+    "fixed": "Image that stays. Further contrasts of the same subject: --fixed again",
+    "moving": "Image that is deformed onto the fixed image. Further contrasts: --moving again",
+}
 _FILES = {
-    "fixed": "Image that stays.",
-    "moving": "Image that is deformed onto the fixed image.",
     "output_dir": "Folder of the results: warped image, displacement fields, scores.json and report.png.",
     "workdir": "Folder of a trained run, whose model predicts the deformation. Default: no model.",
     "labels": "Segmentation of the moving image. It is also warped.",
@@ -42,8 +45,11 @@ _NUMBERS = ("refine_steps", "background")
 
 def define_flags() -> None:
     """Defines the flags of this command. Only the running command does so: names recur in other commands."""
+    for name, text in _IMAGES.items():
+        flags.DEFINE_multi_string(name, None, text)
     for name, text in (_FILES | _WORDS).items():
         flags.DEFINE_string(name, None, text)
+    guiding_flags.define_flags()
     flags.DEFINE_float(
         "background",
         None,
@@ -64,9 +70,12 @@ def main() -> None:
     startup.use_compilation_cache()
     parallel.all_devices()
     given = flags.FLAGS.flag_values_dict()
-    paths = {name: command_line.path_of(name, given[name]) for name in _FILES if given[name] is not None}
-    words = {name: given[name] for name in _WORDS}
-    register_files(Options(**paths, **words, **{name: given[name] for name in _NUMBERS}), compile_ahead=True)
+    images = {name: given[name] for name in _IMAGES}
+    paths = {name: command_line.path_of(name, files[0]) for name, files in images.items()}
+    paths |= {name: command_line.path_of(name, given[name]) for name in _FILES if given[name] is not None}
+    others = {name: given[name] for name in (*_WORDS, *_NUMBERS)}
+    guiding = guiding_flags.guiding_options(given, images)
+    register_files(Options(**paths, **others, guiding=guiding), compile_ahead=True)
 
 
 def run() -> None:

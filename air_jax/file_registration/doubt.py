@@ -35,7 +35,8 @@ def doubts(affine: str, angles: tuple[float, ...], inputs: Inputs, matrix: np.nd
     scale = float(abs(np.linalg.det(matrix[:, :-1])) * sizes[0] / sizes[1])
     if affine in AFFINES and not 1 / LARGEST_SCALE <= scale <= LARGEST_SCALE:
         found.append(f"the affine changes the size {scale:.2g} times")
-    if affine in AFFINES and AFFINES[affine].rotation and inputs.fixed.volume.num_axes == 2:
+    guided = inputs.guides.landmarks is not None or inputs.guides.constraints.restrict is not None
+    if affine in AFFINES and AFFINES[affine].rotation and inputs.fixed.volume.num_axes == 2 and not guided:
         found += _mirrored(affine, angles, inputs, matrix)
     for reason in found:
         print(f"doubtful: {reason}", flush=True)

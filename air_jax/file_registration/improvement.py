@@ -1,5 +1,7 @@
 """Whether a step of a registration improves its own criterion, measured over what both images show."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,16 @@ from air_jax.optimize import Geometry, fill, objective_value
 LEAST_COMMON = 0.1
 
 Alignment = tuple[jax.Array, np.ndarray]  # displacement `[*S, N]`, and the matrix `[N, N + 1]` that follows it
+Guide = Callable[..., jax.Array]
+
+
+def geometry_of(inputs: Inputs, matrix: np.ndarray) -> Geometry:
+    """Returns the geometry of the pair with an affine `[N, N + 1]` from fixed to moving voxels."""
+    return Geometry(
+        jnp.asarray(matrix, jnp.float32)[None],
+        voxel_size=inputs.fixed.volume.spacing.tolist(),
+        moving_voxel_size=inputs.moving.volume.spacing.tolist(),
+    )
 
 
 def improves(
@@ -23,6 +35,8 @@ def improves(
     inputs: Inputs,
     before: Alignment,
     after: Alignment,
+    *,
+    guide: Guide | None = None,
 ) -> bool:
     """Compares two alignments where both show the moving image, and prints when the second is no better.
 
@@ -32,6 +46,8 @@ def improves(
       images: the fixed and the moving image that it compares, `[1, *S, C]` and `[1, *V, C]`.
       inputs: the files' content.
       before, after: the alignments.
+      guide: function of a displacement `[1, *S, N]` and a keyword `geometry` that returns what landmarks add,
+        `[1]`, to be added to the criterion. Default: nothing.
 
     Returns:
       Whether the second is better, or the first shows too little to tell.
@@ -44,9 +60,10 @@ def improves(
     moving = fill(moving, inputs.moving_weights)
     losses = []
     for displacement, matrix in (before, after):
-        geometry = Geometry(jnp.asarray(matrix, jnp.float32)[None])
+        geometry = geometry_of(inputs, matrix)
         value = objective_value(objective, fixed, moving, displacement[None], geometry=geometry, weights=common)
-        losses.append(float(value[0]))
+        added = 0.0 if guide is None else float(guide(displacement[None], geometry=geometry)[0])
+        losses.append(float(value[0]) + added)
     if losses[1] < losses[0]:
         return True
     values = f"{losses[0]:.4g} before, {losses[1]:.4g} after"

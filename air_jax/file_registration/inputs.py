@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from air_jax.errors import UserError
+from air_jax.file_registration.contrasts import channel_weights, check_channels, normalized, with_further
 from air_jax.file_registration.field_of_view import background_of, outside_of, read_mask
+from air_jax.file_registration.guides import Guides, read_guides
 from air_jax.file_registration.options import Options
 from air_jax.io.landmarks import count_outside
 from air_jax.io.space import reversed_affine
-from air_jax.io.subject import LUMINANCE, Subject, check_pair, read_subject
+from air_jax.io.subject import Subject, check_pair, read_subject
 from air_jax.registration import Registration
-from air_jax.transforms.intensity import normalize
 from air_jax.transforms.spaces import voxel_matrix
 
 
@@ -25,15 +26,18 @@ class Inputs:
 
     Attributes:
       fixed, moving: the content of the files.
-      fixed_image: `[1, *S, 1]` float32 in [0, 1], the normalised fixed image.
-      moving_image: `[1, *V, 1]` float32 in [0, 1], the normalised moving image on its own grid.
+      fixed_image: `[1, *S, C]` float32 in [0, 1], the normalised fixed image; C is 1 but for several contrasts or
+        colours.
+      moving_image: `[1, *V, C]` float32 in [0, 1], the normalised moving image on its own grid.
       voxel_to_voxel: `[N, N + 1]` float64, from fixed voxels to the moving voxels at the same physical place.
       fixed_weights: `[1, *S]` float32 in [0, 1], how much each voxel of the fixed image counts: its mask, and 0 for
         voxels that it does not show.
       moving_weights: `[1, *V]`, the same of the moving image.
       moving_values: `[*V]` or `[*V, C]` float32, the moving file's values, with the background where it shows nothing.
       background: the value outside of the moving image, one number or `[C]`, in the file's values.
-      normalized_background: the same in `moving_image`.
+      normalized_background: the same in `moving_image`, `[1, ..., C]`, one axis for each of `[*V, C]`.
+      channel_weights: C numbers, how much each channel counts.
+      guides: regions, axes and landmarks that guide the registration.
     """
 
     fixed: Subject
@@ -45,7 +49,9 @@ class Inputs:
     moving_weights: jax.Array
     moving_values: np.ndarray
     background: np.ndarray
-    normalized_background: float
+    normalized_background: np.ndarray
+    channel_weights: tuple[float, ...] = (1.0,)
+    guides: Guides = Guides()
 
     @property
     def are_pictures(self) -> bool:
@@ -84,21 +90,29 @@ def prepare(registration: Registration, fixed: Subject, moving: Subject, options
     window = registration.normalization
     fixed_side = _view(fixed, options.fixed_mask, None, window)
     moving_side = _view(moving, options.moving_mask, options.background, window)
-    fixed_image, _ = _normalized(registration, fixed, fixed_side)
-    moving_image, normalized_background = _normalized(registration, moving, moving_side)
+    colour = options.guiding.colour
+    first = [
+        normalized(registration, each, *view, colour) for each, view in ((fixed, fixed_side), (moving, moving_side))
+    ]
+    check_channels(fixed, first[0], moving, first[1])
+    num_first = first[0].image.shape[-1]
+    fixed_contrast = with_further(registration, fixed, first[0], options.guiding.fixed_contrasts)
+    moving_contrast = with_further(registration, moving, first[1], options.guiding.moving_contrasts)
     values = moving.volume.array.astype(np.float32)
     values[moving_side.outside] = moving_side.background
     return Inputs(
         fixed,
         moving,
-        fixed_image,
-        moving_image,
+        jnp.asarray(fixed_contrast.image)[None],
+        jnp.asarray(moving_contrast.image)[None],
         voxel_matrix(fixed.volume.affine, moving.volume.affine),
-        jnp.asarray(fixed_side.weights)[None],
-        jnp.asarray(moving_side.weights)[None],
+        jnp.asarray(fixed_contrast.weights)[None],
+        jnp.asarray(moving_contrast.weights)[None],
         values,
         moving_side.background,
-        normalized_background,
+        moving_contrast.background.reshape(*(1,) * moving.volume.num_axes, -1),
+        channel_weights(options.guiding, num_first),
+        read_guides(options.guiding, fixed, moving),
     )
 
 
@@ -118,26 +132,3 @@ def _view(subject: Subject, mask: Path | None, background: float | None, window:
     if not weights.any():
         raise UserError(f"{subject.path}: shows nothing that counts; its mask and its values leave no voxel")
     return _View(outside, weights, background_of(subject.volume, background))
-
-
-def _normalized(registration: Registration, subject: Subject, view: _View) -> tuple[jax.Array, float]:
-    """Returns the image `[1, *S, 1]` and its background, in [0, 1]."""
-    counts = view.weights > 0
-    try:
-        if counts.all():
-            image = np.array(registration.normalize(subject.grey))
-        else:
-            image = normalize(subject.grey, registration.normalization, counts=counts)
-    except ValueError as error:
-        raise UserError(f"{subject.path}: {error}") from error
-    if image[counts].min() == image[counts].max():
-        raise UserError(
-            f"{subject.path}: is constant after the normalisation {registration.normalization!r}; "
-            "there is nothing to register"
-        )
-    # The map is monotonous: the background becomes what the nearest value became.
-    grey = subject.grey[~view.outside].astype(np.float32)
-    background = np.mean(view.background @ LUMINANCE if view.background.shape == (3,) else view.background)
-    normalized_background = float(image[~view.outside][np.argmin(np.abs(grey - background))])
-    image[view.outside] = normalized_background
-    return jnp.asarray(image)[None, ..., None], normalized_background

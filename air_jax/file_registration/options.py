@@ -5,9 +5,10 @@ from pathlib import Path
 
 from air_jax.checks import check_integer, check_number
 from air_jax.errors import UserError, naming_flag
+from air_jax.file_registration.guiding import REGULARIZER_FLAGS, Guiding, check_guiding
 from air_jax.io.access import library
 from air_jax.losses import SIMILARITIES, make_objective
-from air_jax.optimize import AFFINES, FIELDS
+from air_jax.optimize import AFFINES, FIELDS, DenseField
 from air_jax.registration import STEPS_FROM_ZERO, Registration, load, without_model
 from air_jax.transforms.intensity import WINDOWS
 
@@ -39,6 +40,7 @@ class Options:
       moving_mask: file of a mask of the moving image.
       background: value of the warped image outside of the moving image. Default: see
         `air_jax.file_registration.field_of_view.background_of`.
+      guiding: smoothness, regions, axes, landmarks and further contrasts.
     """
 
     fixed: Path
@@ -60,12 +62,14 @@ class Options:
     fixed_mask: Path | None = None
     moving_mask: Path | None = None
     background: float | None = None
+    guiding: Guiding = Guiding()
 
     @property
     def files_read(self) -> list[Path]:
         """The files that are read."""
         files = (self.fixed, self.moving, self.labels, self.fixed_labels, self.landmarks, self.fixed_landmarks)
-        return [path for path in (*files, self.fixed_mask, self.moving_mask, self.initial) if path is not None]
+        files += (self.fixed_mask, self.moving_mask, self.initial, *self.guiding.files_read)
+        return [path for path in files if path is not None]
 
 
 def check_options(options: Options) -> None:
@@ -99,6 +103,9 @@ def check_options(options: Options) -> None:
             check_integer("refine_steps", options.refine_steps, 0)
         if options.background is not None:
             check_number("background", options.background)
+    check_guiding(
+        options.guiding, workdir=options.workdir, refine_steps=options.refine_steps, stop_after=options.stop_after
+    )
     for name in ("normalization", "field"):
         if options.workdir is not None and getattr(options, name) is not None:
             raise UserError(f"--{name} is the trained run's own with --workdir; leave it out")
@@ -131,7 +138,7 @@ def choose_registration(options: Options, num_axes: int) -> tuple[Registration, 
             refine_steps=_steps_from_zero(options),
             normalization=options.normalization or "percentile",
         )
-        return registration, options.affine or "affine"
+        return _smoothed(registration, options.guiding), options.affine or "affine"
     registration = load(options.workdir)
     axes, channels = len(registration.image_shape) - 1, registration.image_shape[-1]
     if axes != num_axes or channels != 1:
@@ -141,10 +148,26 @@ def choose_registration(options: Options, num_axes: int) -> tuple[Registration, 
         )
     objective = make_objective(options.similarity) if options.similarity else registration.objective
     registration = replace(registration, objective=objective, refine_steps=options.refine_steps or 0)
-    return registration, options.affine or NO_AFFINE
+    return _smoothed(registration, options.guiding), options.affine or NO_AFFINE
 
 
 def _steps_from_zero(options: Options) -> int:
     if options.stop_after is not None:
         return 0
     return STEPS_FROM_ZERO if options.refine_steps is None else options.refine_steps
+
+
+def _smoothed(registration: Registration, guiding: Guiding) -> Registration:
+    """Sets the smoothness of the field and the weights of the regularizers that the options give."""
+    field, objective = registration.field, registration.objective
+    given = {name: getattr(guiding, name) for name in ("smoothness", "update_sigma", "total_sigma")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and not isinstance(field, DenseField):
+        raise UserError(f"--{next(iter(given))} is of the dense field; the others have their control points")
+    if isinstance(field, DenseField) and given:
+        smoothness = given.pop("smoothness", None)
+        field = field.scaled(smoothness) if smoothness is not None else replace(field, **given)
+    weights = {name: getattr(guiding, name) for name in REGULARIZER_FLAGS if getattr(guiding, name) is not None}
+    if weights:
+        objective = replace(objective, weights=tuple((dict(objective.weights) | weights).items()))
+    return replace(registration, field=field, objective=objective)

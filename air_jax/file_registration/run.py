@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,19 @@ from air_jax.errors import UserError
 from air_jax.file_registration.affine_parts import affine_report, described
 from air_jax.file_registration.doubt import doubts
 from air_jax.file_registration.folder import SCORES, begin, output_folder
-from air_jax.file_registration.improvement import improves
+from air_jax.file_registration.guided import (
+    affine_similarity,
+    align_by_landmarks,
+    aligned,
+    check_affine,
+    constrained,
+    described_guides,
+    guides_report,
+    hold_affine,
+    with_channels,
+)
+from air_jax.file_registration.guiding import LANDMARKS
+from air_jax.file_registration.improvement import geometry_of, improves
 from air_jax.file_registration.inputs import Inputs, prepare, read_subjects
 from air_jax.file_registration.options import NO_AFFINE, Options, check_options, choose_registration
 from air_jax.file_registration.outputs import Maps, output_names, write_images, write_transforms
@@ -29,12 +42,19 @@ from air_jax.file_registration.scores import (
     table,
 )
 from air_jax.file_registration.start import Start, read_start
-from air_jax.losses import SIMILARITIES, Objective, make_objective
-from air_jax.optimize import Field, Geometry, compile_refine, refine, register_affine, shares
+from air_jax.losses import Objective, make_objective
+from air_jax.optimize import (
+    Field,
+    affine_guide_loss,
+    compile_refine,
+    guide_loss,
+    refine,
+    register_affine,
+    shares,
+)
 from air_jax.registration import Registration
-from air_jax.registration.from_zero import AFFINE_SIMILARITY
 from air_jax.runtime.files import replace_text
-from air_jax.transforms.spaces import compile_inverse, sample_moving, whole_displacement, whole_inverse
+from air_jax.transforms.spaces import compile_inverse, whole_displacement, whole_inverse
 
 TOLERANCE = 1e-4  # relative decrease of the loss in 10 steps below which the deformation has converged
 # Rotations of a picture, in degrees, that the affine registration starts from: slides are laid down by hand.
@@ -66,7 +86,7 @@ def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
         needs JAX's persistent cache, see `air_jax.runtime.startup.use_compilation_cache`.
 
     Returns:
-      The content of `scores.json`: `before`, `after`, `affine`, `options`, `version`, `doubtful`, `doubts`,
+      The content of `scores.json`: `before`, `after`, `affine`, `guides`, `options`, `version`, `doubtful`, `doubts`,
       `seconds` and `files`.
 
     Raises:
@@ -77,22 +97,28 @@ def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
     fixed, moving = read_subjects(options)
     registration, affine = choose_registration(options, fixed.volume.num_axes)
     inputs = prepare(registration, fixed, moving, options)
+    registration = with_channels(registration, inputs)
     start = read_start(options, inputs)
     if start.deformation is not None and options.affine is None:
         affine = NO_AFFINE
+    check_affine(options, affine)
     if affine == NO_AFFINE:
         check_overlap(inputs, start.matrix)
     clock.done("read")
     names = output_names(inputs)
     with output_folder(options.output_dir, names, options.files_read):
-        maps = _register(registration, affine, inputs, start, clock, compile_ahead=compile_ahead)
+        from_landmarks = options.guiding.affine_from == LANDMARKS
+        maps = _register(registration, affine, from_landmarks, inputs, start, clock, compile_ahead=compile_ahead)
         begin(options.output_dir)
         write_transforms(inputs, maps, options.output_dir)
         scores = _before_and_after(options, inputs, maps)
         scores |= doubts(affine, tuple(np.deg2rad(ANGLES)), inputs, maps.matrix, scores["after"])
         clock.done("inverse and scores")
+        unit = "pixels" if inputs.are_pictures else "mm"
         if affine != NO_AFFINE:
-            print(" " * 9, described(scores["affine"], "pixels" if inputs.are_pictures else "mm"), flush=True)
+            print(" " * 9, described(scores["affine"], unit), flush=True)
+        for line in described_guides(scores["guides"], unit):
+            print(" " * 9, line, flush=True)
         write_images(inputs, maps, options.output_dir)
         draw_reports(inputs, maps.whole, scores, clock.seconds, options.output_dir)
         clock.done("files and report")
@@ -102,7 +128,14 @@ def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
 
 
 def _register(
-    registration: Registration, affine: str, inputs: Inputs, start: Start, clock: _Clock, *, compile_ahead: bool
+    registration: Registration,
+    affine: str,
+    from_landmarks: bool,
+    inputs: Inputs,
+    start: Start,
+    clock: _Clock,
+    *,
+    compile_ahead: bool,
 ) -> Maps:
     """Aligns, deforms and inverts."""
     with ThreadPoolExecutor(2) as threads:
@@ -110,7 +143,11 @@ def _register(
         if compile_ahead:
             ahead.append(threads.submit(_compile_deformation, registration, inputs))
             ahead.append(threads.submit(_compile_scores_and_import_report, inputs))
-        matrix = _align(affine, inputs, start)
+        if from_landmarks:
+            matrix = align_by_landmarks(inputs, start, affine)
+            check_overlap(inputs, matrix)
+        else:
+            matrix = _align(affine, inputs, start)
         for task in ahead[:1]:
             task.result()
         clock.done("affine")
@@ -131,37 +168,38 @@ def _align(affine: str, inputs: Inputs, start: Start) -> np.ndarray:
     if affine == NO_AFFINE:
         return start.matrix
     images = inputs.fixed_image, inputs.moving_image
+    guidance, similarity = inputs.guides.guidance, affine_similarity(inputs)
     matrix = register_affine(
-        SIMILARITIES[AFFINE_SIMILARITY],
+        similarity,
         *images,
         kind=affine,
-        geometry=_geometry(inputs, start.matrix),
+        geometry=geometry_of(inputs, start.matrix),
         angles=tuple(np.deg2rad(ANGLES)),
         weights=inputs.fixed_weights,
         moving_weights=inputs.moving_weights,
+        constraints=inputs.guides.constraints,
+        guidance=guidance,
     )
-    matrix = np.asarray(matrix[0], np.float64)
+    matrix = hold_affine(inputs, start, np.asarray(matrix[0], np.float64))
     check_overlap(inputs, matrix)
     zero = jnp.zeros((*inputs.fixed.volume.shape, inputs.fixed.volume.num_axes))
     steps = (zero, start.matrix), (zero, matrix)
-    if improves("affine", make_objective(AFFINE_SIMILARITY), images, inputs, *steps):
+    guide = None if guidance is None else lambda _, geometry: affine_guide_loss(guidance, geometry)
+    if improves("affine", make_objective(similarity), images, inputs, *steps, guide=guide):
         return matrix
     return start.matrix
 
 
 def _deform(registration: Registration, inputs: Inputs, matrix: np.ndarray, start: Start, clock: _Clock) -> jax.Array:
     """Returns the deformation `[*S, N]` of the fixed grid, which `matrix` follows: predicted, then refined."""
-    zero = jnp.zeros((*inputs.fixed.volume.shape, inputs.fixed.volume.num_axes))
-    # Interpolation weights may sum to a little more than 1.
-    background = inputs.normalized_background
-    aligned = sample_moving(inputs.moving_image[0] - background, zero, matrix) + background
-    aligned = jnp.clip(aligned, 0, 1)[None]
     try:
-        displacement, _ = registration.predict(inputs.fixed_image, aligned)
+        displacement, _ = registration.predict(inputs.fixed_image, aligned(inputs, matrix))
         if start.deformation is not None:
             displacement = jnp.asarray(start.deformation)[None]
     except ValueError as error:
         raise UserError(f"the model does not take {inputs.fixed.path} ({error})") from error
+    guides, geometry = inputs.guides, geometry_of(inputs, matrix)
+    displacement = constrained(inputs, displacement, geometry, predicted=start.deformation is None)
     clock.done("initial displacement")
     predicted, arguments = displacement, _compared(registration, inputs)
     for field, num_steps in _levels(registration):
@@ -170,15 +208,20 @@ def _deform(registration: Registration, inputs: Inputs, matrix: np.ndarray, star
             displacement,
             num_steps=num_steps,
             field=field,
-            geometry=_geometry(inputs, matrix),
+            geometry=geometry,
             tolerance=TOLERANCE,
             weights=inputs.fixed_weights,
             moving_weights=inputs.moving_weights,
+            constraints=guides.constraints,
+            guidance=guides.guidance,
         ).displacement.block_until_ready()
         clock.done(_description(field))
     objective, fixed, moving = arguments
     steps = (predicted[0], matrix), (displacement[0], matrix)
-    if not registration.refine_steps or improves("deformation", objective, (fixed, moving), inputs, *steps):
+    guide = None if guides.guidance is None else partial(guide_loss, guides.guidance)
+    if not registration.refine_steps or improves(
+        "deformation", objective, (fixed, moving), inputs, *steps, guide=guide
+    ):
         return displacement[0]
     return predicted[0]
 
@@ -191,10 +234,12 @@ def _compile_deformation(registration: Registration, inputs: Inputs) -> None:
             *arguments,
             num_steps=num_steps,
             field=field,
-            geometry=_geometry(inputs, inputs.voxel_to_voxel),
+            geometry=geometry_of(inputs, inputs.voxel_to_voxel),
             tolerance=TOLERANCE,
             weights=inputs.fixed_weights,
             moving_weights=inputs.moving_weights,
+            constraints=inputs.guides.constraints,
+            guidance=inputs.guides.guidance,
         )
 
 
@@ -223,19 +268,12 @@ def _description(field: Field) -> str:
     return f"deformation, voxels x {factor}" + (f", control points x {spacing}" if spacing > 1 else "")
 
 
-def _geometry(inputs: Inputs, matrix: np.ndarray) -> Geometry:
-    return Geometry(
-        jnp.asarray(matrix, jnp.float32)[None],
-        voxel_size=inputs.fixed.volume.spacing.tolist(),
-        moving_voxel_size=inputs.moving.volume.spacing.tolist(),
-    )
-
-
 # ---- Scores ----------------------------------------------------------------------------------------------------------
 
 
 def _before_and_after(options: Options, inputs: Inputs, maps: Maps) -> Scores:
-    given = dataclasses.asdict(options)
+    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    given |= given.pop("guiding").given()
     before = pair_scores(inputs, jnp.zeros_like(maps.whole), jnp.zeros_like(maps.inverse))
     after = pair_scores(inputs, maps.whole, maps.inverse)
     print(table(before, after), flush=True)
@@ -243,6 +281,7 @@ def _before_and_after(options: Options, inputs: Inputs, maps: Maps) -> Scores:
         "before": before,
         "after": after,
         "affine": affine_report(inputs, maps.matrix),
+        "guides": guides_report(inputs, maps.whole),
         "options": {name: None if value is None else str(value) for name, value in given.items()},
         "version": f"air_jax {__version__}, jax {jax.__version__}, {jax.devices()[0].device_kind}",
     }

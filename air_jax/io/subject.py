@@ -57,7 +57,7 @@ def read_subject(image: Path, *, segmentation: Path | None = None, landmarks: Pa
     grey = _grey(volume)
     if grey.min() == grey.max():
         raise UserError(f"{image}: is constant; there is nothing to register")
-    points = None if landmarks is None else _read_landmarks(landmarks, volume, image)
+    points = None if landmarks is None else read_points_of(landmarks, volume, image)
     labels = None if segmentation is None else _read_segmentation(segmentation, volume, image)
     return Subject(image, volume, grey, labels, points)
 
@@ -98,7 +98,21 @@ def _grey(volume: Volume) -> np.ndarray:
     return volume.array.astype(np.float32).mean(axis=-1)
 
 
-def _read_landmarks(path: Path, volume: Volume, image: Path) -> np.ndarray:
+def read_points_of(path: Path, volume: Volume, image: Path) -> np.ndarray:
+    """Reads the landmarks of an image and checks that they fit it.
+
+    Args:
+      path: file of the landmarks.
+      volume: the image.
+      image: its file, for messages.
+
+    Returns:
+      `[K, N]` float64 physical points.
+
+    Raises:
+      UserError: one line that names the file: its points have another number of axes or another unit, or all lie
+        outside of the image.
+    """
     points, unit = read_points(path)
     if points.shape[1] != volume.num_axes:
         raise UserError(f"{path}: has points of {points.shape[1]} numbers; {image} has {volume.num_axes} axes")

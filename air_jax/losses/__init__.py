@@ -3,6 +3,7 @@
 A new loss is a function and a line in the dict of its module: `SIMILARITIES`, `REGULARIZERS` or `CONSISTENCIES`.
 """
 
+from air_jax.losses.channels import ChannelMean
 from air_jax.losses.consistency import (
     CONSISTENCIES,
     gradient_inverse_consistency_loss,
@@ -20,6 +21,7 @@ __all__ = [
     "CONSISTENCIES",
     "REGULARIZERS",
     "SIMILARITIES",
+    "ChannelMean",
     "Objective",
     "Similarity",
     "bending_loss",

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,10 @@ from jax import lax
 from air_jax.checks import is_number, require
 from air_jax.errors import OptionError
 from air_jax.losses.similarity import Similarity, weights_option
+from air_jax.optimize.affine_parameters import AFFINES, Freedom, Parameters, frame, free_gradient, to_matrix
+from air_jax.optimize.constraints import Constraints, check_constraints
 from air_jax.optimize.geometry import Geometry, Sizes
+from air_jax.optimize.guidance import Guidance, affine_cost, check_guidance
 from air_jax.optimize.levels import level_matrix, level_shape
 from air_jax.optimize.visibility import Images, check_images, filled, shrink_images
 from air_jax.transforms import apply_affine, compose_affine, identity_grid, invert_affine, sample
@@ -29,36 +31,6 @@ LEAST_COVERAGE = 0.5
 COVERAGE_WEIGHT = 10.0
 
 
-class Freedom(NamedTuple):
-    """The parameters of an affine that are free, besides the translation."""
-
-    rotation: bool
-    scale: bool
-    stretch: bool
-
-
-AFFINES = {
-    "translation": Freedom(False, False, False),
-    "rigid": Freedom(True, False, False),
-    "similarity": Freedom(True, True, False),
-    "affine": Freedom(True, True, True),
-}
-
-
-class _Parameters(NamedTuple):
-    """Parameters of affines, `[B, ...]` each. The identity has zeros.
-
-    Attributes:
-      translation: `[B, N]`, in half the image's length.
-      rotation: `[B, N (N - 1) / 2]`, in radians.
-      stretch: `[B, N, N]`; its symmetric part plus the identity is the stretch.
-    """
-
-    translation: jax.Array
-    rotation: jax.Array
-    stretch: jax.Array
-
-
 def register_affine(
     similarity: Similarity,
     fixed: jax.Array,
@@ -69,6 +41,8 @@ def register_affine(
     angles: Sequence[float] = (0.0,),
     weights: jax.Array | None = None,
     moving_weights: jax.Array | None = None,
+    constraints: Constraints = Constraints(),
+    guidance: Guidance | None = None,
 ) -> jax.Array:
     """Registers by an affine map, from coarse to fine.
 
@@ -95,13 +69,16 @@ def register_affine(
       weights: `[B, *S]` in [0, 1], the share by which a voxel of the fixed image counts. Default: all count alike.
       moving_weights: `[B, *V]`, the same of the moving image; its surround then does not count. Default: the moving
         image continues outside with its values at the border.
+      constraints: of these only `restrict` concerns an affine: `geometry.matrix` is then followed by no movement along
+        the axes that are not free. Regions are left to `refine`.
+      guidance: landmarks, whose mean cost is added to the similarity. Default: none.
 
     Returns:
       `[B, N, N + 1]`, from fixed to moving voxels: `warped(p) = moving(matrix(p))`.
 
     Raises:
-      OptionError: an unknown kind, voxel sizes that do not fit, or a similarity that does not take weights.
-      ValueError: shapes that do not fit; values that count and are NaN or infinite.
+      OptionError: an unknown kind, voxel sizes or axes that do not fit, or a similarity that does not take weights.
+      ValueError: shapes that do not fit; values that count and are NaN or infinite; landmarks that do not fit.
     """
     if kind not in AFFINES:
         raise OptionError("kind", kind, f"must be one of {', '.join(AFFINES)}")
@@ -115,34 +92,39 @@ def register_affine(
     if matrix is None:
         scale = jnp.asarray(voxel_size, jnp.float32) / jnp.asarray(moving_voxel_size, jnp.float32)
         matrix = jnp.broadcast_to(jnp.concatenate([jnp.diag(scale), jnp.zeros((num_axes, 1))], axis=1), shape)
-    angles = tuple(map(float, angles)) if num_axes == 2 and AFFINES[kind].rotation else (0.0,)
-    return _register(similarity, images, matrix, AFFINES[kind], (voxel_size, moving_voxel_size), angles)
+    check_constraints("register_affine", fixed, constraints)
+    check_guidance("register_affine", fixed, guidance)
+    free = constraints.free(num_axes)
+    turns = num_axes == 2 and AFFINES[kind].rotation and all(free)
+    angles = tuple(map(float, angles)) if turns else (0.0,)
+    sizes = voxel_size, moving_voxel_size
+    return _register(similarity, images, matrix, guidance, AFFINES[kind], sizes, angles, free)
 
 
-@partial(jax.jit, static_argnames=("similarity", "freedom", "sizes", "angles"))
-def _register(similarity, images, matrix, freedom, sizes, angles):
+@partial(jax.jit, static_argnames=("similarity", "freedom", "sizes", "angles", "free"))
+def _register(similarity, images, matrix, guidance, freedom, sizes, angles, free):
     images = filled(images)
     shape, voxel_size = images.fixed.shape[1:-1], sizes[0]
     parameters = _starts(images, matrix, voxel_size, angles)
     copies = len(parameters.translation) // len(matrix)
 
     if copies > MOST_STARTS:
-        values = _level_loss(similarity, images, matrix, sizes, LEVELS[0][0], copies)(parameters)
+        values = _level_loss(similarity, images, matrix, guidance, sizes, free, LEVELS[0][0], copies)(parameters)
         parameters = _best(parameters, values, len(matrix), MOST_STARTS)
         copies = MOST_STARTS
     for factor, learning_rate in LEVELS:
-        loss = _level_loss(similarity, images, matrix, sizes, factor, copies)
+        loss = _level_loss(similarity, images, matrix, guidance, sizes, free, factor, copies)
         parameters, lowest = _descend(loss, parameters, freedom, learning_rate)
         if copies > 1:
             parameters, copies = _best(parameters, lowest, len(matrix), 1), 1
-    result = compose_affine(matrix, _to_matrix(parameters, shape, voxel_size))
+    result = compose_affine(matrix, to_matrix(parameters, shape, voxel_size, free))
     if images.moving_weights is None:
         return result
     better = lowest < loss(jax.tree.map(jnp.zeros_like, parameters))
     return jnp.where(better[:, None, None], result, matrix)
 
 
-def _best(parameters: _Parameters, values: jax.Array, batch: int, count: int) -> _Parameters:
+def _best(parameters: Parameters, values: jax.Array, batch: int, count: int) -> Parameters:
     """Keeps the `count` starts of each pair that have the lowest values `[B * starts]`."""
     by_pair = values.reshape(batch, -1)
     best = jnp.argsort(by_pair, axis=1)[:, :count] + by_pair.shape[1] * jnp.arange(batch)[:, None]
@@ -153,21 +135,25 @@ def _level_loss(
     similarity: Similarity,
     images: Images,
     matrix: jax.Array,
+    guidance: Guidance | None,
     sizes: tuple[Sizes, Sizes],
+    free: Sequence[float],
     factor: float,
     copies: int,
-) -> Callable[[_Parameters], jax.Array]:
+) -> Callable[[Parameters], jax.Array]:
     """Loss of parameters on the grids of one level, for a number of starts a pair."""
     (voxel_size, moving_voxel_size), length = sizes, factor * min(sizes[0])
     shape, moving_shape = images.fixed.shape[1:-1], images.moving.shape[1:-1]
     coarse = level_shape(shape, length, voxel_size)
     coarse_moving = level_shape(moving_shape, length, moving_voxel_size)
     repeat = partial(jnp.repeat, repeats=copies, axis=0)
-    small, start = jax.tree.map(repeat, shrink_images(images, coarse, coarse_moving)), repeat(matrix)
+    small = jax.tree.map(repeat, shrink_images(images, coarse, coarse_moving))
+    start, guides = repeat(matrix), jax.tree.map(repeat, guidance)
 
     def loss(parameters):
-        total = compose_affine(start, _to_matrix(parameters, shape, voxel_size))
-        return _loss(similarity, small, level_matrix(total, shape, moving_shape, coarse, coarse_moving))
+        total = compose_affine(start, to_matrix(parameters, shape, voxel_size, free))
+        value = _loss(similarity, small, level_matrix(total, shape, moving_shape, coarse, coarse_moving))
+        return value if guides is None else value + affine_cost(guides, total, sizes)
 
     return loss
 
@@ -193,11 +179,11 @@ def _loss(similarity: Similarity, images: Images, matrix: jax.Array) -> jax.Arra
 
 
 def _descend(
-    loss: Callable[[_Parameters], jax.Array],
-    parameters: _Parameters,
+    loss: Callable[[Parameters], jax.Array],
+    parameters: Parameters,
     freedom: Freedom,
     learning_rate: float,
-) -> tuple[_Parameters, jax.Array]:
+) -> tuple[Parameters, jax.Array]:
     """Optimises by Adam with a learning rate that falls to zero; returns the best parameters and their loss `[B]`."""
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, NUM_STEPS))
 
@@ -212,7 +198,7 @@ def _descend(
         best = jax.tree.map(
             lambda new, old: jnp.where(better.reshape(-1, *(1,) * (new.ndim - 1)), new, old), parameters, best
         )
-        updates, state = optimizer.update(_free(gradient, freedom), state)
+        updates, state = optimizer.update(free_gradient(gradient, freedom), state)
         return (optax.apply_updates(parameters, updates), state, best, jnp.minimum(values, lowest)), None
 
     lowest = jnp.full(len(parameters.translation), jnp.inf)
@@ -221,52 +207,12 @@ def _descend(
     return best, lowest
 
 
-def _free(gradient: _Parameters, freedom: Freedom) -> _Parameters:
-    """Sets the gradient of the parameters that are not free to zero."""
-    translation, rotation, stretch = gradient
-    if not freedom.rotation:
-        rotation = jnp.zeros_like(rotation)
-    if not freedom.stretch:
-        trace = jnp.trace(stretch, axis1=1, axis2=2) * freedom.scale
-        stretch = trace[:, None, None] * jnp.eye(stretch.shape[-1])[None]
-    return _Parameters(translation, rotation, stretch)
-
-
-def _frame(shape: Sequence[int], voxel_size: Sequence[float]) -> tuple[jax.Array, jax.Array, float]:
-    """Centre of the fixed image in voxels, its voxel size, and half of its longest side in the same unit."""
-    size = jnp.asarray(voxel_size, jnp.float32)
-    half = max(0.5 * number * length for number, length in zip(shape, voxel_size, strict=True))
-    return (jnp.asarray(shape, jnp.float32) - 1) / 2, size, half
-
-
-def _to_matrix(parameters: _Parameters, shape: Sequence[int], voxel_size: Sequence[float]) -> jax.Array:
-    """Affine `[B, N, N + 1]` from fixed to fixed voxels: `centre + linear (p - centre) + translation`."""
-    centre, size, half = _frame(shape, voxel_size)
-    translation, rotation, stretch = parameters
-    symmetric = 0.5 * (stretch + jnp.swapaxes(stretch, 1, 2))
-    linear = jnp.matmul(_rotation(rotation, len(shape)), jnp.eye(len(shape))[None] + symmetric)
-    linear = linear * size[None, None] / size[None, :, None]  # from lengths to voxels
-    offset = centre[None] + half * translation / size[None] - jnp.sum(linear * centre[None, None], axis=-1)
-    return jnp.concatenate([linear, offset[..., None]], axis=-1)
-
-
-def _rotation(rotation: jax.Array, num_axes: int) -> jax.Array:
-    """Converts angles `[B, N (N - 1) / 2]` in radians to rotations `[B, N, N]` by Rodrigues' formula."""
-    rows, columns = jnp.triu_indices(num_axes, 1)
-    upper = jnp.zeros((len(rotation), num_axes, num_axes)).at[:, rows, columns].set(rotation)
-    skew = upper - jnp.swapaxes(upper, 1, 2)
-    # The small number keeps the square root differentiable at zero.
-    angle = jnp.sqrt(jnp.sum(jnp.square(rotation), axis=-1) + 1e-12)[:, None, None]
-    first, second = jnp.sinc(angle / jnp.pi), 0.5 * jnp.square(jnp.sinc(0.5 * angle / jnp.pi))
-    return jnp.eye(num_axes)[None] + first * skew + second * jnp.matmul(skew, skew)
-
-
-def _starts(images: Images, matrix: jax.Array, voxel_size: Sequence[float], angles: Sequence[float]) -> _Parameters:
+def _starts(images: Images, matrix: jax.Array, voxel_size: Sequence[float], angles: Sequence[float]) -> Parameters:
     """Parameters of all starts, `[B * starts, ...]`; the starts of one pair are consecutive."""
     fixed, moving, weights, moving_weights = images
     shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
     num_axes, batch = len(shape), len(fixed)
-    centre, size, half = _frame(shape, voxel_size)
+    centre, size, half = frame(shape, voxel_size)
     back = invert_affine(matrix)
 
     def onto(here, there):
@@ -285,7 +231,7 @@ def _starts(images: Images, matrix: jax.Array, voxel_size: Sequence[float], angl
     rotation = jnp.zeros((count, num_axes * (num_axes - 1) // 2))
     if num_axes == 2:
         rotation = jnp.tile(jnp.asarray(angles), count // len(angles))[:, None]
-    return _Parameters(translation, rotation, jnp.zeros((count, num_axes, num_axes)))
+    return Parameters(translation, rotation, jnp.zeros((count, num_axes, num_axes)))
 
 
 def _centre_of_mass(image: jax.Array, weights: jax.Array | None) -> jax.Array:

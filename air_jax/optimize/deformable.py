@@ -1,7 +1,7 @@
 """Refinement: optimises displacements on the given pairs with the objective of training."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,33 +9,20 @@ import jax.numpy as jnp
 from air_jax.checks import check_finite, check_integer, check_number, require
 from air_jax.errors import OptionError
 from air_jax.losses import Objective
-from air_jax.optimize.fields import FIELDS, DenseField, Field
+from air_jax.optimize.constraints import Constraints, check_constraints, compile_satisfy, satisfy
+from air_jax.optimize.extras import Extra, level_extra
+from air_jax.optimize.field import Field
+from air_jax.optimize.fields import FIELDS, DenseField
 from air_jax.optimize.geometry import Geometry, Sizes
+from air_jax.optimize.guidance import Guidance, check_guidance
 from air_jax.optimize.levels import level_matrix, level_shape, shares, warp_between
+from air_jax.optimize.solution import Solution
 from air_jax.optimize.visibility import Images, check_images, filled, pair_weights, shrink_images
 from air_jax.transforms import resize
 
 STEPS_BETWEEN_CHECKS = 10
 # The step length of a pair is halved when its steps do not lower the loss. At this length the pair has converged.
 SHORTEST = 1 / 16
-
-
-class Solution(NamedTuple):
-    """The result of `refine`, one value a pair.
-
-    Attributes:
-      displacement: `[B, *S, N]` in voxels.
-      loss: `[B]`, the objective at the end, on the grid of the last level.
-      steps: `[B]` int32, optimiser steps that were run before the pair stopped, over all levels. Steps that did not
-        lower the loss and were undone count.
-      converged: `[B]` bool, whether the pair met the stopping criterion on the last level: the tolerance, or the
-        shortest step. False where the steps ran out first.
-    """
-
-    displacement: jax.Array
-    loss: jax.Array
-    steps: jax.Array
-    converged: jax.Array
 
 
 def refine(
@@ -50,6 +37,8 @@ def refine(
     tolerance: float = 0.0,
     weights: jax.Array | None = None,
     moving_weights: jax.Array | None = None,
+    constraints: Constraints = Constraints(),
+    guidance: Guidance | None = None,
 ) -> Solution:
     """Refines displacements by gradient descent on the objective; from zero, it registers without a model.
 
@@ -75,6 +64,9 @@ def refine(
         does not count. They are sampled at the start of each level and stay until its end, so that a level compares
         values of one function and the loss does not fall by moving voxels out of view. Default: the moving image
         continues outside with its values at the border.
+      constraints: axes and regions that must not move or deform, see `air_jax.optimize.Constraints`. They hold at the
+        end; the loss is that before the last correction.
+      guidance: landmarks, whose cost is added to the objective, see `air_jax.optimize.Guidance`. Default: none.
 
     Returns:
       The displacement, loss, number of steps and convergence of each pair.
@@ -88,7 +80,11 @@ def refine(
       Christensen, Rabbitt, Miller 1996, Deformable templates using large deformation kinematics.
     """
     images = Images(fixed, moving, weights, moving_weights)
-    return _refine(*_arguments(objective, images, displacement, num_steps, field, geometry, tolerance))
+    extra = constraints, guidance
+    arguments = _arguments(objective, images, displacement, num_steps, field, geometry, tolerance, *extra)
+    begin = satisfy(constraints, arguments[2], geometry=geometry)
+    solution = _refine(*arguments[:2], begin, *arguments[3:])
+    return solution._replace(displacement=satisfy(constraints, solution.displacement, geometry=geometry))
 
 
 def compile_refine(
@@ -103,6 +99,8 @@ def compile_refine(
     tolerance: float = 0.0,
     weights: jax.Array | None = None,
     moving_weights: jax.Array | None = None,
+    constraints: Constraints = Constraints(),
+    guidance: Guidance | None = None,
 ) -> None:
     """Compiles the program of `refine` into JAX's persistent cache, without running it.
 
@@ -112,14 +110,16 @@ def compile_refine(
       objective, num_steps, field, geometry, tolerance: those of `refine`.
       fixed, moving, displacement: `[B, *S, C]`, `[B, *V, C]` and `[B, *S, N]` as in `refine`. Only shapes and dtypes
         matter: `jax.ShapeDtypeStruct` will do.
-      weights, moving_weights: `[B, *S]` and `[B, *V]` in the same way.
+      weights, moving_weights, constraints, guidance: those of `refine` in the same way.
 
     Raises:
       OptionError, ValueError: as `refine`.
     """
     images = Images(fixed, moving, weights, moving_weights)
-    arguments = _arguments(objective, images, displacement, num_steps, field, geometry, tolerance)
+    extra = constraints, guidance
+    arguments = _arguments(objective, images, displacement, num_steps, field, geometry, tolerance, *extra)
     _refine.lower(*arguments).compile()
+    compile_satisfy(constraints, arguments[2], geometry)
 
 
 def _arguments(
@@ -130,6 +130,8 @@ def _arguments(
     field: Field,
     geometry: Geometry,
     tolerance: float,
+    constraints: Constraints,
+    guidance: Guidance | None,
 ) -> tuple[Any, ...]:
     """Checks the arguments of `refine` and returns those of `_refine`."""
     if isinstance(field, str):
@@ -140,6 +142,8 @@ def _arguments(
     fixed, moving = images[:2]
     check_images("refine", images, geometry.matrix)
     check_finite("refine", displacement=displacement)
+    check_constraints("refine", fixed, constraints)
+    check_guidance("refine", fixed, guidance)
     num_axes, matrix = fixed.ndim - 2, geometry.matrix
     if displacement is None:
         displacement = jnp.zeros((*fixed.shape[:-1], num_axes))
@@ -149,7 +153,8 @@ def _arguments(
         shape = (*fixed.shape[:-1], num_axes)
         raise ValueError(f"refine: displacement has shape {displacement.shape}; for these images it must be {shape}")
     sizes = geometry.sizes(num_axes)
-    return objective, images, displacement, matrix, int(num_steps), field, sizes, float(tolerance)
+    settings = int(num_steps), field, sizes, float(tolerance)
+    return objective, images, displacement, matrix, *settings, constraints, guidance
 
 
 @partial(jax.jit, static_argnums=(0, 4, 5, 6, 7))
@@ -162,6 +167,8 @@ def _refine(
     field: Field,
     sizes: tuple[Sizes, Sizes],
     tolerance: float,
+    constraints: Constraints,
+    guidance: Guidance | None,
 ) -> Solution:
     voxel_size, moving_voxel_size = sizes
     images = filled(images)
@@ -180,9 +187,11 @@ def _refine(
         lengths = tuple(size * old / new for size, old, new in zip(voxel_size, shape, coarse, strict=True))
         displacement = solution.displacement
         start = displacement if coarse == shape else resize(displacement, coarse)
-        seen = pair_weights(small, start, between)
-        arguments = small.fixed, small.moving, seen, start, between, share, field, level, lengths, tolerance
-        end = _descend(objective, *arguments)
+        extra = level_extra(constraints, guidance, between, sizes, images, small)
+        begin = extra.accept(start, start)
+        seen = pair_weights(small, begin, between)
+        arguments = small.fixed, small.moving, seen, begin, between, share, field, level, lengths, tolerance
+        end = _descend(objective, extra, *arguments)
         # Only the change is resized to the finer grid, so that details of the start remain.
         displacement = end.displacement if coarse == shape else displacement + resize(end.displacement - start, shape)
         solution = end._replace(displacement=displacement, steps=solution.steps + end.steps)
@@ -191,6 +200,7 @@ def _refine(
 
 def _descend(
     objective: Objective,
+    extra: Extra,
     fixed: jax.Array,
     moving: jax.Array,
     weights: jax.Array | None,
@@ -206,13 +216,14 @@ def _descend(
     optimizer = field.optimizer(voxel_size)
 
     def loss(displacement):
-        return objective(fixed, warp_between(moving, displacement, matrix), displacement, weights=weights)[0]
+        value = objective(fixed, warp_between(moving, displacement, matrix), displacement, weights=weights)[0]
+        return value if extra.loss is None else value + extra.loss(displacement)
 
     def run_round(start, num_steps, length):
         def step(carry, _):
             parameters, state = carry
             gradient = jax.grad(lambda parameters: jnp.sum(loss(field.trial(start, parameters, level))))(parameters)
-            updates, state = optimizer.update(gradient, state)
+            updates, state = optimizer.update(extra.gradient(gradient), state)
             return (parameters + length * updates, state), None
 
         parameters = jnp.zeros((len(start), *field.shape(start.shape[1:-1], level), start.shape[-1]))
@@ -221,14 +232,14 @@ def _descend(
             (parameters, _), _ = step(carry, None)
         else:
             (parameters, _), _ = jax.lax.scan(step, carry, length=num_steps)
-        return field.accept(start, parameters, level, voxel_size, length)
+        return extra.accept(field.accept(start, parameters, level, voxel_size, length), start)
 
-    def run(displacement, num_steps, length):
+    def run(start, num_steps, length):
         rounds, rest = divmod(num_steps, field.steps_per_round)
         displacement, _ = jax.lax.scan(
-            lambda start, _: (run_round(start, field.steps_per_round, length), None), displacement, length=rounds
+            lambda each, _: (run_round(each, field.steps_per_round, length), None), start, length=rounds
         )
-        return run_round(displacement, rest, length) if rest else displacement
+        return extra.finish(run_round(displacement, rest, length) if rest else displacement, start)
 
     def of_pairs(values):
         return values.reshape(-1, *(1,) * (displacement.ndim - 1))

@@ -6,8 +6,8 @@ dataclass with the methods of `Field` and a line in `FIELDS`.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -15,75 +15,8 @@ import optax
 
 from air_jax.checks import MOST_SQUARINGS, check_integer, is_number
 from air_jax.errors import OptionError
+from air_jax.optimize.field import Shape
 from air_jax.transforms import bspline, compose, control_shape, exponential, smooth
-
-Shape = tuple[int, ...]
-
-
-class Field(Protocol):
-    """The interface of a field. Fields are hashable: `refine` compiles once for equal fields.
-
-    Attributes:
-      steps_per_round: number of optimiser steps before the result is composed and the parameters restart at zero.
-      levels: one entry for each level, from coarse to fine.
-      factors: for each level, the factor by which its voxels are larger than the image's.
-    """
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]  # a field is a dataclass
-    steps_per_round: ClassVar[int]
-
-    @property
-    def levels(self) -> tuple[Any, ...]: ...
-
-    @property
-    def factors(self) -> tuple[int, ...]: ...
-
-    def shape(self, shape: Shape, level: int) -> Shape:
-        """Returns the spatial shape of the parameters.
-
-        Args:
-          shape: `S` of the level's grid.
-          level: index of the level.
-        """
-        ...
-
-    def optimizer(self, voxel_size: Sequence[float]) -> optax.GradientTransformation:
-        """Returns the optimiser of the parameters.
-
-        Args:
-          voxel_size: `[N]`, lengths of the level's voxels.
-        """
-        ...
-
-    def trial(self, displacement: jax.Array, parameters: jax.Array, level: int) -> jax.Array:
-        """Returns the displacement that is differentiated with respect to the parameters.
-
-        Args:
-          displacement: `[B, *S, N]` in voxels of the level, the start of the round.
-          parameters: `[B, *shape, N]`, see `shape`; 0 at the start of the round.
-          level: index of the level.
-
-        Returns:
-          `[B, *S, N]`.
-        """
-        ...
-
-    def accept(
-        self, displacement: jax.Array, parameters: jax.Array, level: int, voxel_size: Sequence[float], length: jax.Array
-    ) -> jax.Array:
-        """Returns the displacement after a round.
-
-        Args:
-          displacement: `[B, *S, N]` in voxels of the level, the start of the round.
-          parameters: `[B, *shape, N]` at the end of the round.
-          level: index of the level.
-          voxel_size: `[N]`, lengths of the level's voxels.
-          length: `[B, 1, ...]` in [0, 1], factor of the optimiser's updates in this round; 0 for converged pairs.
-
-        Returns:
-          `[B, *S, N]`.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -118,6 +51,14 @@ class DenseField:
     @property
     def factors(self) -> tuple[int, ...]:
         return self.levels
+
+    def scaled(self, smoothness: float) -> Self:
+        """Returns a field whose two standard deviations are larger by a factor.
+
+        Args:
+          smoothness: the factor, 0 or more.
+        """
+        return replace(self, update_sigma=smoothness * self.update_sigma, total_sigma=smoothness * self.total_sigma)
 
     def shape(self, shape: Shape, level: int) -> Shape:
         del level

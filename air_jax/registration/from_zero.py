@@ -1,7 +1,8 @@
 """Registration without training: instance optimisation from zero displacement."""
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -11,9 +12,10 @@ import numpy as np
 
 from air_jax.checks import check_integer, check_spacing, is_integer
 from air_jax.errors import OptionError
-from air_jax.losses import SIMILARITIES, Similarity, make_objective
+from air_jax.losses import SIMILARITIES, ChannelMean, Similarity, make_objective
 from air_jax.losses.similarity import takes_weights
-from air_jax.optimize import DenseField, Field, Geometry, register_affine
+from air_jax.optimize import Constraints, DenseField, Field, Geometry, Guidance, fit_landmarks, register_affine
+from air_jax.optimize.geometry import Sizes
 from air_jax.registration.batches import Array, guess_num_axes, pair_batches
 from air_jax.registration.registration import Registration, Result, make_result
 from air_jax.transforms.spaces import whole_displacement
@@ -93,6 +95,12 @@ def register_images(
     refine_steps: int = STEPS_FROM_ZERO,
     normalization: str = "percentile",
     spacing: Sequence[float] | None = None,
+    smoothness: float | None = None,
+    regularizers: Mapping[str, float] | None = None,
+    constraints: Constraints = Constraints(),
+    guidance: Guidance | None = None,
+    affine_from: str = "images",
+    channel_weights: Sequence[float] | None = None,
 ) -> Result:
     """Registers raw images without a trained model: an affine where wanted, then instance optimisation.
 
@@ -109,6 +117,13 @@ def register_images(
       refine_steps: number of steps of the deformation; 0 for the affine only.
       normalization: key of `air_jax.transforms.intensity.WINDOWS`.
       spacing: `[N]`, lengths of the voxels of both images. Default: 1 along each axis.
+      smoothness: factor of both standard deviations of a `DenseField`, 0 or more; larger is smoother. Default: 1.
+      regularizers: weight of each regularizer, by its key in `air_jax.losses.REGULARIZERS`. Default: none.
+      constraints: axes and regions that must not move or deform, see `air_jax.optimize.Constraints`.
+      guidance: landmarks that pull the map, see `air_jax.optimize.Guidance`. Default: none.
+      affine_from: "images"; or "landmarks": the affine is fitted to the landmarks of `guidance` by least squares.
+      channel_weights: `[C]`, weights of the channels of `[B, *S, C]`, which are then normalised and compared each by
+        itself, such as contrasts of one subject. Default: all channels are normalised and compared together.
 
     Returns:
       The displacement of affine and deformation together, and the moving image warped by it in one interpolation.
@@ -123,23 +138,81 @@ def register_images(
     if num_axes is None and spacing is not None:
         num_axes = len(spacing)
     num_axes = guess_num_axes(np.shape(fixed)) if num_axes is None else num_axes
+    if affine_from not in ("images", "landmarks"):
+        raise OptionError("affine_from", affine_from, "must be one of images, landmarks")
+    if affine_from == "landmarks" and (guidance is None or affine is None):
+        raise OptionError("affine_from", affine_from, "needs guidance, the landmarks, and affine, the free parameters")
     channels = np.shape(fixed)[-1] if np.ndim(fixed) == num_axes + 2 else 1
+    if smoothness is not None:
+        field = _scaled(field, smoothness)
+    takes = isinstance(similarity, str) or takes_weights(similarity)
+    affine_similarity = SIMILARITIES[AFFINE_SIMILARITY]
+    if channel_weights is not None:
+        if len(channel_weights) != channels:
+            raise OptionError("channel_weights", channel_weights, f"must have {channels} weight(s), one a channel")
+        similarity, affine_similarity = (
+            ChannelMean(each, tuple(channel_weights)) for each in (similarity, AFFINE_SIMILARITY)
+        )
     registration = without_model(num_axes, channels, similarity=similarity, field=field, normalization=normalization)
-    images = pair_batches(fixed, moving, registration.image_shape, normalization)
+    if regularizers:
+        objective = dataclasses.replace(registration.objective, weights=tuple(regularizers.items()))
+        registration = dataclasses.replace(registration, objective=objective)
+    if channel_weights is None:
+        images = pair_batches(fixed, moving, registration.image_shape, normalization)
+    else:
+        one = (*registration.image_shape[:-1], 1)
+        pairs = [
+            pair_batches(fixed[..., index : index + 1], moving[..., index : index + 1], one, normalization)
+            for index in range(channels)
+        ]
+        images = tuple(jnp.concatenate(each, axis=-1) for each in zip(*pairs, strict=True))
     geometry = Geometry(voxel_size=spacing)
     moving_weights = None
     if affine is not None:
         seen = jnp.ones(images[1].shape[:-1])
-        matrix = register_affine(
-            SIMILARITIES[AFFINE_SIMILARITY], *images, kind=affine, geometry=geometry, moving_weights=seen
-        )
+        if affine_from == "landmarks":
+            matrix = _from_landmarks(guidance, affine, geometry.sizes(num_axes)[0], constraints)
+        else:
+            matrix = register_affine(
+                affine_similarity,
+                *images,
+                kind=affine,
+                geometry=geometry,
+                moving_weights=seen,
+                constraints=constraints,
+                guidance=guidance,
+            )
         geometry = dataclasses.replace(geometry, matrix=matrix)
-        if isinstance(similarity, str) or takes_weights(similarity):
+        if takes:
             moving_weights = seen
     displacement = registration.refine(
-        *images, num_steps=refine_steps, geometry=geometry, moving_weights=moving_weights
+        *images,
+        num_steps=refine_steps,
+        geometry=geometry,
+        moving_weights=moving_weights,
+        constraints=constraints,
+        guidance=guidance,
     ).displacement
     if geometry.matrix is not None:
         pairs = zip(displacement, np.asarray(geometry.matrix), strict=True)
         displacement = jnp.stack([whole_displacement(u, matrix, np.eye(num_axes, num_axes + 1)) for u, matrix in pairs])
     return make_result(displacement, images[1], {}, np.shape(moving))
+
+
+def _scaled(field: Field, smoothness: float) -> Field:
+    if not isinstance(field, DenseField):
+        raise OptionError("smoothness", smoothness, "is of a DenseField; other fields have their control points")
+    if not 0 <= smoothness < math.inf:
+        raise OptionError("smoothness", smoothness, "must be finite and not negative")
+    return field.scaled(smoothness)
+
+
+def _from_landmarks(guidance: Guidance | None, kind: str, size: Sizes, constraints: Constraints) -> jax.Array:
+    """Fits affines `[B, N, N + 1]` in voxels to the landmarks, whose distances are in lengths."""
+    assert guidance is not None
+    lengths, matrices = np.array(size), []
+    for fixed, moving in zip(np.asarray(guidance.fixed), np.asarray(guidance.moving), strict=True):
+        matrix = fit_landmarks(fixed * lengths, moving * lengths, kind=kind, restrict=constraints.restrict)
+        scaled = matrix * np.append(lengths, 1.0) / lengths[:, None]
+        matrices.append(scaled)
+    return jnp.asarray(np.stack(matrices), jnp.float32)

@@ -12,7 +12,7 @@ import numpy as np
 from air_jax.checks import check_flag, check_integer, check_number, require
 from air_jax.errors import OptionError
 from air_jax.losses import Objective
-from air_jax.optimize import Field, Geometry, Solution, refine
+from air_jax.optimize import Constraints, Field, Geometry, Guidance, Solution, refine
 from air_jax.registration.batches import Array, pair_batches, to_batch, with_margin
 from air_jax.transforms import warp, with_edges
 from air_jax.transforms.intensity import WINDOWS
@@ -143,6 +143,8 @@ class Registration:
         tolerance: float = 0.0,
         weights: jax.Array | None = None,
         moving_weights: jax.Array | None = None,
+        constraints: Constraints = Constraints(),
+        guidance: Guidance | None = None,
     ) -> Solution:
         """Refines displacements by instance optimisation, see `air_jax.optimize.refine`.
 
@@ -159,6 +161,8 @@ class Registration:
           weights: `[B, *S]` in [0, 1], the share by which a voxel of the fixed image counts, see
             `air_jax.optimize.refine`. Default: all count alike.
           moving_weights: the same of the moving image. Default: also its surround counts.
+          constraints: axes and regions that must not move or deform.
+          guidance: landmarks that pull the map. Default: none.
 
         Returns:
           The displacement, loss, number of steps and convergence of each pair.
@@ -178,6 +182,8 @@ class Registration:
             tolerance=tolerance,
             weights=weights,
             moving_weights=moving_weights,
+            constraints=constraints,
+            guidance=guidance,
         )
 
     def normalize(self, image: Array) -> jax.Array:

@@ -216,8 +216,8 @@ def test_gradient_agrees_with_finite_differences_in_64_bits(num_axes):
 
     def loss(vector):
         translation, angles, stretch = split(vector)
-        parameters = module._Parameters(translation[None], angles[None], stretch.reshape(1, num_axes, num_axes))
-        matrix = module._to_matrix(parameters, shape, size)
+        parameters = module.Parameters(translation[None], angles[None], stretch.reshape(1, num_axes, num_axes))
+        matrix = module.to_matrix(parameters, shape, size, (1.0,) * num_axes)
         total = compose_affine(jnp.asarray(voxel_to_voxel, jnp.float32)[None], matrix)
         points = apply_affine(total, identity_grid(shape)[None])
         return mse(fixed, sample(moving, points, mode="nearest"))[0]

@@ -1,0 +1,104 @@
+"""What guides a registration, read from files: regions, axes and landmarks, on the grids of the images."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from air_jax import io
+from air_jax.errors import UserError
+from air_jax.file_registration.field_of_view import read_mask
+from air_jax.file_registration.guiding import Guiding, restricted
+from air_jax.io.landmarks import count_outside
+from air_jax.io.space import direction_of, misalignment
+from air_jax.io.subject import Subject, read_points_of
+from air_jax.io.volume import Volume
+from air_jax.optimize import Constraints, Guidance
+
+# Landmarks set by hand are off by some voxels; in experiments/everyday/guiding.json a larger weight fits their errors.
+DEFAULT_WEIGHT = 0.1
+MOST_BODIES = 32  # each one is an image of its own
+_TOLERANCE = 0.1  # between the places of an image and a region, in voxels
+
+
+class Guides(NamedTuple):
+    """What guides a registration.
+
+    Attributes:
+      constraints: axes and regions.
+      landmarks: `[K, N]` each, in voxels of the fixed and of the moving image, or None.
+      guidance: the same landmarks with their weight, or None: they do not guide.
+    """
+
+    constraints: Constraints = Constraints()
+    landmarks: tuple[np.ndarray, np.ndarray] | None = None
+    guidance: Guidance | None = None
+
+
+def read_guides(guiding: Guiding, fixed: Subject, moving: Subject) -> Guides:
+    """Reads regions and landmarks.
+
+    Args:
+      guiding: checked options.
+      fixed, moving: both subjects.
+
+    Raises:
+      UserError: one line that names the file or the flag: it cannot be read, or does not fit the image.
+    """
+    restrict = rigid = volume = None
+    if guiding.restrict is not None:
+        restrict = _by_array_axis(restricted(guiding.restrict), fixed.volume, guiding.restrict)
+    if guiding.rigid_region is not None:
+        rigid = _read_bodies(guiding.rigid_region, fixed.volume, fixed.path)[None]
+    if guiding.keep_volume is not None:
+        volume = read_mask(guiding.keep_volume, fixed.volume, fixed.path)[None]
+        if not volume[(0, *(slice(1, -1),) * fixed.volume.num_axes)].any():
+            raise UserError(f"{guiding.keep_volume}: has only voxels at the border of {fixed.path}")
+    regions = [None if region is None else jnp.asarray(region) for region in (rigid, volume)]
+    constraints = Constraints(restrict, regions[0], regions[1])
+    if guiding.guide_landmarks is None or guiding.fixed_guide_landmarks is None:
+        return Guides(constraints)
+    points = []
+    for path, subject in ((guiding.fixed_guide_landmarks, fixed), (guiding.guide_landmarks, moving)):
+        physical = read_points_of(path, subject.volume, subject.path)
+        if outside := count_outside(physical, subject.volume):
+            print(f"{path}: {outside} of {len(physical)} landmarks lie outside of {subject.path}", flush=True)
+        points.append(io.to_voxels(physical, subject.volume.affine))
+    if len(points[0]) != len(points[1]):
+        raise UserError(
+            f"{guiding.fixed_guide_landmarks} has {len(points[0])} points and {guiding.guide_landmarks} "
+            f"{len(points[1])}; give the same points in both images"
+        )
+    if guiding.guide_weight == 0:
+        return Guides(constraints, (points[0], points[1]))
+    weight = DEFAULT_WEIGHT if guiding.guide_weight is None else guiding.guide_weight
+    arrays = [jnp.asarray(each[None], jnp.float32) for each in points]
+    guidance = Guidance(arrays[0], arrays[1], weight=weight, tolerance=guiding.guide_tolerance or 0.0)
+    return Guides(constraints, (points[0], points[1]), guidance)
+
+
+def _by_array_axis(flags: tuple[float, ...], volume: Volume, text: str) -> tuple[float, ...]:
+    """The flags of x, y[, z] as those of the array axes: each array axis is the physical axis closest to it."""
+    if len(flags) != volume.num_axes:
+        raise UserError(f"--restrict={text}: has {len(flags)} numbers, the images have {volume.num_axes} axes")
+    _, physical = linear_sum_assignment(-np.abs(direction_of(volume.affine)).T)
+    return tuple(flags[axis] for axis in physical)
+
+
+def _read_bodies(path: Path, volume: Volume, image: Path) -> np.ndarray:
+    """`[*S, K]` float32: one channel for each label above 0."""
+    labels = io.read_segmentation(path)
+    if labels.array.shape != volume.shape:
+        raise UserError(f"{path}: has shape {labels.array.shape}, but {image} has {volume.shape}")
+    if misalignment(volume.affine, labels.affine, volume.shape) > _TOLERANCE:
+        raise UserError(f"{path}: lies elsewhere in space than {image}; resample it onto the image's grid")
+    if labels.array.min() < 0:
+        raise UserError(f"{path}: has negative labels; bodies have labels above 0")
+    ids = [label for label in np.unique(labels.array).tolist() if label]
+    if not ids:
+        raise UserError(f"{path}: is empty; bodies have labels above 0")
+    if len(ids) > MOST_BODIES:
+        raise UserError(f"{path}: has {len(ids)} labels, each of them a body; give at most {MOST_BODIES}")
+    return np.stack([labels.array == label for label in ids], axis=-1).astype(np.float32)

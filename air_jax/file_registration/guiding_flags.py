@@ -1,0 +1,64 @@
+"""The flags of `register` that guide it, each with an example, and the options that they make."""
+
+from typing import Any
+
+from absl import flags
+
+from air_jax.file_registration.guiding import Guiding
+from air_jax.runtime.command_line import path_of
+
+_FILES = {
+    "rigid_region": "Segmentation of the fixed image: each label is a body that may move but not deform, such as a "
+    "bone. Example: --rigid_region=vertebrae.nii.gz",
+    "keep_volume": "Mask of the fixed image in which volumes are kept: the Jacobian determinant is 1. "
+    "Example: --keep_volume=tumour.nii.gz",
+    "guide_landmarks": "Landmarks of the moving image that guide the registration. "
+    "Example: --guide_landmarks=moving.csv --fixed_guide_landmarks=fixed.csv",
+    "fixed_guide_landmarks": "The same landmarks in the fixed image.",
+}
+_WORDS = {
+    "restrict": "Axes of the fixed image along which anything may move: 1 or 0 for x, y[, z]. "
+    "Example: --restrict=1,1,0 for no movement along z.",
+    "affine_from": "images; or landmarks: the affine that --affine names is fitted to the guide landmarks. "
+    "Default: images. Example: --affine=rigid --affine_from=landmarks",
+    "contrast_weights": "Weights of several contrasts, given by repeated --fixed and --moving. "
+    "Example: --fixed=t1.nii.gz --fixed=t2.nii.gz --moving=b_t1.nii.gz --moving=b_t2.nii.gz --contrast_weights=1,0.5",
+    "colour": "grey; or channels: red, green and blue are compared each by itself. Default: grey. "
+    "Example: --colour=channels",
+}
+_NUMBERS = {
+    "smoothness": "Smoothness of the deformation: 0.5 follows details, 2 is smoother. Default: 1. "
+    "Example: --smoothness=2",
+    "update_sigma": "Gaussian that smooths each update, in voxels of a level. Default: 3. Example: --update_sigma=2",
+    "total_sigma": "Gaussian that smooths the displacement, in voxels of a level. Default: 0.5. "
+    "Example: --total_sigma=1",
+    "folding": "Weight of the penalty on folds. Default: 0. Example: --folding=5",
+    "diffusion": "Weight of the squared first derivatives of the displacement. Default: 0. Example: --diffusion=0.1",
+    "bending": "Weight of the squared second derivatives of the displacement. Default: 0. Example: --bending=0.1",
+    "guide_weight": "How strongly guide landmarks pull, compared with the images. Default: 0.1. "
+    "Example: --guide_weight=1",
+    "guide_tolerance": "Distance of guide landmarks in mm (pictures: pixels) that costs nothing. Default: 0. "
+    "Example: --guide_tolerance=1.5",
+}
+
+
+def define_flags() -> None:
+    """Defines the flags."""
+    for name, text in (_FILES | _WORDS).items():
+        flags.DEFINE_string(name, None, text)
+    for name, text in _NUMBERS.items():
+        flags.DEFINE_float(name, None, text)
+
+
+def guiding_options(given: dict[str, Any], contrasts: dict[str, list[str]]) -> Guiding:
+    """Makes the options from the values of the flags.
+
+    Args:
+      given: value of each flag by name.
+      contrasts: the files of `fixed` and `moving`; the first one of each is not a further contrast.
+    """
+    files = {name: path_of(name, given[name]) for name in _FILES if given[name] is not None}
+    further = {
+        f"{name}_contrasts": tuple(path_of(name, path) for path in paths[1:]) for name, paths in contrasts.items()
+    }
+    return Guiding(**files, **further, **{name: given[name] for name in (*_WORDS, *_NUMBERS)})
