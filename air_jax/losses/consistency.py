@@ -15,10 +15,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import compose, identity_grid, sample
 from air_jax.transforms.shapes import check_same_shape
 
 
+@on_any_mesh
 def inverse_consistency_loss(forward: jax.Array, backward: jax.Array) -> jax.Array:
     """Mean squared length of the residual (Christensen & Johnson 2001; Greer et al. 2021, ICON).
 
@@ -47,6 +49,7 @@ def inverse_consistency_loss(forward: jax.Array, backward: jax.Array) -> jax.Arr
     return _mean_of_orders(total / jnp.maximum(jnp.sum(inside, axis=axes), 1))
 
 
+@on_any_mesh
 def gradient_inverse_consistency_loss(
     forward: jax.Array, backward: jax.Array, *, offset: float | jax.Array = 0.5
 ) -> jax.Array:

@@ -10,12 +10,14 @@ from jax import lax
 
 from air_jax.errors import OptionError
 from air_jax.losses.windows import SMALLEST_WEIGHT, at_least_float32, seen, voxel_weights
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.shapes import check_images
 
 # Voxels counted at once. Larger chunks are no faster, and each chunk takes `2 * bins` numbers a voxel.
 _CHUNK = 2**14
 
 
+@on_any_mesh
 def mi_loss(fixed: jax.Array, warped: jax.Array, *, bins: int = 32, weights: jax.Array | None = None) -> jax.Array:
     """Negative mutual information in nats, by Parzen windows (Viola & Wells 1997; Mattes et al. 2003).
 
@@ -42,6 +44,7 @@ def mi_loss(fixed: jax.Array, warped: jax.Array, *, bins: int = 32, weights: jax
     return -_of_channels("mi_loss", _mutual_information, fixed, warped, bins, weights)
 
 
+@on_any_mesh
 def nmi_loss(fixed: jax.Array, warped: jax.Array, *, bins: int = 32, weights: jax.Array | None = None) -> jax.Array:
     """Negative mutual information, divided by the joint entropy (Studholme et al. 1999, An overlap invariant entropy
     measure of 3D medical image alignment: their measure minus 1).

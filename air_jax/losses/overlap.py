@@ -12,9 +12,11 @@ import jax.numpy as jnp
 
 from air_jax.errors import OptionError
 from air_jax.losses.windows import at_least_float32, seen, voxel_weights
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.shapes import check_images
 
 
+@on_any_mesh
 def one_hot(segmentation: jax.Array, label_ids: Sequence[int]) -> jax.Array:
     """Makes a channel for each label id: 1 where the segmentation has it, else 0.
 
@@ -37,6 +39,7 @@ def one_hot(segmentation: jax.Array, label_ids: Sequence[int]) -> jax.Array:
     return (segmentation[..., None] == channels).astype(jnp.float32)
 
 
+@on_any_mesh
 def dice_loss(fixed: jax.Array, warped: jax.Array) -> jax.Array:
     """1 minus the mean Dice overlap of all channels, hard or soft (Balakrishnan et al. 2019, VoxelMorph, "Auxiliary
     Data Loss Function").
@@ -67,6 +70,7 @@ def dice_loss(fixed: jax.Array, warped: jax.Array) -> jax.Array:
     return jnp.sum(lacking, axis=-1) / jnp.maximum(jnp.sum(present, axis=-1), 1)
 
 
+@on_any_mesh
 def pooled_dice_loss(fixed: jax.Array, warped: jax.Array, *, weights: jax.Array | None = None) -> jax.Array:
     """`dice_loss` of all channels together: overlaps and sizes are summed over channels first, as in the generalised
     Dice (Crum et al. 2006) with equal weights.
@@ -98,6 +102,7 @@ def pooled_dice_loss(fixed: jax.Array, warped: jax.Array, *, weights: jax.Array 
     return jnp.where(total > 0, 1 - 2 * overlap / jnp.where(total > 0, total, 1), 0)
 
 
+@on_any_mesh
 def segmentation_loss(logits: jax.Array, segmentation: jax.Array, label_ids: Sequence[int]) -> jax.Array:
     """Loss of a predicted segmentation: cross-entropy plus `dice_loss` of the probabilities (Isensee et al. 2021,
     nnU-Net, "Training scheme").

@@ -5,12 +5,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import cell_jacobian_determinants
 
 # Jacobian determinants below this value cost. It is above 0, because a penalty from 0 on leaves some folds.
 FOLDING_MARGIN = 0.05
 
 
+@on_any_mesh
 def diffusion_loss(displacement: jax.Array) -> jax.Array:
     """Diffusion regularizer (Balakrishnan et al. 2019, VoxelMorph, section III-B).
 
@@ -30,6 +32,7 @@ def diffusion_loss(displacement: jax.Array) -> jax.Array:
     return sum(squares[1:], start=squares[0]) / len(squares)
 
 
+@on_any_mesh
 def bending_loss(displacement: jax.Array) -> jax.Array:
     """Bending energy (Rueckert et al. 1999, equation 4).
 
@@ -68,6 +71,7 @@ def bending_loss(displacement: jax.Array) -> jax.Array:
     return jnp.mean(energy, axis=tuple(range(1, displacement.ndim)))
 
 
+@on_any_mesh
 def folding_loss(displacement: jax.Array) -> jax.Array:
     """Folding penalty: the amount by which Jacobian determinants are below 0.05, at every corner of every cell.
 

@@ -11,6 +11,7 @@ from air_jax.losses.correlation import lncc_loss, ncc_loss, squared_lncc_loss
 from air_jax.losses.information import mi_loss, nmi_loss
 from air_jax.losses.mind import mind_ssc_loss
 from air_jax.losses.windows import seen, voxel_weights, weighted_mean
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.shapes import check_images
 
 # A function of `fixed` and `warped` `[B, *S, C]` that returns `[B]`. One with a keyword `weights` `[B, *S]` also
@@ -18,6 +19,7 @@ from air_jax.transforms.shapes import check_images
 Similarity = Callable[..., jax.Array]
 
 
+@on_any_mesh
 def mse_loss(fixed: jax.Array, warped: jax.Array, *, weights: jax.Array | None = None) -> jax.Array:
     """Mean squared difference of two images (paper section 2.1, Fig. 2 steps (c)-(d)).
 

@@ -5,12 +5,14 @@ import math
 import jax
 import jax.numpy as jnp
 
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import corner_jacobian_determinant, jacobian_determinant, simplex_jacobian_determinants
 
 # Jacobian determinants below this value count as compressed.
 COMPRESSED = 0.3
 
 
+@on_any_mesh
 def folding_percent(displacement: jax.Array) -> jax.Array:
     """Computes the share of interior voxels with a Jacobian determinant <= 0 by central differences.
 
@@ -28,6 +30,7 @@ def folding_percent(displacement: jax.Array) -> jax.Array:
     return _percent(jacobian_determinant(displacement) <= 0)
 
 
+@on_any_mesh
 def any_corner_folding_percent(displacement: jax.Array) -> jax.Array:
     """Computes the share of interior voxels with a determinant <= 0 for any combination of one-sided differences.
 
@@ -45,6 +48,7 @@ def any_corner_folding_percent(displacement: jax.Array) -> jax.Array:
     return _percent(corner_jacobian_determinant(displacement) <= 0)
 
 
+@on_any_mesh
 def ndv_percent(displacement: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
     """Computes the non-diffeomorphic volume (in 2-D: area) in percent of the volume of the interior voxels.
 
@@ -73,6 +77,7 @@ def ndv_percent(displacement: jax.Array, *, mask: jax.Array | None = None) -> ja
     return 100 * jnp.sum(folded * interior, axis=axes) / jnp.sum(interior, axis=axes)
 
 
+@on_any_mesh
 def compressed_percent(displacement: jax.Array, mask: jax.Array) -> jax.Array:
     """Computes the share of a structure with a Jacobian determinant below 0.3, in percent. Folds are included.
 
@@ -96,6 +101,7 @@ def compressed_percent(displacement: jax.Array, mask: jax.Array) -> jax.Array:
     return 100.0 * jnp.sum(inside & (determinant < COMPRESSED), axis=axes) / jnp.sum(inside, axis=axes)
 
 
+@on_any_mesh
 def sd_log_jacobian(displacement: jax.Array) -> jax.Array:
     """Computes the standard deviation of `log(clip(J, 1e-9))` over interior voxels, by central differences.
 
@@ -112,6 +118,7 @@ def sd_log_jacobian(displacement: jax.Array) -> jax.Array:
     return jnp.std(log_jacobian, axis=tuple(range(1, log_jacobian.ndim)))
 
 
+@on_any_mesh
 def sd_log_jacobian_learn2reg(displacement: jax.Array) -> jax.Array:
     """Computes `SDlogJ` like the script of the Learn2Reg challenge, only for comparison with its tables.
 
@@ -138,6 +145,7 @@ def sd_log_jacobian_learn2reg(displacement: jax.Array) -> jax.Array:
     return jnp.std(jnp.log(jnp.clip(inner + 3, 1e-9, 1e9)), axis=tuple(range(1, inner.ndim)))
 
 
+@on_any_mesh
 def displacement_scores(displacement: jax.Array) -> dict[str, jax.Array]:
     """Computes the scores of a displacement.
 

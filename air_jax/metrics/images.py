@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.shapes import check_images, check_same_shape
 
 
+@on_any_mesh
 def mse(fixed: jax.Array, warped: jax.Array) -> jax.Array:
     """Computes the mean squared difference of two images.
 
@@ -23,6 +25,7 @@ def mse(fixed: jax.Array, warped: jax.Array) -> jax.Array:
     return jnp.mean(jnp.square(warped - fixed), axis=tuple(range(1, fixed.ndim)))
 
 
+@on_any_mesh
 def mask_dice(fixed: jax.Array, warped: jax.Array, *, threshold: float = 0.5) -> jax.Array:
     """Computes the Dice overlap of the foregrounds of two images.
 
@@ -43,6 +46,7 @@ def mask_dice(fixed: jax.Array, warped: jax.Array, *, threshold: float = 0.5) ->
     return 2 * jnp.sum(a & b, axis=axes) / (jnp.sum(a, axis=axes) + jnp.sum(b, axis=axes))
 
 
+@on_any_mesh
 def endpoint_errors(
     displacement: jax.Array, truth: jax.Array, fixed: jax.Array, *, threshold: float = 0.5
 ) -> dict[str, jax.Array]:
@@ -77,6 +81,7 @@ def endpoint_errors(
     }
 
 
+@on_any_mesh
 def image_scores(fixed: jax.Array, warped: jax.Array) -> dict[str, jax.Array]:
     """Computes the scores that compare two images.
 

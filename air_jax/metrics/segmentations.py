@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from air_jax.errors import OptionError
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.shapes import Array, check_same_shape
 
 
+@on_any_mesh
 def label_dice(fixed: Array, warped: Array, label_ids: Sequence[int]) -> jax.Array:
     """Computes the Dice overlap of two segmentations for each label id (Dice, Ecology 1945).
 
@@ -38,6 +40,7 @@ def label_dice(fixed: Array, warped: Array, label_ids: Sequence[int]) -> jax.Arr
     return jnp.moveaxis(jax.lax.map(dice, jnp.asarray(label_ids)), 0, -1)
 
 
+@on_any_mesh
 def label_mean(scores: Array) -> jax.Array:
     """Averages scores over the label ids that have one: NaN and infinity are left out.
 

@@ -15,6 +15,7 @@ from air_jax.losses.similarity import Similarity, weights_option
 from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.optimize.levels import level_matrix, level_shape
 from air_jax.optimize.visibility import Images, check_weights, filled, shrink_images
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import apply_affine, compose_affine, identity_grid, invert_affine, sample
 
 # For each level, the factor by which its voxels are larger, and the learning rate of Adam. A parameter of 1 moves the
@@ -58,6 +59,7 @@ class _Parameters(NamedTuple):
     stretch: jax.Array
 
 
+@on_any_mesh
 def register_affine(
     similarity: Similarity,
     fixed: jax.Array,

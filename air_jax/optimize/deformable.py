@@ -13,6 +13,7 @@ from air_jax.optimize.fields import FIELDS, DenseField, Field
 from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.optimize.levels import level_matrix, level_shape, shares, warp_between
 from air_jax.optimize.visibility import Images, check_weights, filled, pair_weights, shrink_images
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import resize
 
 STEPS_BETWEEN_CHECKS = 10
@@ -38,6 +39,7 @@ class Solution(NamedTuple):
     converged: jax.Array
 
 
+@on_any_mesh
 def refine(
     objective: Objective,
     fixed: jax.Array,

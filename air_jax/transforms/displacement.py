@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.errors import OptionError
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.sampling.sampler import sample, warp
 
 
+@on_any_mesh
 def compose(first: jax.Array, second: jax.Array) -> jax.Array:
     """Composes two displacements into one: `warp(warp(image, first), second)` with a single interpolation.
 
@@ -36,6 +38,7 @@ def compose(first: jax.Array, second: jax.Array) -> jax.Array:
     return second + warp(first, second, mode="nearest")
 
 
+@on_any_mesh
 def exponential(velocity: jax.Array, *, integration_steps: int = 7) -> jax.Array:
     """Integrates a stationary velocity field over one unit of time, by scaling and squaring (Arsigny et al. 2006).
 
@@ -60,6 +63,7 @@ def exponential(velocity: jax.Array, *, integration_steps: int = 7) -> jax.Array
     return displacement
 
 
+@on_any_mesh
 def resize(displacement: jax.Array, shape: Sequence[int]) -> jax.Array:
     """Resamples a displacement to another grid over the same extent, and scales its vectors to the new voxels.
 
@@ -81,6 +85,7 @@ def resize(displacement: jax.Array, shape: Sequence[int]) -> jax.Array:
     return resized * scale.reshape((1,) * (displacement.ndim - 1) + (num_axes,))
 
 
+@on_any_mesh
 def transform_points(displacement: jax.Array, points: jax.Array) -> jax.Array:
     """Moves points of the fixed image into the moving image: `p + u(p)`.
 

@@ -6,12 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from air_jax.runtime.any_mesh import on_any_mesh
+
 TRUNCATE = 3.0  # standard deviations
 EDGE_SIGMA = 0.7  # voxels
 # Slopes are smaller than intensities; this factor gives both about the same contrast.
 EDGE_WEIGHT = 2.0
 
 
+@on_any_mesh
 def smooth(field: jax.Array, sigma: float | Sequence[float]) -> jax.Array:
     """Smooths with a Gaussian, one axis after the other; the edge values continue beyond the border.
 
@@ -46,6 +49,7 @@ def _matrix(size: int, sigma: float) -> np.ndarray:
     return matrix
 
 
+@on_any_mesh
 def shrink(image: jax.Array, shape: Sequence[int]) -> jax.Array:
     """Averages an image onto a coarser grid over the same extent.
 
@@ -61,6 +65,7 @@ def shrink(image: jax.Array, shape: Sequence[int]) -> jax.Array:
     return jax.image.resize(image, (len(image), *shape, image.shape[-1]), method="linear", antialias=True)
 
 
+@on_any_mesh
 def with_edges(image: jax.Array) -> jax.Array:
     """Appends the gradient magnitude of each channel as a further channel.
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.displacement import compose
 from air_jax.transforms.grid import identity_grid
 from air_jax.transforms.jacobian import determinant
@@ -14,6 +15,7 @@ DAMPING = 0.5
 MIN_DETERMINANT = 0.05
 
 
+@on_any_mesh
 def inverse(displacement: jax.Array, *, num_iterations: int = 60) -> tuple[jax.Array, jax.Array]:
     """Inverts a displacement: solves `v(p) = -u(p + v(p))` at every voxel (Chen et al. 2008).
 

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from air_jax.errors import OptionError
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.sampling.cells import MODES, coordinates_of
 from air_jax.transforms.sampling.interpolation import interpolate
 from air_jax.transforms.sampling.nearest import nearest
 
 
+@on_any_mesh
 def warp(image: jax.Array, displacement: jax.Array, order: int = 1, mode: str = "constant") -> jax.Array:
     """Samples an image where a pull-back displacement points: `warped(p) = image(p + u(p))`.
 
@@ -39,6 +41,7 @@ def warp(image: jax.Array, displacement: jax.Array, order: int = 1, mode: str = 
     return _warp(image, displacement, order=order, mode=mode)
 
 
+@on_any_mesh
 def sample(image: jax.Array, coordinates: jax.Array, *, order: int = 1, mode: str = "constant") -> jax.Array:
     """Samples an image at coordinates of its own voxels, on any grid of points: `sampled(p) = image(x(p))`.
 
