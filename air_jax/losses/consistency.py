@@ -78,7 +78,7 @@ def gradient_inverse_consistency_loss(
     """
     first, second = _both_orders("gradient_inverse_consistency_loss", forward, backward)
     batch, *shape, num_axes = first.shape
-    if min(shape) < 2:
+    if any(size < 2 for size in shape):
         raise ValueError(
             f"gradient_inverse_consistency_loss: displacements have shape {forward.shape}; "
             "derivatives need at least 2 voxels along each axis"

@@ -86,7 +86,7 @@ def _of_channels(
     if weights is None:
         return jnp.mean(jax.vmap(jax.vmap(of_channel))(*channels), axis=1)
     of_pair = jax.vmap(of_channel, in_axes=(0, 0, None))
-    return jnp.mean(jax.vmap(of_pair)(*channels, weights.reshape(len(weights), -1)), axis=1)
+    return jnp.mean(jax.vmap(of_pair)(*channels, weights.reshape(weights.shape[0], -1)), axis=1)
 
 
 def _by_channel(image: jax.Array) -> jax.Array:

@@ -1,38 +1,44 @@
 """The objective of training and instance optimisation: a weighted sum of similarities and regularizers."""
 
 import inspect
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import jax
+import numpy as np
 
 from air_jax.errors import OptionError
 from air_jax.losses.overlap import pooled_dice_loss
 from air_jax.losses.regularization import REGULARIZERS
-from air_jax.losses.similarity import SIMILARITIES, Similarity, weights_option
+from air_jax.losses.similarity import SIMILARITIES, Similarity, from_tree, to_tree, weights_option
 from air_jax.losses.windows import check_window
+
+Weight = float | jax.Array
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A weighted sum of losses, see `make_objective`. Equal and hashed by value, so equal ones compile a program once.
+    """A weighted sum of losses, see `make_objective`. Equal and hashed by value, if the weights are numbers.
+
+    A JAX pytree: the weights are data, and so are the arrays of a similarity that is a pytree, such as
+    `jax.tree_util.Partial(function, parameters)`. Objectives with the same terms share a compiled program.
 
     Attributes:
       similarity: a key of `SIMILARITIES`, or a function of `fixed` and `warped` `[B, *S, C]` that returns `[B]`.
         Its weight is 1. Functions are equal if they are the same object.
       window: side of the windows of local correlation, in voxels, odd. None: the default of each similarity.
       weights: `((name, weight), ...)` of the other terms. Names are keys of `SIMILARITIES` or `REGULARIZERS`. They are
-        stored sorted by name and without weights of 0.
+        stored sorted by name and without numbers that are 0. A weight is a number, an array `[]`, or `[B]` for one
+        weight a pair. Values of traced arrays are not checked.
       overlap_weight: weight of `pooled_dice_loss` of the last `num_classes` channels, at least 0.
       num_classes: number of channels that are class probabilities; 0 without such channels.
     """
 
     similarity: str | Similarity
     window: int | None = None
-    weights: tuple[tuple[str, float], ...] = ()
-    overlap_weight: float = 0.0
+    weights: tuple[tuple[str, Weight], ...] = ()
+    overlap_weight: Weight = 0.0
     num_classes: int = 0
 
     def __post_init__(self):
@@ -48,10 +54,10 @@ class Objective:
                 known = ", ".join([*SIMILARITIES, *REGULARIZERS])
                 raise OptionError(name, weight, f"no loss has this name; there are {known}")
             _check_weight(name, weight)
-            if weight and name == self.similarity:
+            if not _is_zero(weight) and name == self.similarity:
                 raise OptionError(name, weight, "is the similarity already; its weight is 1")
-        nonzero = sorted((name, float(weight)) for name, weight in self.weights if weight)
-        object.__setattr__(self, "weights", tuple(nonzero))
+        nonzero = [(name, _as_weight(weight)) for name, weight in self.weights if not _is_zero(weight)]
+        object.__setattr__(self, "weights", tuple(sorted(nonzero, key=lambda term: term[0])))
         _check_weight("overlap_weight", self.overlap_weight)
         if self.num_classes < 0:
             raise OptionError("num_classes", self.num_classes, "must not be negative")
@@ -101,13 +107,13 @@ class Objective:
         weighted = [factors.get(name, 1.0) * term for name, term in terms.items()]
         return sum(weighted[1:], start=weighted[0]), terms
 
-    def with_overlap(self, weight: float, num_classes: int) -> Self:
+    def with_overlap(self, weight: Weight, num_classes: int) -> Self:
         """Returns the objective of images whose last channels are class probabilities.
 
         The other terms then compare only the channels before them.
 
         Args:
-          weight: weight of `pooled_dice_loss` of the classes, at least 0.
+          weight: weight of `pooled_dice_loss` of the classes, at least 0; a number or an array, see `weights`.
           num_classes: number of class channels, without the background.
 
         Returns:
@@ -116,7 +122,7 @@ class Objective:
         Raises:
           OptionError: a negative weight or number.
         """
-        return replace(self, overlap_weight=float(weight), num_classes=num_classes)
+        return replace(self, overlap_weight=_as_weight(weight), num_classes=num_classes)
 
     def _similarities(self) -> dict[str, Callable[..., jax.Array]]:
         """The similarities by the names of their terms; the main one, whose weight is 1, comes first."""
@@ -126,7 +132,7 @@ class Objective:
         return {"similarity": self.similarity} | {name: SIMILARITIES[name] for name in names}
 
 
-def make_objective(similarity: str | Similarity, *, window: int | None = None, **weights: float) -> Objective:
+def make_objective(similarity: str | Similarity, *, window: int | None = None, **weights: Weight) -> Objective:
     """Makes an objective of a similarity and weighted further terms.
 
     Args:
@@ -134,7 +140,8 @@ def make_objective(similarity: str | Similarity, *, window: int | None = None, *
         weight is 1.
       window: side of the windows of local correlation, in voxels, odd. Default: the default of each similarity.
       **weights: weight of each further term, at least 0, by its key in `SIMILARITIES` or `REGULARIZERS`. Terms of
-        weight 0 are not computed.
+        weight 0 are not computed. A weight is a number, an array `[]`, or `[B]` for one weight a pair. It may be
+        traced, as in `jax.vmap` over weights; the values of traced arrays are not checked.
 
     Returns:
       The objective.
@@ -145,9 +152,47 @@ def make_objective(similarity: str | Similarity, *, window: int | None = None, *
     return Objective(similarity, window, tuple(weights.items()))
 
 
-def _check_weight(name: str, weight: float) -> None:
-    if not (math.isfinite(weight) and weight >= 0):
+def _check_weight(name: str, weight: Weight) -> None:
+    if np.ndim(weight) > 1:
+        raise OptionError(name, weight, "a weight must be one number, or one for each pair")
+    if isinstance(weight, jax.core.Tracer):
+        return
+    if not np.all(np.isfinite(weight) & (np.asarray(weight) >= 0)):
         raise OptionError(name, weight, "a weight must be a finite number, at least 0")
+
+
+def _is_array(weight: Weight) -> bool:
+    return isinstance(weight, (jax.Array, np.ndarray))
+
+
+def _is_zero(weight: Weight) -> bool:
+    """Whether a weight is the number 0. An array is not looked at, so that it can be traced."""
+    return not _is_array(weight) and not weight
+
+
+def _as_weight(weight: Weight) -> Weight:
+    return weight if _is_array(weight) else float(weight)
+
+
+def _flatten(objective: Objective) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    names = tuple(name for name, _ in objective.weights)
+    values = tuple(weight for _, weight in objective.weights)
+    data = to_tree(objective.similarity), values, objective.overlap_weight
+    return data, (objective.window, names, objective.num_classes)
+
+
+def _unflatten(static: tuple[Any, ...], data: tuple[Any, ...]) -> Objective:
+    (window, names, num_classes), (similarity, values, overlap_weight) = static, data
+    # Without the checks: JAX also puts placeholders into pytrees.
+    objective = object.__new__(Objective)
+    weights = tuple(zip(names, values, strict=True))
+    fields = dict(similarity=from_tree(similarity), window=window, weights=weights)
+    for name, value in (fields | dict(overlap_weight=overlap_weight, num_classes=num_classes)).items():
+        object.__setattr__(objective, name, value)
+    return objective
+
+
+jax.tree_util.register_pytree_node(Objective, _flatten, _unflatten)
 
 
 def _has_window(similarity: Callable[..., jax.Array]) -> bool:

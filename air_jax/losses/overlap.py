@@ -95,7 +95,7 @@ def pooled_dice_loss(fixed: jax.Array, warped: jax.Array, *, weights: jax.Array 
     check_images("pooled_dice_loss", fixed, warped)
     weights = voxel_weights("pooled_dice_loss", fixed, weights)
     if weights is None:
-        return dice_loss(*(values.reshape(len(values), -1, 1) for values in (fixed, warped)))
+        return dice_loss(*(values.reshape(values.shape[0], -1, 1) for values in (fixed, warped)))
     fixed, warped = (seen(at_least_float32(values), weights) for values in (fixed, warped))
     axes = tuple(range(1, fixed.ndim))
     overlap, total = jnp.sum(weights * fixed * warped, axis=axes), jnp.sum(weights * (fixed + warped), axis=axes)

@@ -47,7 +47,7 @@ def bending_loss(displacement: jax.Array) -> jax.Array:
       ValueError: the shape is not that of a displacement, or an axis has fewer than 3 voxels.
     """
     _check("bending_loss", displacement)
-    if min(displacement.shape[1:-1]) < 3:
+    if any(size < 3 for size in displacement.shape[1:-1]):
         raise ValueError(
             f"bending_loss: displacement has shape {displacement.shape}; "
             "second derivatives need at least 3 voxels along each axis"

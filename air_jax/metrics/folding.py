@@ -135,7 +135,7 @@ def sd_log_jacobian_learn2reg(displacement: jax.Array) -> jax.Array:
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement, or an axis is too short.
     """
-    if min(displacement.shape[1:-1], default=0) < 5:
+    if displacement.ndim < 3 or any(size < 5 for size in displacement.shape[1:-1]):
         raise ValueError(
             f"sd_log_jacobian_learn2reg: displacement has shape {displacement.shape}; "
             "this score needs at least 5 voxels along each axis"

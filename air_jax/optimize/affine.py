@@ -11,7 +11,8 @@ import optax
 from jax import lax
 
 from air_jax.errors import OptionError
-from air_jax.losses.similarity import Similarity, weights_option
+from air_jax.losses.similarity import Similarity, from_tree, to_tree, weights_option
+from air_jax.optimize.fields import ROOT_OF_ZERO
 from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.optimize.levels import level_matrix, level_shape
 from air_jax.optimize.visibility import Images, check_weights, filled, shrink_images
@@ -22,7 +23,7 @@ from air_jax.transforms import apply_affine, compose_affine, identity_grid, inve
 # edge of the image by half the image.
 LEVELS = ((8, 0.02), (4, 0.01), (2, 0.005))
 NUM_STEPS = 60  # of Adam, on each level
-MOST_STARTS = 15  # that are optimised for each pair
+STARTS, MOST_STARTS = 3, 15  # translations for each angle, and starts that are optimised for each pair
 # The share of the smaller image that both images should show, and the loss that a missing share of 1 adds. It exceeds
 # the largest mutual information of 32 bins, log(32): a few voxels that agree by chance are never better.
 LEAST_COVERAGE = 0.5
@@ -73,7 +74,8 @@ def register_affine(
 ) -> jax.Array:
     """Registers by an affine map, from coarse to fine.
 
-    The coarsest level optimises several starts together and keeps the best for each pair: `geometry.matrix` itself,
+    Differentiable with respect to the images and the arrays of a similarity that is a pytree, such as
+    `jax.tree_util.Partial(function, parameters)`; the derivative is that of all steps. The coarsest level optimises several starts together and keeps the best for each pair: `geometry.matrix` itself,
     with the images' centres aligned, and with their centres of mass aligned. Rotations and stretches are about the
     centre of the fixed image.
 
@@ -108,7 +110,7 @@ def register_affine(
         raise OptionError("kind", kind, f"must be one of {', '.join(AFFINES)}")
     num_axes, matrix = fixed.ndim - 2, geometry.matrix
     voxel_size, moving_voxel_size = geometry.sizes(num_axes)
-    shape = (len(fixed), num_axes, num_axes + 1)
+    shape = (fixed.shape[0], num_axes, num_axes + 1)
     if matrix is None:
         scale = jnp.asarray(voxel_size, jnp.float32) / jnp.asarray(moving_voxel_size, jnp.float32)
         matrix = jnp.broadcast_to(jnp.concatenate([jnp.diag(scale), jnp.zeros((num_axes, 1))], axis=1), shape)
@@ -117,26 +119,24 @@ def register_affine(
     check_weights("register_affine", "weights", fixed, weights)
     check_weights("register_affine", "moving_weights", moving, moving_weights)
     angles = tuple(map(float, angles)) if num_axes == 2 and AFFINES[kind].rotation else (0.0,)
-    images, sizes = Images(fixed, moving, weights, moving_weights), (voxel_size, moving_voxel_size)
-    return _register(similarity, images, matrix, AFFINES[kind], sizes, angles)
+    images = Images(fixed, moving, weights, moving_weights)
+    return _register(to_tree(similarity), images, matrix, AFFINES[kind], (voxel_size, moving_voxel_size), angles)
 
 
-@partial(jax.jit, static_argnames=("similarity", "freedom", "sizes", "angles"))
+@partial(jax.jit, static_argnames=("freedom", "sizes", "angles"))
 def _register(similarity, images, matrix, freedom, sizes, angles):
-    images = filled(images)
-    shape, voxel_size = images.fixed.shape[1:-1], sizes[0]
+    similarity, images = from_tree(similarity), filled(images)
+    shape, voxel_size, copies = images.fixed.shape[1:-1], sizes[0], STARTS * len(angles)
     parameters = _starts(images, matrix, voxel_size, angles)
-    copies = len(parameters.translation) // len(matrix)
-
     if copies > MOST_STARTS:
         values = _level_loss(similarity, images, matrix, sizes, LEVELS[0][0], copies)(parameters)
-        parameters = _best(parameters, values, len(matrix), MOST_STARTS)
+        parameters = _best(parameters, values, matrix.shape[0], MOST_STARTS)
         copies = MOST_STARTS
     for factor, learning_rate in LEVELS:
         loss = _level_loss(similarity, images, matrix, sizes, factor, copies)
         parameters, lowest = _descend(loss, parameters, freedom, learning_rate)
         if copies > 1:
-            parameters, copies = _best(parameters, lowest, len(matrix), 1), 1
+            parameters, copies = _best(parameters, lowest, matrix.shape[0], 1), 1
     result = compose_affine(matrix, _to_matrix(parameters, shape, voxel_size))
     if images.moving_weights is None:
         return result
@@ -177,7 +177,7 @@ def _level_loss(
 def _loss(similarity: Similarity, images: Images, matrix: jax.Array) -> jax.Array:
     """Loss `[B]` of images aligned by a matrix, with the penalty on low coverage."""
     points = identity_grid(images.fixed.shape[1:-1])[None]
-    points = apply_affine(matrix, jnp.broadcast_to(points, (len(matrix), *points.shape[1:])))
+    points = apply_affine(matrix, jnp.broadcast_to(points, (matrix.shape[0], *points.shape[1:])))
     warped = sample(images.moving, points, mode="nearest")
     weights = images.weights
     if images.moving_weights is None:
@@ -201,7 +201,7 @@ def _descend(
     learning_rate: float,
 ) -> tuple[_Parameters, jax.Array]:
     """Optimises by Adam with a learning rate that falls to zero; returns the best parameters and their loss `[B]`."""
-    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, NUM_STEPS))
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, NUM_STEPS), eps_root=ROOT_OF_ZERO)
 
     def value(parameters):
         values = loss(parameters)
@@ -217,7 +217,7 @@ def _descend(
         updates, state = optimizer.update(_free(gradient, freedom), state)
         return (optax.apply_updates(parameters, updates), state, best, jnp.minimum(values, lowest)), None
 
-    lowest = jnp.full(len(parameters.translation), jnp.inf)
+    lowest = jnp.full(parameters.translation.shape[0], jnp.inf)
     carry = parameters, optimizer.init(parameters), parameters, lowest
     (_, _, best, lowest), _ = jax.lax.scan(step, carry, length=NUM_STEPS)
     return best, lowest
@@ -243,8 +243,7 @@ def _frame(shape: Sequence[int], voxel_size: Sequence[float]) -> tuple[jax.Array
 
 def _to_matrix(parameters: _Parameters, shape: Sequence[int], voxel_size: Sequence[float]) -> jax.Array:
     """Affine `[B, N, N + 1]` from fixed to fixed voxels: `centre + linear (p - centre) + translation`."""
-    centre, size, half = _frame(shape, voxel_size)
-    translation, rotation, stretch = parameters
+    (centre, size, half), (translation, rotation, stretch) = _frame(shape, voxel_size), parameters
     symmetric = 0.5 * (stretch + jnp.swapaxes(stretch, 1, 2))
     linear = jnp.matmul(_rotation(rotation, len(shape)), jnp.eye(len(shape))[None] + symmetric)
     linear = linear * size[None, None] / size[None, :, None]  # from lengths to voxels
@@ -255,7 +254,7 @@ def _to_matrix(parameters: _Parameters, shape: Sequence[int], voxel_size: Sequen
 def _rotation(rotation: jax.Array, num_axes: int) -> jax.Array:
     """Converts angles `[B, N (N - 1) / 2]` in radians to rotations `[B, N, N]` by Rodrigues' formula."""
     rows, columns = jnp.triu_indices(num_axes, 1)
-    upper = jnp.zeros((len(rotation), num_axes, num_axes)).at[:, rows, columns].set(rotation)
+    upper = jnp.zeros((rotation.shape[0], num_axes, num_axes)).at[:, rows, columns].set(rotation)
     skew = upper - jnp.swapaxes(upper, 1, 2)
     # The small number keeps the square root differentiable at zero.
     angle = jnp.sqrt(jnp.sum(jnp.square(rotation), axis=-1) + 1e-12)[:, None, None]
@@ -267,26 +266,24 @@ def _starts(images: Images, matrix: jax.Array, voxel_size: Sequence[float], angl
     """Parameters of all starts, `[B * starts, ...]`; the starts of one pair are consecutive."""
     fixed, moving, weights, moving_weights = images
     shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
-    num_axes, batch = len(shape), len(fixed)
-    centre, size, half = _frame(shape, voxel_size)
-    back = invert_affine(matrix)
+    num_axes, batch = len(shape), fixed.shape[0]
+    (centre, size, half), back = _frame(shape, voxel_size), invert_affine(matrix)
 
     def onto(here, there):
         """Translation that maps the fixed image's point `here` `[B, N]` to the moving image's point `there`."""
         return (apply_affine(back, there) - here) * size[None] / half
 
-    middle = jnp.broadcast_to((jnp.asarray(moving_shape, jnp.float32) - 1) / 2, (batch, num_axes))
+    middle = (jnp.asarray(moving_shape, jnp.float32) - 1) / 2
     translations = [
         jnp.zeros((batch, num_axes)),
-        onto(jnp.broadcast_to(centre, (batch, num_axes)), middle),
+        onto(*(jnp.broadcast_to(point, (batch, num_axes)) for point in (centre, middle))),
         onto(_centre_of_mass(fixed, weights), _centre_of_mass(moving, moving_weights)),
     ]
     translation = jnp.repeat(jnp.stack(translations, axis=1), len(angles), axis=1)
-    translation = translation.reshape(-1, num_axes)
-    count = len(translation)
+    translation, count = translation.reshape(-1, num_axes), batch * STARTS * len(angles)
     rotation = jnp.zeros((count, num_axes * (num_axes - 1) // 2))
     if num_axes == 2:
-        rotation = jnp.tile(jnp.asarray(angles), count // len(angles))[:, None]
+        rotation = jnp.broadcast_to(jnp.asarray(angles), (batch * STARTS, len(angles))).reshape(count, 1)
     return _Parameters(translation, rotation, jnp.zeros((count, num_axes, num_axes)))
 
 

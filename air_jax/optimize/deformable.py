@@ -60,7 +60,10 @@ def refine(
     hardly fold. The pairs are optimised together, each independently of the others. A pair that has converged keeps its
     displacement while the others continue. A displacement is only replaced by one of lower loss.
 
-    Compiled once for equal objectives, fields, voxel sizes and shapes.
+    Compiled once for objectives of the same terms, equal fields, voxel sizes and shapes.
+
+    Differentiable with respect to the images, the weights of the voxels, the start, and the arrays of the objective,
+    forward and in reverse: the derivative is that of all steps. Reverse mode keeps every tenth displacement.
 
     Args:
       objective: see `air_jax.losses.make_objective`. With a `BSplineField` it should hold a penalty on folding.
@@ -150,7 +153,7 @@ def _arguments(
         raise ValueError(f"refine: fixed has shape {fixed.shape} and moving {moving.shape}; give geometry.matrix")
     for name, array, shape in (
         ("displacement", displacement, (*fixed.shape[:-1], num_axes)),
-        ("geometry.matrix", matrix, (len(fixed), num_axes, num_axes + 1)),
+        ("geometry.matrix", matrix, (fixed.shape[0], num_axes, num_axes + 1)),
     ):
         if array is not None and array.shape != shape:
             raise ValueError(f"refine: {name} has shape {array.shape}; for these images it must be {shape}")
@@ -158,7 +161,7 @@ def _arguments(
     return objective, images, displacement, matrix, int(num_steps), field, sizes, float(tolerance)
 
 
-@partial(jax.jit, static_argnums=(0, 4, 5, 6, 7))
+@partial(jax.jit, static_argnums=(4, 5, 6, 7))
 def _refine(
     objective: Objective,
     images: Images,
@@ -173,7 +176,7 @@ def _refine(
     images = filled(images)
     fixed, moving = images.fixed, images.moving
     shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
-    last, none = len(field.factors) - 1, jnp.zeros(len(fixed))
+    last, none = len(field.factors) - 1, jnp.zeros(fixed.shape[0])
     solution = Solution(displacement, none, none.astype(jnp.int32), none.astype(bool))
     for level, share in enumerate(shares(num_steps, len(field.factors))):
         if not share and level < last:
@@ -221,7 +224,7 @@ def _descend(
             updates, state = optimizer.update(gradient, state)
             return (parameters + length * updates, state), None
 
-        parameters = jnp.zeros((len(start), *field.shape(start.shape[1:-1], level), start.shape[-1]))
+        parameters = jnp.zeros((start.shape[0], *field.shape(start.shape[1:-1], level), start.shape[-1]))
         carry = parameters, optimizer.init(parameters)
         if num_steps == 1:
             (parameters, _), _ = step(carry, None)
@@ -239,12 +242,10 @@ def _descend(
     def of_pairs(values):
         return values.reshape(-1, *(1,) * (displacement.ndim - 1))
 
-    def keep_going(carry):
-        check, _, length = carry
-        return (check < num_steps // STEPS_BETWEEN_CHECKS) & jnp.any(length > 0)
-
+    # In reverse mode the steps between two checks are computed again, instead of kept in memory.
+    @jax.checkpoint
     def advance(carry):
-        check, solution, length = carry
+        solution, length = carry
         running = length > 0
         candidate = run(solution.displacement, STEPS_BETWEEN_CHECKS, of_pairs(length))
         candidate_loss = loss(candidate)
@@ -254,7 +255,6 @@ def _descend(
         converged = solution.converged | stops
         length = jnp.where(converged, 0.0, jnp.where(gain > 0, length, 0.5 * length))
         return (
-            check + 1,
             Solution(
                 jnp.where(of_pairs(taken), candidate, solution.displacement),
                 jnp.where(taken, candidate_loss, solution.loss),
@@ -264,12 +264,16 @@ def _descend(
             length,
         )
 
+    def check(carry, _):
+        return jax.lax.cond(jnp.any(carry[1] > 0), advance, lambda carry: carry, carry), None
+
     first = loss(displacement)
-    solution = Solution(displacement, first, jnp.zeros(len(fixed), jnp.int32), jnp.zeros(len(fixed), bool))
-    length = jnp.ones(len(fixed))
+    solution = Solution(displacement, first, jnp.zeros(fixed.shape[0], jnp.int32), jnp.zeros(fixed.shape[0], bool))
+    length = jnp.ones(fixed.shape[0])
     if num_steps >= STEPS_BETWEEN_CHECKS:
-        carry = jnp.zeros((), jnp.int32), solution, length
-        _, solution, length = jax.lax.while_loop(keep_going, advance, carry)
+        # Not a `while_loop`, which has no derivative in reverse mode.
+        checks = num_steps // STEPS_BETWEEN_CHECKS
+        (solution, length), _ = jax.lax.scan(check, (solution, length), length=checks)
     if rest := num_steps % STEPS_BETWEEN_CHECKS:
         running = length > 0
         candidate = run(solution.displacement, rest, of_pairs(length))

@@ -1,7 +1,6 @@
 """What of a pair counts: weights of voxels, and the share of the fixed image that the moving image covers."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -159,7 +158,7 @@ def objective_value(
     return _value(objective, fixed, moving, displacement, geometry.matrix, weights)
 
 
-@partial(jax.jit, static_argnums=0)
+@jax.jit
 def _value(objective, fixed, moving, displacement, matrix, weights):
     warped = warp_between(moving, displacement, matrix)
     return objective(fixed, warped, displacement, weights=weights)[0]

@@ -15,7 +15,7 @@ from air_jax.losses.similarity import takes_weights
 from air_jax.optimize import DenseField, Field, Geometry, register_affine
 from air_jax.registration.batches import Array, guess_num_axes, pair_batches
 from air_jax.registration.registration import Registration, Result, make_result
-from air_jax.transforms.spaces import whole_displacement
+from air_jax.transforms import apply_affine, identity_grid
 
 STEPS_FROM_ZERO = 180
 # Of the affine. Mutual information without the quotient grows with the background that the compared region contains.
@@ -42,7 +42,7 @@ def without_model(
     edges: bool = False,
     refine_steps: int = STEPS_FROM_ZERO,
     normalization: str = "range",
-    **weights: float,
+    **weights: float | jax.Array,
 ) -> Registration:
     """Makes a registration by instance optimisation from zero displacement, which needs no training.
 
@@ -96,6 +96,8 @@ def register_images(
 ) -> Result:
     """Registers raw images without a trained model: an affine where wanted, then instance optimisation.
 
+    It also runs inside `jit` and `vmap`; values are then not checked.
+
     Args:
       fixed: `[*S]`, `[B, *S]` or `[B, *S, C]` with finite values.
       moving: the same shape.
@@ -137,6 +139,7 @@ def register_images(
         *images, num_steps=refine_steps, geometry=geometry, moving_weights=moving_weights
     ).displacement
     if geometry.matrix is not None:
-        pairs = zip(displacement, np.asarray(geometry.matrix), strict=True)
-        displacement = jnp.stack([whole_displacement(u, matrix, np.eye(num_axes, num_axes + 1)) for u, matrix in pairs])
+        points = identity_grid(displacement.shape[1:-1])[None] + displacement
+        # The difference from the identity is small and exact.
+        displacement += apply_affine(geometry.matrix - jnp.eye(num_axes, num_axes + 1)[None], points)
     return make_result(displacement, images[1], {}, np.shape(moving))

@@ -36,16 +36,17 @@ class Result(NamedTuple):
 # Equality by identity: the elements of parameters have no single truth value.
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("params",),
+    data_fields=("params", "objective"),
     meta_fields=(
-        "model", "image_shape", "step", "objective", "field", "edges", "overlap_weight", "normalization", "refine_steps"
+        "model", "image_shape", "step", "field", "edges", "overlap_weight", "normalization", "refine_steps"
     ),
 )  # fmt: skip
 @dataclasses.dataclass(frozen=True, eq=False)
 class Registration:
     """A model, its parameters, and the settings of instance optimisation. Without training, the model is the identity.
 
-    A JAX pytree: `params` is data, the rest is static. Programs are compiled once for equal static parts.
+    A JAX pytree: `params` and the weights of `objective` are data, the rest is static. Programs are compiled once for
+    equal static parts.
 
     Attributes:
       model: Flax module, `(fixed, moving) -> (displacement, out)`.
@@ -91,7 +92,7 @@ class Registration:
     def register(
         self, fixed: Array, moving: Array, *, normalized: bool = False, refine_steps: int | None = None
     ) -> Result:
-        """Registers `moving` to `fixed`, one pair or a batch of pairs.
+        """Registers `moving` to `fixed`, one pair or a batch of pairs. Inside `jit`, values are not checked.
 
         Args:
           fixed: `[*S]`, `[B, *S]` or `[B, *S, C]` with finite values. The number of axes of `S` is the model's.

@@ -108,5 +108,5 @@ def transform_points(displacement: jax.Array, points: jax.Array) -> jax.Array:
             "they must be [*S, N] and [K, N]"
         )
     points, displacement = jnp.asarray(points, jnp.float32), jnp.asarray(displacement, jnp.float32)
-    on_grid = points.reshape(1, len(points), *(1,) * (num_axes - 1), num_axes)
+    on_grid = points.reshape(1, points.shape[0], *(1,) * (num_axes - 1), num_axes)
     return points + sample(displacement[None], on_grid, mode="nearest").reshape(points.shape)

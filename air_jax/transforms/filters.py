@@ -62,7 +62,7 @@ def shrink(image: jax.Array, shape: Sequence[int]) -> jax.Array:
     """
     if image.shape[1:-1] == tuple(shape):
         return image
-    return jax.image.resize(image, (len(image), *shape, image.shape[-1]), method="linear", antialias=True)
+    return jax.image.resize(image, (image.shape[0], *shape, image.shape[-1]), method="linear", antialias=True)
 
 
 @on_any_mesh

@@ -28,7 +28,7 @@ def _check(displacement: jax.Array) -> int:
     num_axes = displacement.shape[-1] if displacement.ndim else 0
     if num_axes not in (2, 3) or displacement.ndim != num_axes + 2:
         raise ValueError(f"displacement has shape {displacement.shape}; it must be [B, H, W, 2] or [B, D, H, W, 3]")
-    if min(displacement.shape[1:-1]) < 3:
+    if any(size < 3 for size in displacement.shape[1:-1]):
         raise ValueError(
             f"displacement has shape {displacement.shape}; derivatives need at least 3 voxels along each axis"
         )

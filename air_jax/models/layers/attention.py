@@ -158,7 +158,7 @@ def chunked_attention(query: jax.Array, key: jax.Array, value: jax.Array, bias: 
 
     attended = jax.lax.map(attend, (chunks(query, 1), None if bias is None else chunks(bias, 2)))
     attended = jnp.moveaxis(attended, 0, 1)
-    return attended.reshape(len(query), -1, *attended.shape[3:])[:, :num_queries]
+    return attended.reshape(query.shape[0], -1, *attended.shape[3:])[:, :num_queries]
 
 
 def can_use_cudnn(query: jax.Array, key: jax.Array, has_bias: bool, platform: str) -> bool:

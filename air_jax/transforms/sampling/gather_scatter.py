@@ -84,7 +84,7 @@ def scatter(
     Raises:
       ValueError: the batch has more voxels than int32 can count.
     """
-    batch, channels, result_dtype = len(values[0]), values[0].shape[-1], values[0].dtype
+    batch, channels, result_dtype = values[0].shape[0], values[0].shape[-1], values[0].dtype
     pieces, _ = _pieces(coordinates_of(points, relative), on_cpu)
     starts = _starts(pieces.shape, batch, shape, mode)
     dtype = jnp.promote_types(result_dtype, jnp.float32)

@@ -86,6 +86,9 @@ def _gather_impl(volumes, points, *, axis_sets, mode, relative, general=gather_s
     return general(volumes, points, axis_sets=axis_sets, mode=mode, relative=relative)
 
 
+_gather_on_cpu = partial(_gather_impl, general=partial(gather_scatter.gather, on_cpu=True))
+
+
 def _gather_on_gpu(volumes, points, **options):
     # For a single channel, a GPU computes the slopes of large volumes faster the general way.
     single = volumes.shape[-1] != 1 and _suits_single_loop(volumes.shape, points.shape)
@@ -97,9 +100,12 @@ def _scatter_impl(*arguments, general=gather_scatter.scatter, **options):
     return general(values, points, **options)
 
 
+_scatter_on_cpu = partial(_scatter_impl, general=partial(gather_scatter.scatter, on_cpu=True))
+
+
 def _scatter_on_gpu(*arguments, **options):
     *values, points = arguments
-    single = _suits_single_loop((len(points), *options["shape"], values[0].shape[-1]), points.shape)
+    single = _suits_single_loop((points.shape[0], *options["shape"], values[0].shape[-1]), points.shape)
     return _scatter_impl(*arguments, **options, general=(gather_scatter_gpu if single else gather_scatter).scatter)
 
 
@@ -221,10 +227,7 @@ gather_p = make_primitive(
     _gather_impl,
     _gather_abstract,
     multiple_results=True,
-    by_platform={
-        "cpu": partial(_gather_impl, general=partial(gather_scatter.gather, on_cpu=True)),
-        "gpu": _gather_on_gpu,
-    },
+    by_platform={"cpu": _gather_on_cpu, "gpu": _gather_on_gpu},
 )
 ad.primitive_jvps[gather_p] = _gather_jvp
 ad.primitive_transposes[gather_p] = _gather_transpose
@@ -233,10 +236,7 @@ scatter_p = make_primitive(
     _scatter_impl,
     _scatter_abstract,
     multiple_results=False,
-    by_platform={
-        "cpu": partial(_scatter_impl, general=partial(gather_scatter.scatter, on_cpu=True)),
-        "gpu": _scatter_on_gpu,
-    },
+    by_platform={"cpu": _scatter_on_cpu, "gpu": _scatter_on_gpu},
 )
 ad.primitive_jvps[scatter_p] = _scatter_jvp
 ad.primitive_transposes[scatter_p] = _scatter_transpose

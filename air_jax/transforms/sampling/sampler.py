@@ -74,7 +74,7 @@ def _warp(image, displacement, order, mode):
 def _sample(image, coordinates, order, mode):
     num_axes = coordinates.shape[-1] if coordinates.ndim else 0
     fits = coordinates.ndim == num_axes + 2 and image.ndim in (num_axes + 1, num_axes + 2)
-    if not fits or len(image) != len(coordinates):
+    if not fits or image.shape[0] != coordinates.shape[0]:
         raise ValueError(
             f"sample: image of shape {image.shape} does not fit coordinates of shape {coordinates.shape}; "
             "they must be [B, *V, C] or [B, *V] and [B, *S, N], with as many axes V and S as components N"
