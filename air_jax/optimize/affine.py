@@ -74,10 +74,10 @@ def register_affine(
 ) -> jax.Array:
     """Registers by an affine map, from coarse to fine.
 
-    Differentiable with respect to the images and the arrays of a similarity that is a pytree, such as
-    `jax.tree_util.Partial(function, parameters)`; the derivative is that of all steps. The coarsest level optimises several starts together and keeps the best for each pair: `geometry.matrix` itself,
+    The coarsest level optimises several starts together and keeps the best for each pair: `geometry.matrix` itself,
     with the images' centres aligned, and with their centres of mass aligned. Rotations and stretches are about the
-    centre of the fixed image.
+    centre of the fixed image. Differentiable in the images and in the arrays of a similarity that is a pytree, such as
+    `jax.tree_util.Partial(function, parameters)`: the derivative is that of all steps.
 
     With `moving_weights` `m` and `weights` `w`, the images are compared over what both show: with the weights
     `w(p) m(matrix(p))`, 0 outside of the moving image. Let the coverage be their sum, divided by that of the image that
