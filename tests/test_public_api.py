@@ -186,3 +186,39 @@ for room, names in zip(rooms, before):
 """
     assert in_new_process(program) == []
     assert all(callable(getattr(air_jax, name)) for name in ("load", "register_images", "warp", "without_model"))
+
+
+def test_functions_show_their_parameters():
+    assert [*inspect.signature(air_jax.warp).parameters] == ["image", "displacement", "order", "mode"]
+    assert [*inspect.signature(air_jax.losses.lncc_loss).parameters] == ["fixed", "warped", "window", "weights"]
+    assert (REPOSITORY / "air_jax" / "py.typed").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "missing", "extra"),
+    [
+        ("main", "ml_collections", "train"),
+        ("evaluate", "orbax", "train"),
+        ("register", "nibabel", "files"),
+        ("apply", "scipy", "files"),
+    ],
+)
+def test_a_command_names_the_extra_that_it_lacks(command, missing, extra):
+    flags = dict(
+        main=["--config=configs/digits.py"],
+        evaluate=["--workdir=nowhere"],
+        register=["--fixed=a.nii.gz", "--moving=b.nii.gz", "--output_dir=nowhere"],
+        apply=["--transform=a.nii.gz", "--input=b.nii.gz", "--output=nowhere.nii.gz"],
+    )[command]
+    program = f"""
+import sys
+sys.modules[{missing!r}] = None
+sys.argv = ["air-jax", *{flags}]
+import air_jax.{command}
+air_jax.{command}.run()
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert extra in done.stderr

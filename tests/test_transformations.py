@@ -6,8 +6,12 @@ What a cell means:
 - `jvp`, `grad`, `checkpoint`: the derivative along a direction is the same forward and in reverse, the reverse one
   through `jax.checkpoint`. (The tests of each function compare derivatives with finite differences.)
 - `shard_map`: the batch split by hand has the values of the whole batch.
-- `Auto`, `Explicit`: arrays sharded along the batch or along an axis of the images have the same values.
-- `export`: one artefact for cpu, cuda and tpu, with a symbolic batch and, where the row says so, symbolic sizes.
+- `Explicit`: arrays split along the batch or along an axis of the images have the same values. Inside the functions the
+  axes of the mesh are `Auto`, so this cell covers both kinds of axes.
+- `export`: one artefact for cpu, cuda and tpu, with a symbolic batch and, unless the row says otherwise, symbolic sizes.
+
+Rows marked `HEAVY` take seconds to compile and have the cells `Explicit` (along an axis) and `export` only; the others
+are tests of these functions in their own files.
 """
 
 import inspect
@@ -67,18 +71,19 @@ OBJECTIVE = losses.make_objective("mse", diffusion=0.1)
 DENSE = optimize.DenseField(levels=(1,), update_sigma=1.0)
 LABELS = (1, 2)
 NO_GRADIENT = "grad"  # of integers, or 0
+HEAVY = "heavy"  # see above
 NO_BATCH = "batch"  # the first axis is not that of pairs
 FIXED_SIZE = "sizes"  # the sizes decide which program is made
 
 ROWS = {
     # models
     "AiR": row(model("air", patch_size=4), "fm"),
-    "PyramidAiR": row(model("pyramid_air", **ATTENTION), "fm", FIXED_SIZE),
-    "DLIR": row(model("dlir", width=4), "fm", FIXED_SIZE),
-    "UNet": row(model("unet", encoder=(4,), decoder=(4,), final=(4,)), "fm", FIXED_SIZE),
-    "UnrolledDemons": row(model("unrolled_demons", downsampling=(1,), num_steps=(1,)), "fm", FIXED_SIZE),
-    "GatedDemons": row(model("gated_demons", **ATTENTION), "fm", FIXED_SIZE),
-    "Segmenter": row(segmenter(), "f", FIXED_SIZE),
+    "PyramidAiR": row(model("pyramid_air", **ATTENTION), "fm", FIXED_SIZE, HEAVY),
+    "DLIR": row(model("dlir", width=4), "fm", FIXED_SIZE, HEAVY),
+    "UNet": row(model("unet", encoder=(4,), decoder=(4,), final=(4,)), "fm", FIXED_SIZE, HEAVY),
+    "UnrolledDemons": row(model("unrolled_demons", downsampling=(1,), num_steps=(1,)), "fm", FIXED_SIZE, HEAVY),
+    "GatedDemons": row(model("gated_demons", **ATTENTION), "fm", FIXED_SIZE, HEAVY),
+    "Segmenter": row(segmenter(), "f", FIXED_SIZE, HEAVY),
     # losses
     **{
         f"{name}_loss": row(weighted(losses.SIMILARITIES[name]), "fmw")
@@ -134,10 +139,14 @@ ROWS = {
         lambda f, m: optimize.refine(OBJECTIVE, f, m, num_steps=2, field=DENSE).displacement, "fm", FIXED_SIZE
     ),
     "register_affine": row(
-        lambda f, m: optimize.register_affine(losses.mse_loss, f, m, kind="translation"), "fm", NO_GRADIENT, FIXED_SIZE
+        lambda f, m: optimize.register_affine(losses.mse_loss, f, m, kind="translation"),
+        "fm",
+        NO_GRADIENT,
+        FIXED_SIZE,
+        HEAVY,
     ),
     "objective_value": row(lambda f, m, u: optimize.objective_value(OBJECTIVE, f, m, u), "fmu"),
-    "fill": row(optimize.fill, "fw", FIXED_SIZE),
+    "fill": row(optimize.fill, "fw", FIXED_SIZE, HEAVY),
     "register_images": row(
         lambda f, m: (
             air_jax.register_images(
@@ -147,6 +156,7 @@ ROWS = {
         "fm",
         NO_GRADIENT,
         FIXED_SIZE,
+        HEAVY,
     ),
 }
 # Public functions that no transformation applies to: of shapes, of files, of NumPy arrays, or that make other objects.
@@ -193,7 +203,9 @@ def assert_close(found, expected, tolerance=2e-4):
 
 @pytest.fixture(scope="module")
 def expected():
-    return jax.jit(lambda given: call(ROWS, given))(arguments(ROWS))
+    found = jax.jit(lambda given: call(ROWS, given))(arguments(ROWS))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+    return found
 
 
 def public_functions():
@@ -211,15 +223,15 @@ def test_every_public_function_has_a_row():
 
 @pytest.mark.slow
 def test_jit_and_vmap(expected):
-    given = arguments(ROWS)
-    twice = jax.tree.map(lambda array: np.stack([array, array[::-1]]), given)
-    found = jax.jit(jax.vmap(lambda given: call(ROWS, given)))(twice)
-    assert_close(jax.tree.map(lambda array: array[0], found), expected)
+    rows = having(HEAVY)
+    twice = jax.tree.map(lambda array: np.stack([array, array[::-1]]), arguments(rows))
+    found = jax.jit(jax.vmap(lambda given: call(rows, given)))(twice)
+    assert_close(jax.tree.map(lambda array: array[0], found), {name: expected[name] for name in rows})
 
 
 @pytest.mark.slow
 def test_grad_jvp_and_checkpoint_agree():
-    rows = having(NO_GRADIENT)
+    rows = having(NO_GRADIENT, HEAVY)
     given = arguments(rows)
     floats, whole = (
         {name: tuple(a if (a.dtype == np.float32) == kept else None for a in arrays) for name, arrays in given.items()}
@@ -249,14 +261,14 @@ def test_grad_jvp_and_checkpoint_agree():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "axis"), [(AxisType.Explicit, 0), (AxisType.Explicit, 1), (AxisType.Auto, 1)])
-def test_meshes(kind, axis, expected):
-    mesh = jax.make_mesh((DEVICES,), ("d",), (kind,))
-    rows = having(NO_BATCH)
+@pytest.mark.parametrize("axis", [0, 1], ids=["batch", "axis of the images"])
+def test_explicit_mesh(axis, expected):
+    mesh = jax.make_mesh((DEVICES,), ("d",), (AxisType.Explicit,))
+    rows = having(NO_BATCH) if axis else having(NO_BATCH, HEAVY)
 
     def place(array):
-        sharded = array.ndim > axis and array.shape[axis] % DEVICES == 0
-        return jax.device_put(array, NamedSharding(mesh, P(*[None] * axis, "d") if sharded else P()))
+        split = array.ndim > axis and array.shape[axis] % DEVICES == 0
+        return jax.device_put(array, NamedSharding(mesh, P(*[None] * axis, "d") if split else P()))
 
     found = jax.jit(lambda given: call(rows, given))(jax.tree.map(place, arguments(rows)))
     assert_close(found, {name: expected[name] for name in rows}, 1e-3)
@@ -265,28 +277,25 @@ def test_meshes(kind, axis, expected):
 
 @pytest.mark.slow
 def test_shard_map(expected):
-    rows = having(NO_BATCH)
+    rows = having(NO_BATCH, HEAVY)
     mesh = jax.make_mesh((DEVICES,), ("d",))
     spread = jax.shard_map(lambda given: call(rows, given), mesh=mesh, in_specs=P("d"), out_specs=P("d"))
     assert_close(jax.jit(spread)(arguments(rows)), {name: expected[name] for name in rows}, 1e-3)
 
 
 @pytest.mark.slow
-def test_export_to_all_platforms_with_a_symbolic_batch_and_sizes(expected):
-    scope = export.SymbolicScope(["h >= 2", "w >= 2"])
-    batch, height, width = export.symbolic_shape("b, 4*h, 4*w", scope=scope)
+@pytest.mark.parametrize("sizes", [False, True], ids=["batch", "sizes"])
+def test_export_to_all_platforms_with_symbols(sizes):
+    rows = having(NO_BATCH, *([FIXED_SIZE] if sizes else []))
+    batch, height, width = export.symbolic_shape("b, 4*h, 4*w", constraints=["h >= 2", "w >= 2"])
+    if not sizes:
+        (batch,), height, width = export.symbolic_shape("b"), SIZE, SIZE
 
-    def shape(array, sizes):
-        known = {1: (height, width), 0: (SIZE, SIZE)}[sizes]
+    def shape(array):
         spatial = array.shape[1:3] == (SIZE, SIZE)
-        return jax.ShapeDtypeStruct(
-            (batch, *known, *array.shape[3:]) if spatial else (batch, *array.shape[1:]), array.dtype
-        )
+        rest = (height, width, *array.shape[3:]) if spatial else array.shape[1:]
+        return jax.ShapeDtypeStruct((batch, *rest), array.dtype)
 
-    for sizes, rows in ((False, having(NO_BATCH)), (True, having(NO_BATCH, FIXED_SIZE))):
-        given = arguments(rows)
-        shapes = jax.tree.map(lambda array, sizes=sizes: shape(array, sizes), given)
-        program = jax.jit(lambda given, rows=rows: call(rows, given))
-        artefact = export.export(program, platforms=("cpu", "cuda", "tpu"))(shapes)
-        assert artefact.platforms == ("cpu", "cuda", "tpu")
-    assert_close(artefact.call(given), {name: expected[name] for name in rows}, 1e-3)
+    program = jax.jit(lambda given: call(rows, given))
+    artefact = export.export(program, platforms=("cpu", "cuda", "tpu"))(jax.tree.map(shape, arguments(rows)))
+    assert artefact.platforms == ("cpu", "cuda", "tpu")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from air_jax.losses import Objective
 from air_jax.optimize.geometry import Geometry
 from air_jax.optimize.levels import warp_between
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import shrink, smooth
 
 FILL_SIGMA = 3.0  # voxels
@@ -47,6 +48,7 @@ def check_weights(function: str, name: str, image: jax.Array, weights: jax.Array
         raise ValueError(f"{function}: {name} has shape {weights.shape}; for its image it must be {image.shape[:-1]}")
 
 
+@on_any_mesh
 def fill(image: jax.Array, weights: jax.Array | None) -> jax.Array:
     """Replaces voxels of weight 0 by a smooth continuation of the others.
 
@@ -133,6 +135,7 @@ def pair_weights(images: Images, displacement: jax.Array, matrix: jax.Array | No
     return warped if images.weights is None else images.weights * warped
 
 
+@on_any_mesh
 def objective_value(
     objective: Objective,
     fixed: jax.Array,

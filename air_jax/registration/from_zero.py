@@ -15,6 +15,7 @@ from air_jax.losses.similarity import takes_weights
 from air_jax.optimize import DenseField, Field, Geometry, register_affine
 from air_jax.registration.batches import Array, guess_num_axes, pair_batches
 from air_jax.registration.registration import Registration, Result, make_result
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import apply_affine, identity_grid
 
 STEPS_FROM_ZERO = 180
@@ -82,6 +83,7 @@ def without_model(
     )
 
 
+@on_any_mesh
 def register_images(
     fixed: Array,
     moving: Array,

@@ -14,6 +14,7 @@ from air_jax.errors import OptionError
 from air_jax.losses import Objective
 from air_jax.optimize import Field, Geometry, Solution, refine
 from air_jax.registration.batches import Array, pair_batches, to_batch, with_margin
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import warp, with_edges
 from air_jax.transforms.intensity import WINDOWS
 
@@ -89,6 +90,7 @@ class Registration:
         if self.overlap_weight and getattr(self.model, "segmenter", None) is None:
             raise OptionError("overlap_weight", self.overlap_weight, "needs a model with a segmenter; set it to 0")
 
+    @on_any_mesh
     def register(
         self, fixed: Array, moving: Array, *, normalized: bool = False, refine_steps: int | None = None
     ) -> Result:
@@ -118,6 +120,7 @@ class Registration:
             displacement = self.refine(*images, displacement, num_steps=refine_steps).displacement
         return make_result(displacement, images[1], out, np.shape(moving))
 
+    @on_any_mesh
     def predict(self, fixed: jax.Array, moving: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
         """Predicts displacements with the model only.
 
@@ -130,6 +133,7 @@ class Registration:
         """
         return _predict(self.model, self.image_shape, self.params, fixed, moving)
 
+    @on_any_mesh
     def refine(
         self,
         fixed: jax.Array,
@@ -180,6 +184,7 @@ class Registration:
             moving_weights=moving_weights,
         )
 
+    @on_any_mesh
     def normalize(self, image: Array) -> jax.Array:
         """Normalises raw images as `register` does, each by its own intensities.
 
@@ -194,6 +199,7 @@ class Registration:
         """
         return to_batch(image, "image", self.image_shape, self.normalization).reshape(np.shape(image))
 
+    @on_any_mesh
     def compared(self, image: jax.Array) -> jax.Array:
         """Returns the channels that refinement compares.
 
