@@ -8,7 +8,8 @@ What a cell means:
 - `shard_map`: the batch split by hand has the values of the whole batch.
 - `Explicit`: arrays split along the batch or along an axis of the images have the same values. Inside the functions the
   axes of the mesh are `Auto`, so this cell covers both kinds of axes.
-- `export`: one artefact for cpu, cuda and tpu, with a symbolic batch and, unless the row says otherwise, symbolic sizes.
+- `export`: one artefact for cpu, cuda and tpu, with a symbolic batch and, unless the row says otherwise, symbolic
+  sizes.
 
 Rows marked `HEAVY` take seconds to compile and have the cells `Explicit` (along an axis) and `export` only; the others
 are tests of these functions in their own files.
@@ -34,7 +35,7 @@ SIZE, BATCH, DEVICES = 8, 4, 4
 class Row(NamedTuple):
     """A function, the kinds of its arguments, and the columns that it cannot have.
 
-    Kinds: f and m images, u and v displacements, s and t segmentations, w weights, p points, a affines, k a mask.
+    Kinds: f and m images, u and v displacements, s and t segmentations, w weights, p points, a affines.
     """
 
     function: object
