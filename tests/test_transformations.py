@@ -147,7 +147,7 @@ ROWS = {
         HEAVY,
     ),
     "objective_value": row(lambda f, m, u: optimize.objective_value(OBJECTIVE, f, m, u), "fmu"),
-    "fill": row(optimize.fill, "fw", FIXED_SIZE, HEAVY),
+    "fill": row(optimize.fill, "fw", FIXED_SIZE),
     "register_images": row(
         lambda f, m: (
             air_jax.register_images(

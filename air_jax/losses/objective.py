@@ -21,8 +21,8 @@ Weight = float | jax.Array
 class Objective:
     """A weighted sum of losses, see `make_objective`. Equal and hashed by value, if the weights are numbers.
 
-    A JAX pytree: the weights are data, and so are the arrays of a similarity that is a pytree, such as
-    `jax.tree_util.Partial(function, parameters)`. Objectives with the same terms share a compiled program.
+    A JAX pytree: weights that are arrays are data, and so are the arrays of a similarity that is a pytree, such as
+    `jax.tree_util.Partial(function, parameters)`. Numbers are part of the compiled program.
 
     Attributes:
       similarity: a key of `SIMILARITIES`, or a function of `fixed` and `warped` `[B, *S, C]` that returns `[B]`.
@@ -59,6 +59,7 @@ class Objective:
         nonzero = [(name, _as_weight(weight)) for name, weight in self.weights if not _is_zero(weight)]
         object.__setattr__(self, "weights", tuple(sorted(nonzero, key=lambda term: term[0])))
         _check_weight("overlap_weight", self.overlap_weight)
+        object.__setattr__(self, "overlap_weight", _as_weight(self.overlap_weight))
         if self.num_classes < 0:
             raise OptionError("num_classes", self.num_classes, "must not be negative")
         if self.window is not None:
@@ -122,7 +123,7 @@ class Objective:
         Raises:
           OptionError: a negative weight or number.
         """
-        return replace(self, overlap_weight=_as_weight(weight), num_classes=num_classes)
+        return replace(self, overlap_weight=weight, num_classes=num_classes)
 
     def _similarities(self) -> dict[str, Callable[..., jax.Array]]:
         """The similarities by the names of their terms; the main one, whose weight is 1, comes first."""
@@ -175,25 +176,22 @@ def _as_weight(weight: Weight) -> Weight:
 
 
 def _flatten(objective: Objective) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    names = tuple(name for name, _ in objective.weights)
-    values = tuple(weight for _, weight in objective.weights)
-    data = to_tree(objective.similarity), values, objective.overlap_weight
-    return data, (objective.window, names, objective.num_classes)
+    weights = *objective.weights, ("", objective.overlap_weight)
+    data = to_tree(objective.similarity), tuple(weight for _, weight in weights if not isinstance(weight, float))
+    static = tuple((name, weight if isinstance(weight, float) else None) for name, weight in weights)
+    return data, (static, objective.window, objective.num_classes)
 
 
 def _unflatten(static: tuple[Any, ...], data: tuple[Any, ...]) -> Objective:
-    (window, names, num_classes), (similarity, values, overlap_weight) = static, data
+    (weights, window, num_classes), (similarity, arrays) = static, data
+    arrays = iter(arrays)
+    *terms, (_, overlap_weight) = [(name, next(arrays) if weight is None else weight) for name, weight in weights]
+    fields = dict(similarity=from_tree(similarity), window=window, weights=tuple(terms))
     # Without the checks: JAX also puts placeholders into pytrees.
     objective = object.__new__(Objective)
-    weights = tuple(zip(names, values, strict=True))
-    fields = dict(similarity=from_tree(similarity), window=window, weights=weights)
     for name, value in (fields | dict(overlap_weight=overlap_weight, num_classes=num_classes)).items():
         object.__setattr__(objective, name, value)
     return objective
 
 
 jax.tree_util.register_pytree_node(Objective, _flatten, _unflatten)
-
-
-def _has_window(similarity: Callable[..., jax.Array]) -> bool:
-    return "window" in inspect.signature(similarity).parameters

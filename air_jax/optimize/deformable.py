@@ -60,7 +60,7 @@ def refine(
     hardly fold. The pairs are optimised together, each independently of the others. A pair that has converged keeps its
     displacement while the others continue. A displacement is only replaced by one of lower loss.
 
-    Compiled once for objectives of the same terms, equal fields, voxel sizes and shapes.
+    Compiled once for equal objectives, fields, voxel sizes and shapes; weights that are arrays may have other values.
 
     Differentiable with respect to the images, the weights of the voxels, the start, and the arrays of the objective,
     forward and in reverse: the derivative is that of all steps. Reverse mode keeps every tenth displacement.

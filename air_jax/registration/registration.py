@@ -46,7 +46,7 @@ class Result(NamedTuple):
 class Registration:
     """A model, its parameters, and the settings of instance optimisation. Without training, the model is the identity.
 
-    A JAX pytree: `params` and the weights of `objective` are data, the rest is static. Programs are compiled once for
+    A JAX pytree: `params` and the arrays of `objective` are data, the rest is static. Programs are compiled once for
     equal static parts.
 
     Attributes:

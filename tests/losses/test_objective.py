@@ -130,7 +130,7 @@ def test_each_pair_has_a_weight_of_its_own():
     np.testing.assert_allclose(found, terms["mse"] + np.array([0.5, 2.0, 1.0]) * terms["diffusion"], rtol=1e-6)
 
 
-def test_objectives_of_the_same_terms_share_a_program():
+def test_arrays_as_weights_share_a_program():
     count = []
 
     @jax.jit
@@ -139,10 +139,12 @@ def test_objectives_of_the_same_terms_share_a_program():
         return objective(*pair)[0]
 
     pair = pair_and_displacement()
-    values = [loss(make_objective("mse", diffusion=weight), *pair)[0] for weight in (0.1, 0.2, 0.4)]
+    weights = np.array([0.1, 0.2, 0.4], np.float32)
+    values = [loss(make_objective("mse", diffusion=jnp.asarray(weight)), *pair)[0] for weight in weights]
     assert len(count) == 1
     np.testing.assert_allclose(values[2] - values[1], 2 * (values[1] - values[0]), rtol=1e-4)
-    loss(make_objective("ncc", diffusion=0.1), *pair)
+    for _ in range(2):
+        np.testing.assert_allclose(loss(make_objective("mse", diffusion=0.1), *pair)[0], values[0], rtol=1e-5)
     assert len(count) == 2
 
 
