@@ -175,6 +175,10 @@ def _as_weight(weight: Weight) -> Weight:
     return weight if _is_array(weight) else float(weight)
 
 
+def _has_window(similarity: Callable[..., jax.Array]) -> bool:
+    return "window" in inspect.signature(similarity).parameters
+
+
 def _flatten(objective: Objective) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     weights = *objective.weights, ("", objective.overlap_weight)
     data = to_tree(objective.similarity), tuple(weight for _, weight in weights if not isinstance(weight, float))
