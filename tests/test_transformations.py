@@ -279,7 +279,7 @@ def test_explicit_mesh(axis, expected):
 @pytest.mark.slow
 def test_shard_map(expected):
     rows = having(NO_BATCH, HEAVY)
-    mesh = jax.make_mesh((DEVICES,), ("d",))
+    mesh = jax.make_mesh((DEVICES,), ("d",), (AxisType.Auto,))
     spread = jax.shard_map(lambda given: call(rows, given), mesh=mesh, in_specs=P("d"), out_specs=P("d"))
     assert_close(jax.jit(spread)(arguments(rows)), {name: expected[name] for name in rows}, 1e-3)
 

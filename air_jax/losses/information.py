@@ -10,7 +10,7 @@ from jax import lax
 
 from air_jax.errors import OptionError
 from air_jax.losses.windows import SMALLEST_WEIGHT, at_least_float32, seen, voxel_weights
-from air_jax.runtime.any_mesh import on_any_mesh
+from air_jax.runtime.any_mesh import on_any_mesh, zeros_for
 from air_jax.transforms.shapes import check_images
 
 # Voxels counted at once. Larger chunks are no faster, and each chunk takes `2 * bins` numbers a voxel.
@@ -139,7 +139,7 @@ def _joint_histogram(fixed: jax.Array, warped: jax.Array, weights: jax.Array | N
             fixed_weights *= chunk[2][None]
         return joint + jnp.matmul(fixed_weights, warped_weights.T, precision=lax.Precision.HIGHEST), None
 
-    joint, _ = lax.scan(add, jnp.zeros((bins, bins), fixed.dtype), chunks)
+    joint, _ = lax.scan(add, zeros_for((bins, bins), *chunks), chunks)
     return joint / (fixed.size if weights is None else jnp.maximum(jnp.sum(weights), SMALLEST_WEIGHT))
 
 

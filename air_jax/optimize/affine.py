@@ -16,7 +16,7 @@ from air_jax.optimize.fields import ROOT_OF_ZERO
 from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.optimize.levels import level_matrix, level_shape
 from air_jax.optimize.visibility import Images, check_weights, filled, shrink_images
-from air_jax.runtime.any_mesh import on_any_mesh
+from air_jax.runtime.any_mesh import on_any_mesh, zeros_for
 from air_jax.transforms import apply_affine, compose_affine, identity_grid, invert_affine, sample
 
 # For each level, the factor by which its voxels are larger, and the learning rate of Adam. A parameter of 1 moves the
@@ -217,7 +217,7 @@ def _descend(
         updates, state = optimizer.update(_free(gradient, freedom), state)
         return (optax.apply_updates(parameters, updates), state, best, jnp.minimum(values, lowest)), None
 
-    lowest = jnp.full(parameters.translation.shape[0], jnp.inf)
+    lowest = jnp.full_like(parameters.translation[:, 0], jnp.inf)
     carry = parameters, optimizer.init(parameters), parameters, lowest
     (_, _, best, lowest), _ = jax.lax.scan(step, carry, length=NUM_STEPS)
     return best, lowest
@@ -256,9 +256,9 @@ def _rotation(rotation: jax.Array, num_axes: int) -> jax.Array:
     rows, columns = jnp.triu_indices(num_axes, 1)
     upper = jnp.zeros((rotation.shape[0], num_axes, num_axes)).at[:, rows, columns].set(rotation)
     skew = upper - jnp.swapaxes(upper, 1, 2)
-    # The small number keeps the square root differentiable at zero.
+    # The small number keeps the square root differentiable at zero, and the angle above it.
     angle = jnp.sqrt(jnp.sum(jnp.square(rotation), axis=-1) + 1e-12)[:, None, None]
-    first, second = jnp.sinc(angle / jnp.pi), 0.5 * jnp.square(jnp.sinc(0.5 * angle / jnp.pi))
+    first, second = jnp.sin(angle) / angle, 0.5 * jnp.square(jnp.sin(0.5 * angle) / (0.5 * angle))
     return jnp.eye(num_axes)[None] + first * skew + second * jnp.matmul(skew, skew)
 
 
@@ -284,7 +284,8 @@ def _starts(images: Images, matrix: jax.Array, voxel_size: Sequence[float], angl
     rotation = jnp.zeros((count, num_axes * (num_axes - 1) // 2))
     if num_axes == 2:
         rotation = jnp.broadcast_to(jnp.asarray(angles), (batch * STARTS, len(angles))).reshape(count, 1)
-    return _Parameters(translation, rotation, jnp.zeros((count, num_axes, num_axes)))
+    rotation += zeros_for((1, 1), translation)
+    return _Parameters(translation, rotation, zeros_for((count, num_axes, num_axes), translation))
 
 
 def _centre_of_mass(image: jax.Array, weights: jax.Array | None) -> jax.Array:

@@ -13,7 +13,7 @@ from air_jax.optimize.fields import FIELDS, DenseField, Field
 from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.optimize.levels import level_matrix, level_shape, shares, warp_between
 from air_jax.optimize.visibility import Images, check_weights, filled, pair_weights, shrink_images
-from air_jax.runtime.any_mesh import on_any_mesh
+from air_jax.runtime.any_mesh import on_any_mesh, zeros_for
 from air_jax.transforms import resize
 
 STEPS_BETWEEN_CHECKS = 10
@@ -176,7 +176,9 @@ def _refine(
     images = filled(images)
     fixed, moving = images.fixed, images.moving
     shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
-    last, none = len(field.factors) - 1, jnp.zeros(fixed.shape[0])
+    arrays = [array for array in (*images, displacement, matrix) if array is not None]
+    last, none = len(field.factors) - 1, zeros_for(fixed.shape[:1], *arrays)
+    displacement += zeros_for((1,) * displacement.ndim, *arrays)
     solution = Solution(displacement, none, none.astype(jnp.int32), none.astype(bool))
     for level, share in enumerate(shares(num_steps, len(field.factors))):
         if not share and level < last:
@@ -224,7 +226,7 @@ def _descend(
             updates, state = optimizer.update(gradient, state)
             return (parameters + length * updates, state), None
 
-        parameters = jnp.zeros((start.shape[0], *field.shape(start.shape[1:-1], level), start.shape[-1]))
+        parameters = zeros_for((start.shape[0], *field.shape(start.shape[1:-1], level), start.shape[-1]), start)
         carry = parameters, optimizer.init(parameters)
         if num_steps == 1:
             (parameters, _), _ = step(carry, None)
@@ -268,8 +270,8 @@ def _descend(
         return jax.lax.cond(jnp.any(carry[1] > 0), advance, lambda carry: carry, carry), None
 
     first = loss(displacement)
-    solution = Solution(displacement, first, jnp.zeros(fixed.shape[0], jnp.int32), jnp.zeros(fixed.shape[0], bool))
-    length = jnp.ones(fixed.shape[0])
+    solution = Solution(displacement, first, jnp.zeros_like(first, jnp.int32), jnp.zeros_like(first, bool))
+    length = jnp.ones_like(first)
     if num_steps >= STEPS_BETWEEN_CHECKS:
         # Not a `while_loop`, which has no derivative in reverse mode.
         checks = num_steps // STEPS_BETWEEN_CHECKS

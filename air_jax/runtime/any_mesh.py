@@ -5,10 +5,12 @@ refused. Here a function runs with these axes as `Auto`: XLA then chooses the sh
 """
 
 import functools
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 Parameters = ParamSpec("Parameters")
@@ -87,3 +89,19 @@ def to_explicit(tree: Any, template: jax.Array | None) -> Any:
         return jax.sharding.reshard(leaf, NamedSharding(mesh, PartitionSpec(*spec)))
 
     return jax.tree.map(convert, tree)
+
+
+def zeros_for(shape: Sequence[int], *arrays: jax.Array) -> jax.Array:
+    """Makes zeros as the start of a loop over some arrays.
+
+    In `jax.shard_map` a loop's start must be marked as different on each device where its results are.
+
+    Args:
+      shape: of the zeros.
+      *arrays: arrays, not empty, that the results depend on.
+
+    Returns:
+      Zeros of the arrays' dtype, marked like all of them together.
+    """
+    scalars = [jnp.zeros_like(array[(0,) * array.ndim]) for array in arrays]
+    return jnp.broadcast_to(functools.reduce(operator.add, scalars), shape)

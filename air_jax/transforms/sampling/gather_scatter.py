@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from air_jax.runtime.any_mesh import zeros_for
 from air_jax.runtime.xla_layout import in_order
 from air_jax.transforms.sampling.cells import AxisSets, Corner, coordinates_of, voxel_within
 
@@ -90,7 +91,8 @@ def scatter(
     dtype = jnp.promote_types(result_dtype, jnp.float32)
     values = [_pieces(value.astype(dtype), on_cpu)[0] for value in values]
     padded = _padded_shape(shape, mode)
-    sums = jnp.zeros((batch * math.prod(padded), channels)[: 1 + (channels > 1)], dtype)
+    size = (batch * math.prod(padded), channels)[: 1 + (channels > 1)]
+    sums = zeros_for(size, *values, pieces)
 
     def add(sums, piece):
         points, starts, *values = piece
