@@ -96,7 +96,7 @@ ROWS = {
     "bending_loss": row(losses.bending_loss, "u"),
     "folding_loss": row(losses.folding_loss, "u"),
     "inverse_consistency_loss": row(losses.inverse_consistency_loss, "uv"),
-    "gradient_inverse_consistency_loss": row(losses.gradient_inverse_consistency_loss, "uv"),
+    "gradient_inverse_consistency_loss": row(losses.gradient_inverse_consistency_loss, "uv", FIXED_SIZE),
     "dice_loss": row(losses.dice_loss, "fm"),
     "pooled_dice_loss": row(weighted(losses.pooled_dice_loss), "fmw"),
     "one_hot": row(lambda s: losses.one_hot(s, LABELS), "s", NO_GRADIENT),

@@ -52,7 +52,8 @@ def inverse(displacement: jax.Array, *, num_iterations: int = 60) -> tuple[jax.A
     start = jnp.zeros_like(displacement), displacement
     *_, best, residual = jax.lax.fori_loop(0, num_iterations - num_newton, fixed_point, (*start, *start))
 
-    derivative = jnp.concatenate(jnp.gradient(displacement, axis=range(1, displacement.ndim - 1)), axis=-1)
+    axes = range(1, displacement.ndim - 1)
+    derivative = jnp.concatenate([jnp.asarray(jnp.gradient(displacement, axis=axis)) for axis in axes], axis=-1)
 
     def newton(_, carry):
         best, residual, length = carry
