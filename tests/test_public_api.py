@@ -200,7 +200,7 @@ def test_functions_show_their_parameters():
     ("command", "missing", "extra"),
     [
         ("main", "ml_collections", "train"),
-        ("evaluate", "orbax", "train"),
+        ("evaluate", "ml_collections", "train"),
         ("apply", "nibabel", "files"),
     ],
 )

@@ -114,7 +114,7 @@ class Objective:
         The other terms then compare only the channels before them.
 
         Args:
-          weight: weight of `pooled_dice_loss` of the classes, at least 0; a number or an array, see `weights`.
+          weight: weight of `pooled_dice_loss` of the classes, at least 0: a number, or an array `[]` or `[B]`.
           num_classes: number of class channels, without the background.
 
         Returns:

@@ -19,7 +19,7 @@ from air_jax.errors import StoppedError, UserError
 COMMANDS = {"train": "main", "evaluate": "evaluate", "register": "register", "apply": "apply"}
 # Packages that only one extra of the installation contains. Others belong to several.
 EXTRAS = {"tensorflow": "prepare"} | dict.fromkeys(
-    ("array_record", "grain", "ml_collections", "orbax", "sklearn", "tensorflow_datasets"), "train"
+    ("array_record", "grain", "ml_collections", "sklearn", "tensorflow_datasets"), "train"
 )
 USER_MISTAKE = 2
 RUN_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on
