@@ -140,7 +140,7 @@ def test_a_similarity_of_two_images_only_is_allowed_after_an_affine():
 
 @pytest.mark.slow
 def test_registrations_run_inside_jit_and_vmap():
-    fixed, moving = images((3, 12, 13))
+    fixed, moving = images(3, 12, 13)
     field = DenseField(levels=(1,))
     registration = air_jax.without_model(2, similarity="mse", field=field, refine_steps=4, normalization="percentile")
     expected = registration.register(fixed, moving)
@@ -152,7 +152,7 @@ def test_registrations_run_inside_jit_and_vmap():
 
 @pytest.mark.slow
 def test_an_affine_runs_inside_jit():
-    fixed, moving = images((12, 13))
+    fixed, moving = blobs((12, 13), (6, 5.7), (7.2, 6))
     options = dict(similarity="mse", affine="translation", field=DenseField(levels=(1,)), refine_steps=2)
     expected = air_jax.register_images(fixed, moving, **options).displacement
     found = jax.jit(lambda *pair: air_jax.register_images(*pair, **options).displacement)(fixed, moving)
