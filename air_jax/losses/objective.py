@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from air_jax.errors import OptionError
 from air_jax.losses.overlap import pooled_dice_loss
@@ -156,7 +157,7 @@ def make_objective(similarity: str | Similarity, *, window: int | None = None, *
 def _check_weight(name: str, weight: Weight) -> None:
     if np.ndim(weight) > 1:
         raise OptionError(name, weight, "a weight must be one number, or one for each pair")
-    if isinstance(weight, jax.core.Tracer):
+    if isinstance(weight, Tracer):
         return
     if not np.all(np.isfinite(weight) & (np.asarray(weight) >= 0)):
         raise OptionError(name, weight, "a weight must be a finite number, at least 0")

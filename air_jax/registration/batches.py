@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from air_jax.transforms.intensity import normalize, normalize_traced, to_unit_range
 
@@ -51,7 +52,7 @@ def to_batch(image: Array, name: str, image_shape: Sequence[int], window: str) -
       ValueError: a shape, dtype or values that do not fit.
     """
     image = image if isinstance(image, jax.Array) else np.asarray(image)
-    traced = isinstance(image, jax.core.Tracer)
+    traced = isinstance(image, Tracer)
     num_axes, channels = len(image_shape) - 1, image_shape[-1]
     has_channels = image.ndim == num_axes + 2 and image.shape[-1] == channels
     # [*S, 1] would pass for a batch of images one voxel wide.
@@ -70,7 +71,7 @@ def to_batch(image: Array, name: str, image_shape: Sequence[int], window: str) -
         return _to_unit_range(jnp.asarray(image), name)
     try:
         if traced:
-            return jax.vmap(partial(normalize_traced, window=window))(image)
+            return jax.vmap(partial(normalize_traced, window=window))(jnp.asarray(image))
         return jnp.asarray(np.stack([normalize(one, window) for one in np.asarray(image)]))
     except ValueError as error:
         raise ValueError(f"{name} {error}") from error
@@ -83,7 +84,7 @@ def _to_unit_range(image: jax.Array, name: str) -> jax.Array:
             f"{name} has dtype {image.dtype}, whose range tells nothing; give uint8, uint16, or floats in [0, 1]"
         )
     image = to_unit_range(image)
-    if isinstance(image, jax.core.Tracer):
+    if isinstance(image, Tracer):
         return image
     low, high = float(image.min()), float(image.max())
     if not (low >= 0 and high <= 1):

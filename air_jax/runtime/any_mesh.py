@@ -74,17 +74,18 @@ def to_explicit(tree: Any, template: jax.Array | None) -> Any:
 
     Without a template they go to the mesh of the context, not sharded.
     """
-    kind = None if template is None else jax.typeof(template)
-    mesh = jax.sharding.get_abstract_mesh() if kind is None else kind.sharding.mesh
+    sharding = None if template is None else jax.typeof(template).sharding
+    mesh = jax.sharding.get_abstract_mesh() if sharding is None else sharding.mesh
+    sizes, axes = ((), ()) if template is None or sharding is None else (template.shape, sharding.spec)
 
     def convert(leaf):
         if not isinstance(leaf, jax.Array):
             return leaf
         spec = []
-        for axis, (size, other) in enumerate(zip(leaf.shape, kind.shape if kind else (), strict=False)):
+        for size, other, axis in zip(leaf.shape, sizes, axes, strict=False):
             if size != other:
                 break
-            spec.append(kind.sharding.spec[axis])
+            spec.append(axis)
         spec += [None] * (leaf.ndim - len(spec))
         return jax.sharding.reshard(leaf, NamedSharding(mesh, PartitionSpec(*spec)))
 
