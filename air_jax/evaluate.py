@@ -25,7 +25,7 @@ def main() -> None:
 def run() -> None:
     """Defines and parses the flags, and runs the command."""
     define_flags()
-    command_line.run(main, "workdir")
+    command_line.run(main, "workdir", extra="train")
 
 
 if __name__ == "__main__":

@@ -54,8 +54,9 @@ def main() -> None:
 
 def run() -> None:
     """Defines and parses the flags, and runs the command."""
-    define_flags()
-    command_line.run(main, "config")
+    with command_line.naming_extra("train"):
+        define_flags()
+    command_line.run(main, "config", extra="train")
 
 
 if __name__ == "__main__":

@@ -15,14 +15,14 @@ MAY_IMPORT = {
     "runtime": set(),
     "io": set(),
     "transforms": {"runtime"},
-    "losses": {"transforms"},
-    "metrics": {"transforms"},
+    "losses": {"transforms", "runtime"},
+    "metrics": {"transforms", "runtime"},
     "models": {"transforms", "runtime"},
     "optimize": {"transforms", "losses", "runtime"},
     "data": {"io", "transforms", "runtime"},
     "visualize": {"transforms", "metrics"},
     "workdir": {"models", "losses", "optimize", "runtime"},
-    "registration": {"models", "losses", "optimize", "transforms", "workdir"},
+    "registration": {"models", "losses", "optimize", "transforms", "workdir", "runtime"},
 }
 LIBRARY = {"transforms", "losses", "metrics", "models", "optimize", "io", "data", "visualize", "runtime", "workdir"}
 MAY_IMPORT["__init__"] = LIBRARY | {"registration"}

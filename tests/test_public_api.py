@@ -8,11 +8,12 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 from helpers import REPOSITORY
 
 import air_jax
-from air_jax import optimize
+from air_jax import io, optimize
 
 ROOMS = ("air_jax", *(f"air_jax.{room}" for room in ("losses", "metrics", "transforms", "optimize", "models", "io")))
 # Parameters with a default that are no options, and those of `warp`, which users rely on.
@@ -186,3 +187,39 @@ for room, names in zip(rooms, before):
 """
     assert in_new_process(program) == []
     assert all(callable(getattr(air_jax, name)) for name in ("load", "register_images", "warp", "without_model"))
+
+
+def test_functions_show_their_parameters():
+    assert [*inspect.signature(air_jax.warp).parameters] == ["image", "displacement", "order", "mode"]
+    assert [*inspect.signature(air_jax.losses.lncc_loss).parameters] == ["fixed", "warped", "window", "weights"]
+    assert (REPOSITORY / "air_jax" / "py.typed").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "missing", "extra"),
+    [
+        ("main", "ml_collections", "train"),
+        ("evaluate", "ml_collections", "train"),
+        ("apply", "nibabel", "files"),
+    ],
+)
+def test_a_command_names_the_extra_that_it_lacks(command, missing, extra, tmp_path):
+    path = tmp_path / "a.nii.gz"
+    io.write_field(path, np.zeros((4, 4, 4, 3), np.float32), np.eye(4))
+    flags = dict(
+        main=["--config=configs/digits.py"],
+        evaluate=["--workdir=nowhere"],
+        apply=[f"--transform={path}", f"--input={path}", f"--output={tmp_path / 'b.nii.gz'}"],
+    )[command]
+    program = f"""
+import sys
+sys.modules[{missing!r}] = None
+sys.argv = ["air-jax", *{flags}]
+import air_jax.{command}
+air_jax.{command}.run()
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert extra in done.stderr

@@ -15,10 +15,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import compose, identity_grid, sample
 from air_jax.transforms.shapes import check_same_shape
 
 
+@on_any_mesh
 def inverse_consistency_loss(forward: jax.Array, backward: jax.Array) -> jax.Array:
     """Mean squared length of the residual (Christensen & Johnson 2001; Greer et al. 2021, ICON).
 
@@ -47,6 +49,7 @@ def inverse_consistency_loss(forward: jax.Array, backward: jax.Array) -> jax.Arr
     return _mean_of_orders(total / jnp.maximum(jnp.sum(inside, axis=axes), 1))
 
 
+@on_any_mesh
 def gradient_inverse_consistency_loss(
     forward: jax.Array, backward: jax.Array, *, offset: float | jax.Array = 0.5
 ) -> jax.Array:
@@ -75,7 +78,7 @@ def gradient_inverse_consistency_loss(
     """
     first, second = _both_orders("gradient_inverse_consistency_loss", forward, backward)
     batch, *shape, num_axes = first.shape
-    if min(shape) < 2:
+    if any(size < 2 for size in shape):
         raise ValueError(
             f"gradient_inverse_consistency_loss: displacements have shape {forward.shape}; "
             "derivatives need at least 2 voxels along each axis"

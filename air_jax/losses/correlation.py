@@ -14,6 +14,7 @@ from air_jax.losses.windows import (
     voxel_weights,
     weighted_mean,
 )
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.shapes import check_images
 
 # Lower bound of a variance: the square of one grey level of an 8-bit image, for images in [0, 1]. Flat background then
@@ -22,6 +23,7 @@ from air_jax.transforms.shapes import check_images
 VARIANCE_FLOOR = (1 / 255) ** 2
 
 
+@on_any_mesh
 def ncc_loss(fixed: jax.Array, warped: jax.Array, *, weights: jax.Array | None = None) -> jax.Array:
     """1 minus the normalised cross-correlation of the whole images.
 
@@ -51,6 +53,7 @@ def ncc_loss(fixed: jax.Array, warped: jax.Array, *, weights: jax.Array | None =
     return 1 - jnp.mean(correlation, axis=-1)
 
 
+@on_any_mesh
 def lncc_loss(fixed: jax.Array, warped: jax.Array, *, window: int = 9, weights: jax.Array | None = None) -> jax.Array:
     """1 minus the mean local correlation, with its sign (Cachier & Pennec 2000, who use Gaussian windows).
 
@@ -76,6 +79,7 @@ def lncc_loss(fixed: jax.Array, warped: jax.Array, *, window: int = 9, weights: 
     return 1 - _voxel_mean(_local_correlation(fixed, warped, window, weights), weights)
 
 
+@on_any_mesh
 def squared_lncc_loss(
     fixed: jax.Array, warped: jax.Array, *, window: int = 9, weights: jax.Array | None = None
 ) -> jax.Array:

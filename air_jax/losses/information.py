@@ -10,6 +10,7 @@ from jax import lax
 
 from air_jax.checks import check_integer, is_integer, require
 from air_jax.losses.windows import SMALLEST_WEIGHT, at_least_float32, seen, voxel_weights
+from air_jax.runtime.any_mesh import on_any_mesh, zeros_for
 from air_jax.transforms.shapes import check_images
 
 # Voxels counted at once. Larger chunks are no faster, and each chunk takes `2 * bins` numbers a voxel.
@@ -17,6 +18,7 @@ _CHUNK = 2**14
 MOST_BINS = 1024  # whose joint histogram has a million entries
 
 
+@on_any_mesh
 def mi_loss(fixed: jax.Array, warped: jax.Array, *, bins: int = 32, weights: jax.Array | None = None) -> jax.Array:
     """Negative mutual information in nats, by Parzen windows (Viola & Wells 1997; Mattes et al. 2003).
 
@@ -43,6 +45,7 @@ def mi_loss(fixed: jax.Array, warped: jax.Array, *, bins: int = 32, weights: jax
     return -_of_channels("mi_loss", _mutual_information, fixed, warped, bins, weights)
 
 
+@on_any_mesh
 def nmi_loss(fixed: jax.Array, warped: jax.Array, *, bins: int = 32, weights: jax.Array | None = None) -> jax.Array:
     """Negative mutual information, divided by the joint entropy (Studholme et al. 1999, An overlap invariant entropy
     measure of 3D medical image alignment: their measure minus 1).
@@ -84,7 +87,7 @@ def _of_channels(
     if weights is None:
         return jnp.mean(jax.vmap(jax.vmap(of_channel))(*channels), axis=1)
     of_pair = jax.vmap(of_channel, in_axes=(0, 0, None))
-    return jnp.mean(jax.vmap(of_pair)(*channels, weights.reshape(len(weights), -1)), axis=1)
+    return jnp.mean(jax.vmap(of_pair)(*channels, weights.reshape(weights.shape[0], -1)), axis=1)
 
 
 def _by_channel(image: jax.Array) -> jax.Array:
@@ -137,7 +140,7 @@ def _joint_histogram(fixed: jax.Array, warped: jax.Array, weights: jax.Array | N
             fixed_weights *= chunk[2][None]
         return joint + jnp.matmul(fixed_weights, warped_weights.T, precision=lax.Precision.HIGHEST), None
 
-    joint, _ = lax.scan(add, jnp.zeros((bins, bins), fixed.dtype), chunks)
+    joint, _ = lax.scan(add, zeros_for((bins, bins), *chunks), chunks)
     return joint / (fixed.size if weights is None else jnp.maximum(jnp.sum(weights), SMALLEST_WEIGHT))
 
 

@@ -18,6 +18,7 @@ from air_jax.losses.windows import (
     voxel_weights,
     weighted_mean,
 )
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.shapes import check_images
 
 # Bounds of the variance estimate, relative to its mean over the image.
@@ -26,6 +27,7 @@ _VARIANCE_RANGE = (0.001, 1000.0)
 _VARIANCE_FLOOR = 1e-6
 
 
+@on_any_mesh
 def mind_ssc_loss(
     fixed: jax.Array, warped: jax.Array, *, radius: int = 2, dilation: int = 2, weights: jax.Array | None = None
 ) -> jax.Array:

@@ -3,36 +3,44 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import jax
+import numpy as np
+from jax.core import Tracer
 
-from air_jax.checks import check_integer, is_number
+from air_jax.checks import check_integer, is_number, require
 from air_jax.errors import OptionError
 from air_jax.losses.overlap import pooled_dice_loss
 from air_jax.losses.regularization import REGULARIZERS
-from air_jax.losses.similarity import SIMILARITIES, Similarity, weights_option
+from air_jax.losses.similarity import SIMILARITIES, Similarity, from_tree, to_tree, weights_option
 from air_jax.losses.windows import check_window
+
+Weight = float | jax.Array
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A weighted sum of losses, see `make_objective`. Equal and hashed by value, so equal ones compile a program once.
+    """A weighted sum of losses, see `make_objective`. Equal and hashed by value, if the weights are numbers.
+
+    A JAX pytree: weights that are arrays are data, and so are the arrays of a similarity that is a pytree, such as
+    `jax.tree_util.Partial(function, parameters)`. Numbers are part of the compiled program.
 
     Attributes:
       similarity: a key of `SIMILARITIES`, or a function of `fixed` and `warped` `[B, *S, C]` that returns `[B]`.
         Its weight is 1. Functions are equal if they are the same object.
       window: side of the windows of local correlation, in voxels, odd. None: the default of each similarity.
       weights: `((name, weight), ...)` of the other terms. Names are keys of `SIMILARITIES` or `REGULARIZERS`. They are
-        stored sorted by name and without weights of 0.
+        stored sorted by name and without numbers that are 0. A weight is a number, an array `[]`, or `[B]` for one
+        weight a pair. Values of traced arrays are not checked.
       overlap_weight: weight of `pooled_dice_loss` of the last `num_classes` channels, at least 0.
       num_classes: number of channels that are class probabilities; 0 without such channels.
     """
 
     similarity: str | Similarity
     window: int | None = None
-    weights: tuple[tuple[str, float], ...] = ()
-    overlap_weight: float = 0.0
+    weights: tuple[tuple[str, Weight], ...] = ()
+    overlap_weight: Weight = 0.0
     num_classes: int = 0
 
     def __post_init__(self):
@@ -51,11 +59,12 @@ class Objective:
                 known = ", ".join([*SIMILARITIES, *REGULARIZERS])
                 raise OptionError(name, weight, f"no loss has this name; there are {known}")
             _check_weight(name, weight)
-            if weight and name == self.similarity:
+            if not _is_zero(weight) and name == self.similarity:
                 raise OptionError(name, weight, "is the similarity already; its weight is 1")
-        nonzero = sorted((name, float(weight)) for name, weight in self.weights if weight)
-        object.__setattr__(self, "weights", tuple(nonzero))
+        nonzero = [(name, _as_weight(weight)) for name, weight in self.weights if not _is_zero(weight)]
+        object.__setattr__(self, "weights", tuple(sorted(nonzero, key=lambda term: term[0])))
         _check_weight("overlap_weight", self.overlap_weight)
+        object.__setattr__(self, "overlap_weight", _as_weight(self.overlap_weight))
         check_integer("num_classes", self.num_classes, 0)
         if self.window is not None:
             check_window(self.window)
@@ -103,13 +112,13 @@ class Objective:
         weighted = [factors.get(name, 1.0) * term for name, term in terms.items()]
         return sum(weighted[1:], start=weighted[0]), terms
 
-    def with_overlap(self, weight: float, num_classes: int) -> Self:
+    def with_overlap(self, weight: Weight, num_classes: int) -> Self:
         """Returns the objective of images whose last channels are class probabilities.
 
         The other terms then compare only the channels before them.
 
         Args:
-          weight: weight of `pooled_dice_loss` of the classes, at least 0.
+          weight: weight of `pooled_dice_loss` of the classes, at least 0: a number, or an array `[]` or `[B]`.
           num_classes: number of class channels, without the background.
 
         Returns:
@@ -118,7 +127,7 @@ class Objective:
         Raises:
           OptionError: a negative weight or number.
         """
-        return replace(self, overlap_weight=float(weight), num_classes=num_classes)
+        return replace(self, overlap_weight=weight, num_classes=num_classes)
 
     def _similarities(self) -> dict[str, Callable[..., jax.Array]]:
         """The similarities by the names of their terms; the main one, whose weight is 1, comes first."""
@@ -128,7 +137,7 @@ class Objective:
         return {"similarity": self.similarity} | {name: SIMILARITIES[name] for name in names}
 
 
-def make_objective(similarity: str | Similarity, *, window: int | None = None, **weights: float) -> Objective:
+def make_objective(similarity: str | Similarity, *, window: int | None = None, **weights: Weight) -> Objective:
     """Makes an objective of a similarity and weighted further terms.
 
     Args:
@@ -136,7 +145,8 @@ def make_objective(similarity: str | Similarity, *, window: int | None = None, *
         weight is 1.
       window: side of the windows of local correlation, in voxels, odd. Default: the default of each similarity.
       **weights: weight of each further term, at least 0, by its key in `SIMILARITIES` or `REGULARIZERS`. Terms of
-        weight 0 are not computed.
+        weight 0 are not computed. A weight is a number, an array `[]`, or `[B]` for one weight a pair. It may be
+        traced, as in `jax.vmap` over weights; the values of traced arrays are not checked.
 
     Returns:
       The objective.
@@ -147,10 +157,52 @@ def make_objective(similarity: str | Similarity, *, window: int | None = None, *
     return Objective(similarity, window, tuple(weights.items()))
 
 
-def _check_weight(name: str, weight: float) -> None:
-    if not is_number(weight) or weight < 0:
+def _check_weight(name: str, weight: Weight) -> None:
+    if not _is_array(weight):
+        require(is_number(weight) and weight >= 0, name, weight, "a weight must be a finite number, at least 0")
+        return
+    if np.ndim(weight) > 1:
+        raise OptionError(name, weight, "a weight must be one number, or one for each pair")
+    if isinstance(weight, Tracer):
+        return
+    if not np.all(np.isfinite(weight) & (np.asarray(weight) >= 0)):
         raise OptionError(name, weight, "a weight must be a finite number, at least 0")
+
+
+def _is_array(weight: Weight) -> bool:
+    return isinstance(weight, (jax.Array, np.ndarray))
+
+
+def _is_zero(weight: Weight) -> bool:
+    """Whether a weight is the number 0. An array is not looked at, so that it can be traced."""
+    return not _is_array(weight) and not weight
+
+
+def _as_weight(weight: Weight) -> Weight:
+    return weight if _is_array(weight) else float(weight)
 
 
 def _has_window(similarity: Callable[..., jax.Array]) -> bool:
     return "window" in inspect.signature(similarity).parameters
+
+
+def _flatten(objective: Objective) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    weights = *objective.weights, ("", objective.overlap_weight)
+    data = to_tree(objective.similarity), tuple(weight for _, weight in weights if not isinstance(weight, float))
+    static = tuple((name, weight if isinstance(weight, float) else None) for name, weight in weights)
+    return data, (static, objective.window, objective.num_classes)
+
+
+def _unflatten(static: tuple[Any, ...], data: tuple[Any, ...]) -> Objective:
+    (weights, window, num_classes), (similarity, arrays) = static, data
+    arrays = iter(arrays)
+    *terms, (_, overlap_weight) = [(name, next(arrays) if weight is None else weight) for name, weight in weights]
+    fields = dict(similarity=from_tree(similarity), window=window, weights=tuple(terms))
+    # Without the checks: JAX also puts placeholders into pytrees.
+    objective = object.__new__(Objective)
+    for name, value in (fields | dict(overlap_weight=overlap_weight, num_classes=num_classes)).items():
+        object.__setattr__(objective, name, value)
+    return objective
+
+
+jax.tree_util.register_pytree_node(Objective, _flatten, _unflatten)

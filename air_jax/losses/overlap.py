@@ -12,9 +12,11 @@ import jax.numpy as jnp
 
 from air_jax.checks import check_arrays, check_integers, check_label_ids
 from air_jax.losses.windows import at_least_float32, seen, voxel_weights
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.shapes import check_images
 
 
+@on_any_mesh
 def one_hot(segmentation: jax.Array, label_ids: Sequence[int]) -> jax.Array:
     """Makes a channel for each label id: 1 where the segmentation has it, else 0.
 
@@ -36,6 +38,7 @@ def one_hot(segmentation: jax.Array, label_ids: Sequence[int]) -> jax.Array:
     return (segmentation[..., None] == channels).astype(jnp.float32)
 
 
+@on_any_mesh
 def dice_loss(fixed: jax.Array, warped: jax.Array) -> jax.Array:
     """1 minus the mean Dice overlap of all channels, hard or soft (Balakrishnan et al. 2019, VoxelMorph, "Auxiliary
     Data Loss Function").
@@ -66,6 +69,7 @@ def dice_loss(fixed: jax.Array, warped: jax.Array) -> jax.Array:
     return jnp.sum(lacking, axis=-1) / jnp.maximum(jnp.sum(present, axis=-1), 1)
 
 
+@on_any_mesh
 def pooled_dice_loss(fixed: jax.Array, warped: jax.Array, *, weights: jax.Array | None = None) -> jax.Array:
     """`dice_loss` of all channels together: overlaps and sizes are summed over channels first, as in the generalised
     Dice (Crum et al. 2006) with equal weights.
@@ -90,13 +94,14 @@ def pooled_dice_loss(fixed: jax.Array, warped: jax.Array, *, weights: jax.Array 
     check_images("pooled_dice_loss", fixed, warped)
     weights = voxel_weights("pooled_dice_loss", fixed, weights)
     if weights is None:
-        return dice_loss(*(values.reshape(len(values), -1, 1) for values in (fixed, warped)))
+        return dice_loss(*(values.reshape(values.shape[0], -1, 1) for values in (fixed, warped)))
     fixed, warped = (seen(at_least_float32(values), weights) for values in (fixed, warped))
     axes = tuple(range(1, fixed.ndim))
     overlap, total = jnp.sum(weights * fixed * warped, axis=axes), jnp.sum(weights * (fixed + warped), axis=axes)
     return jnp.where(total > 0, 1 - 2 * overlap / jnp.where(total > 0, total, 1), 0)
 
 
+@on_any_mesh
 def segmentation_loss(logits: jax.Array, segmentation: jax.Array, label_ids: Sequence[int]) -> jax.Array:
     """Loss of a predicted segmentation: cross-entropy plus `dice_loss` of the probabilities (Isensee et al. 2021,
     nnU-Net, "Training scheme").

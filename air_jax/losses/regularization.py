@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.checks import check_displacement
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import cell_jacobian_determinants
 
 # Jacobian determinants below this value cost. It is above 0, because a penalty from 0 on leaves some folds.
 FOLDING_MARGIN = 0.05
 
 
+@on_any_mesh
 def diffusion_loss(displacement: jax.Array) -> jax.Array:
     """Diffusion regularizer (Balakrishnan et al. 2019, VoxelMorph, section III-B).
 
@@ -36,6 +38,7 @@ def diffusion_loss(displacement: jax.Array) -> jax.Array:
     return sum(squares[1:], start=squares[0]) / len(squares)
 
 
+@on_any_mesh
 def bending_loss(displacement: jax.Array) -> jax.Array:
     """Bending energy (Rueckert et al. 1999, equation 4).
 
@@ -50,7 +53,7 @@ def bending_loss(displacement: jax.Array) -> jax.Array:
       ValueError: the shape is not that of a displacement, or an axis has fewer than 3 voxels.
     """
     check_displacement("bending_loss", displacement)
-    if min(displacement.shape[1:-1]) < 3:
+    if any(size < 3 for size in displacement.shape[1:-1]):
         raise ValueError(
             f"bending_loss: displacement has shape {displacement.shape}; "
             "second derivatives need at least 3 voxels along each axis"
@@ -74,6 +77,7 @@ def bending_loss(displacement: jax.Array) -> jax.Array:
     return jnp.mean(energy, axis=tuple(range(1, displacement.ndim)))
 
 
+@on_any_mesh
 def folding_loss(displacement: jax.Array) -> jax.Array:
     """Folding penalty: the amount by which Jacobian determinants are below 0.05, at every corner of every cell.
 

@@ -2,6 +2,8 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from air_jax.losses.correlation import lncc_loss, ncc_loss, squared_lncc_loss
 from air_jax.losses.information import mi_loss, nmi_loss
 from air_jax.losses.mind import mind_ssc_loss
 from air_jax.losses.windows import seen, voxel_weights, weighted_mean
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.shapes import check_images
 
 # A function of `fixed` and `warped` `[B, *S, C]` that returns `[B]`. One with a keyword `weights` `[B, *S]` also
@@ -18,6 +21,7 @@ from air_jax.transforms.shapes import check_images
 Similarity = Callable[..., jax.Array]
 
 
+@on_any_mesh
 def mse_loss(fixed: jax.Array, warped: jax.Array, *, weights: jax.Array | None = None) -> jax.Array:
     """Mean squared difference of two images (paper section 2.1, Fig. 2 steps (c)-(d)).
 
@@ -49,6 +53,37 @@ SIMILARITIES: dict[str, Similarity] = {
     "nmi": nmi_loss,
     "mind_ssc": mind_ssc_loss,
 }
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class _Static:
+    """A value that is part of a program, in a tree of arrays."""
+
+    value: Any
+
+
+def to_tree(similarity: str | Similarity) -> Any:
+    """Makes a tree of a similarity, so that a jitted function can take it as an argument.
+
+    Args:
+      similarity: a function, a key of `SIMILARITIES`, or a function that is itself a tree, such as
+        `jax.tree_util.Partial(function, parameters)`.
+
+    Returns:
+      A tree whose leaves are the arrays of the similarity. Functions and keys have none.
+    """
+    is_leaf = jax.tree_util.treedef_is_leaf(jax.tree.structure(similarity))
+    return _Static(similarity) if is_leaf else similarity
+
+
+def from_tree(tree: Any) -> Any:
+    """Returns the similarity of `to_tree`.
+
+    Args:
+      tree: result of `to_tree`, whose leaves may be others.
+    """
+    return tree.value if isinstance(tree, _Static) else tree
 
 
 def takes_weights(similarity: Similarity) -> bool:

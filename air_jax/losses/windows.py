@@ -109,9 +109,10 @@ def box_mean(image: jax.Array, window: int) -> jax.Array:
     return image
 
 
-def _reciprocal_counts(image: jax.Array, axis: int, radius: int) -> np.ndarray:
+def _reciprocal_counts(image: jax.Array, axis: int, radius: int) -> np.ndarray | jax.Array:
     """One over the number of voxels in each voxel's window along an axis, in a shape that broadcasts to the image."""
     size = image.shape[axis]
-    index = np.arange(size)
-    counts = np.minimum(index + radius, size - 1) - np.maximum(index - radius, 0) + 1
+    numpy = np if isinstance(size, int) else jnp  # an exported program may have symbols as sizes
+    index = numpy.arange(size)
+    counts = numpy.minimum(index + radius, size - 1) - numpy.maximum(index - radius, 0) + 1
     return (1 / counts).astype(image.dtype).reshape([size if other == axis else 1 for other in range(image.ndim)])

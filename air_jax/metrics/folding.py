@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.checks import check_arrays
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import corner_jacobian_determinant, jacobian_determinant, simplex_jacobian_determinants
 from air_jax.transforms.shapes import where_finite
 
@@ -16,6 +17,7 @@ from air_jax.transforms.shapes import where_finite
 COMPRESSED = 0.3
 
 
+@on_any_mesh
 def folding_percent(displacement: jax.Array) -> jax.Array:
     """Computes the share of interior voxels with a Jacobian determinant <= 0 by central differences.
 
@@ -33,6 +35,7 @@ def folding_percent(displacement: jax.Array) -> jax.Array:
     return where_finite(_percent(jacobian_determinant(displacement) <= 0), displacement)
 
 
+@on_any_mesh
 def any_corner_folding_percent(displacement: jax.Array) -> jax.Array:
     """Computes the share of interior voxels with a determinant <= 0 for any combination of one-sided differences.
 
@@ -50,6 +53,7 @@ def any_corner_folding_percent(displacement: jax.Array) -> jax.Array:
     return where_finite(_percent(corner_jacobian_determinant(displacement) <= 0), displacement)
 
 
+@on_any_mesh
 def ndv_percent(displacement: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
     """Computes the non-diffeomorphic volume (in 2-D: area) in percent of the volume of the interior voxels.
 
@@ -79,6 +83,7 @@ def ndv_percent(displacement: jax.Array, *, mask: jax.Array | None = None) -> ja
     return where_finite(percent, displacement)
 
 
+@on_any_mesh
 def compressed_percent(displacement: jax.Array, mask: jax.Array) -> jax.Array:
     """Computes the share of a structure with a Jacobian determinant below 0.3, in percent. Folds are included.
 
@@ -103,6 +108,7 @@ def compressed_percent(displacement: jax.Array, mask: jax.Array) -> jax.Array:
     return where_finite(percent, displacement)
 
 
+@on_any_mesh
 def sd_log_jacobian(displacement: jax.Array) -> jax.Array:
     """Computes the standard deviation of `log(clip(J, 1e-9))` over interior voxels, by central differences.
 
@@ -119,6 +125,7 @@ def sd_log_jacobian(displacement: jax.Array) -> jax.Array:
     return where_finite(jnp.std(log_jacobian, axis=tuple(range(1, log_jacobian.ndim))), displacement)
 
 
+@on_any_mesh
 def sd_log_jacobian_learn2reg(displacement: jax.Array) -> jax.Array:
     """Computes `SDlogJ` like the script of the Learn2Reg challenge, only for comparison with its tables.
 
@@ -135,7 +142,7 @@ def sd_log_jacobian_learn2reg(displacement: jax.Array) -> jax.Array:
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement, or an axis is too short.
     """
-    if min(displacement.shape[1:-1], default=0) < 5:
+    if displacement.ndim < 3 or any(size < 5 for size in displacement.shape[1:-1]):
         raise ValueError(
             f"sd_log_jacobian_learn2reg: displacement has shape {displacement.shape}; "
             "this score needs at least 5 voxels along each axis"
@@ -146,6 +153,7 @@ def sd_log_jacobian_learn2reg(displacement: jax.Array) -> jax.Array:
     return where_finite(deviation, displacement)
 
 
+@on_any_mesh
 def displacement_scores(displacement: jax.Array) -> dict[str, jax.Array]:
     """Computes the scores of a displacement.
 

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.checks import check_number
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.shapes import check_images, check_same_shape, where_finite
 
 
+@on_any_mesh
 def mse(fixed: jax.Array, warped: jax.Array) -> jax.Array:
     """Computes the mean squared difference of two images.
 
@@ -24,6 +26,7 @@ def mse(fixed: jax.Array, warped: jax.Array) -> jax.Array:
     return where_finite(jnp.mean(jnp.square(warped - fixed), axis=tuple(range(1, fixed.ndim))), fixed, warped)
 
 
+@on_any_mesh
 def mask_dice(fixed: jax.Array, warped: jax.Array, *, threshold: float = 0.5) -> jax.Array:
     """Computes the Dice overlap of the foregrounds of two images.
 
@@ -47,6 +50,7 @@ def mask_dice(fixed: jax.Array, warped: jax.Array, *, threshold: float = 0.5) ->
     return where_finite(dice, fixed, warped)
 
 
+@on_any_mesh
 def endpoint_errors(
     displacement: jax.Array, truth: jax.Array, fixed: jax.Array, *, threshold: float = 0.5
 ) -> dict[str, jax.Array]:
@@ -81,6 +85,7 @@ def endpoint_errors(
     }
 
 
+@on_any_mesh
 def image_scores(fixed: jax.Array, warped: jax.Array) -> dict[str, jax.Array]:
     """Computes the scores that compare two images.
 

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.checks import check_arrays, check_finite, check_spacing
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import transform_points
 from air_jax.transforms.shapes import Array, check_same_shape
 
 
+@on_any_mesh
 def tre(displacement: Array, fixed_points: Array, moving_points: Array, spacing: Sequence[float]) -> jax.Array:
     """Computes the target registration error of each landmark: `|p + u(p) - q|` (Fitzpatrick et al., TMI 1998).
 

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.checks import check_arrays, check_integers, check_label_ids
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.shapes import Array, check_same_shape
 
 
+@on_any_mesh
 def label_dice(fixed: Array, warped: Array, label_ids: Sequence[int]) -> jax.Array:
     """Computes the Dice overlap of two segmentations for each label id (Dice, Ecology 1945).
 
@@ -41,6 +43,7 @@ def label_dice(fixed: Array, warped: Array, label_ids: Sequence[int]) -> jax.Arr
     return jnp.moveaxis(jax.lax.map(dice, jnp.asarray(label_ids)), 0, -1)
 
 
+@on_any_mesh
 def label_mean(scores: Array) -> jax.Array:
     """Averages scores over the label ids that have one: NaN and infinity are left out.
 

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.checks import require
+from air_jax.models.layers.any_mesh import model_on_any_mesh
 from air_jax.models.layers.attention import KERNEL_INIT
 from air_jax.models.layers.heads import HEADS
-from air_jax.models.layers.inputs import check_pair, crop, pad_to_multiple
+from air_jax.models.layers.inputs import Sizes, check_pair, crop, pad_to_multiple
 from air_jax.models.layers.options import (
     require_choice,
     require_dropout,
@@ -92,6 +93,7 @@ class AiR(nn.Module):
         require_dtype(self.dtype)
         super().__post_init__()
 
+    @model_on_any_mesh
     @nn.compact
     def __call__(
         self, fixed: jax.Array, moving: jax.Array, *, deterministic: bool = True
@@ -142,7 +144,7 @@ class AiR(nn.Module):
         displacement = HEADS[self.head](tokens.reshape(batch, *token_grid, self.width), patch_size)
         displacement = crop(displacement, fixed.shape[1:-1])
         out = dict(memory=memory, tokens=tokens, encoder=encoder_out, decoder=decoder_out)
-        out |= dict(token_grid=tuple(token_grid), patch_size=patch_size)
+        out |= dict(token_grid=Sizes(token_grid), patch_size=Sizes(patch_size))
         if self.integration_steps:
             return exponential(displacement, integration_steps=self.integration_steps), out | dict(
                 velocity=displacement

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from air_jax.models.layers.any_mesh import model_on_any_mesh
 from air_jax.models.layers.demons_step import (
     DemonsOptions,
     apply_step,
@@ -19,6 +20,7 @@ from air_jax.models.layers.inputs import check_pair
 from air_jax.models.layers.level_state import make_level, on_grid
 from air_jax.models.layers.options import require_positive_integers, require_same_length
 from air_jax.models.segmenter import Segmenter, segment, segment_pair
+from air_jax.runtime.any_mesh import zeros_for
 
 
 class UnrolledDemons(nn.Module):
@@ -64,6 +66,7 @@ class UnrolledDemons(nn.Module):
         DemonsOptions.of(self)
         super().__post_init__()
 
+    @model_on_any_mesh
     @nn.compact
     def __call__(
         self, fixed: jax.Array, moving: jax.Array, *, deterministic: bool = True
@@ -89,7 +92,7 @@ class UnrolledDemons(nn.Module):
         probabilities = segment_pair(self.segmenter, fixed, moving)
         fixed_channels = force_channels(fixed, probabilities[0], edges=self.edges)
         moving_channels = force_channels(moving, probabilities[1], edges=self.edges)
-        displacement, displacements = jnp.zeros((*fixed.shape[:-1], num_axes), jnp.float32), []
+        displacement, displacements = zeros_for((*fixed.shape[:-1], num_axes), fixed, moving).astype(jnp.float32), []
         for num_steps, factor in zip(self.num_steps, self.downsampling, strict=True):
             level, displacement = make_level(fixed_channels, moving_channels, displacement, factor)
 

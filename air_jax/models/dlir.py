@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from air_jax.models.layers.any_mesh import model_on_any_mesh
 from air_jax.models.layers.inputs import check_pair, pad_to_multiple
 from air_jax.models.layers.options import require_dtype, require_positive_integer
 from air_jax.transforms import bspline
@@ -37,6 +38,7 @@ class DLIR(nn.Module):
         require_dtype(self.dtype)
         super().__post_init__()
 
+    @model_on_any_mesh
     @nn.compact
     def __call__(
         self, fixed: jax.Array, moving: jax.Array, *, deterministic: bool = True

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from air_jax.models.layers.any_mesh import model_on_any_mesh
 from air_jax.models.layers.attention_step import AttentionOptions, AttentionStep
 from air_jax.models.layers.demons_step import (
     DemonsOptions,
@@ -70,6 +71,7 @@ class GatedDemons(nn.Module):
         require_gain("max_force_gain", self.max_force_gain)
         super().__post_init__()
 
+    @model_on_any_mesh
     @nn.compact
     def __call__(
         self, fixed: jax.Array, moving: jax.Array, *, deterministic: bool = True

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.checks import require
+from air_jax.models.layers.any_mesh import model_on_any_mesh
 from air_jax.models.layers.inputs import crop, pad_to_multiple
 from air_jax.models.layers.options import require_dtype, require_positive_integer, require_positive_integers
 from air_jax.models.layers.patches import patchify, unpatchify
@@ -42,6 +43,7 @@ class Segmenter(nn.Module):
         require_dtype(self.dtype)
         super().__post_init__()
 
+    @model_on_any_mesh
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
         """Predicts class logits `[B, *S, K]`, float32, of images `[B, *S, C]` in [0, 1], 2-D or 3-D, of any size."""

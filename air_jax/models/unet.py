@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from air_jax.models.layers.any_mesh import model_on_any_mesh
 from air_jax.models.layers.inputs import check_pair, crop, pad_to_multiple
 from air_jax.models.layers.options import (
     require_dtype,
@@ -46,6 +47,7 @@ class UNet(nn.Module):
         require_dtype(self.dtype)
         super().__post_init__()
 
+    @model_on_any_mesh
     @nn.compact
     def __call__(
         self, fixed: jax.Array, moving: jax.Array, *, deterministic: bool = True

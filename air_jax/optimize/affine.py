@@ -11,26 +11,29 @@ from jax import lax
 
 from air_jax.checks import is_number, require
 from air_jax.errors import OptionError
-from air_jax.losses.similarity import Similarity, weights_option
+from air_jax.losses.similarity import Similarity, from_tree, to_tree, weights_option
 from air_jax.optimize.affine_parameters import AFFINES, Freedom, Parameters, frame, free_gradient, to_matrix
 from air_jax.optimize.constraints import Constraints, check_constraints
+from air_jax.optimize.field import ROOT_OF_ZERO
 from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.optimize.guidance import Guidance, affine_cost, check_guidance
 from air_jax.optimize.levels import level_matrix, level_shape
 from air_jax.optimize.visibility import Images, check_images, filled, shrink_images
+from air_jax.runtime.any_mesh import on_any_mesh, zeros_for
 from air_jax.transforms import apply_affine, compose_affine, identity_grid, invert_affine, sample
 
 # For each level, the factor by which its voxels are larger, and the learning rate of Adam. A parameter of 1 moves the
 # edge of the image by half the image.
 LEVELS = ((8, 0.02), (4, 0.01), (2, 0.005))
 NUM_STEPS = 60  # of Adam, on each level
-MOST_STARTS = 15  # that are optimised for each pair
+STARTS, MOST_STARTS = 3, 15  # translations for each angle, and starts that are optimised for each pair
 # The share of the smaller image that both images should show, and the loss that a missing share of 1 adds. It exceeds
 # the largest mutual information of 32 bins, log(32): a few voxels that agree by chance are never better.
 LEAST_COVERAGE = 0.5
 COVERAGE_WEIGHT = 10.0
 
 
+@on_any_mesh
 def register_affine(
     similarity: Similarity,
     fixed: jax.Array,
@@ -48,7 +51,8 @@ def register_affine(
 
     The coarsest level optimises several starts together and keeps the best for each pair: `geometry.matrix` itself,
     with the images' centres aligned, and with their centres of mass aligned. Rotations and stretches are about the
-    centre of the fixed image.
+    centre of the fixed image. Differentiable in the images and in the arrays of a similarity that is a pytree, such as
+    `jax.tree_util.Partial(function, parameters)`: the derivative is that of all steps.
 
     With `moving_weights` `m` and `weights` `w`, the images are compared over what both show: with the weights
     `w(p) m(matrix(p))`, 0 outside of the moving image. Let the coverage be their sum, divided by that of the image that
@@ -88,7 +92,7 @@ def register_affine(
     check_images("register_affine", images, geometry.matrix)
     num_axes, matrix = fixed.ndim - 2, geometry.matrix
     voxel_size, moving_voxel_size = geometry.sizes(num_axes)
-    shape = (len(fixed), num_axes, num_axes + 1)
+    shape = (fixed.shape[0], num_axes, num_axes + 1)
     if matrix is None:
         scale = jnp.asarray(voxel_size, jnp.float32) / jnp.asarray(moving_voxel_size, jnp.float32)
         matrix = jnp.broadcast_to(jnp.concatenate([jnp.diag(scale), jnp.zeros((num_axes, 1))], axis=1), shape)
@@ -98,25 +102,23 @@ def register_affine(
     turns = num_axes == 2 and AFFINES[kind].rotation and all(free)
     angles = tuple(map(float, angles)) if turns else (0.0,)
     sizes = voxel_size, moving_voxel_size
-    return _register(similarity, images, matrix, guidance, AFFINES[kind], sizes, angles, free)
+    return _register(to_tree(similarity), images, matrix, guidance, AFFINES[kind], sizes, angles, free)
 
 
-@partial(jax.jit, static_argnames=("similarity", "freedom", "sizes", "angles", "free"))
+@partial(jax.jit, static_argnames=("freedom", "sizes", "angles", "free"))
 def _register(similarity, images, matrix, guidance, freedom, sizes, angles, free):
-    images = filled(images)
-    shape, voxel_size = images.fixed.shape[1:-1], sizes[0]
+    similarity, images = from_tree(similarity), filled(images)
+    shape, voxel_size, copies = images.fixed.shape[1:-1], sizes[0], STARTS * len(angles)
     parameters = _starts(images, matrix, voxel_size, angles)
-    copies = len(parameters.translation) // len(matrix)
-
     if copies > MOST_STARTS:
         values = _level_loss(similarity, images, matrix, guidance, sizes, free, LEVELS[0][0], copies)(parameters)
-        parameters = _best(parameters, values, len(matrix), MOST_STARTS)
+        parameters = _best(parameters, values, matrix.shape[0], MOST_STARTS)
         copies = MOST_STARTS
     for factor, learning_rate in LEVELS:
         loss = _level_loss(similarity, images, matrix, guidance, sizes, free, factor, copies)
         parameters, lowest = _descend(loss, parameters, freedom, learning_rate)
         if copies > 1:
-            parameters, copies = _best(parameters, lowest, len(matrix), 1), 1
+            parameters, copies = _best(parameters, lowest, matrix.shape[0], 1), 1
     result = compose_affine(matrix, to_matrix(parameters, shape, voxel_size, free))
     if images.moving_weights is None:
         return result
@@ -161,7 +163,7 @@ def _level_loss(
 def _loss(similarity: Similarity, images: Images, matrix: jax.Array) -> jax.Array:
     """Loss `[B]` of images aligned by a matrix, with the penalty on low coverage."""
     points = identity_grid(images.fixed.shape[1:-1])[None]
-    points = apply_affine(matrix, jnp.broadcast_to(points, (len(matrix), *points.shape[1:])))
+    points = apply_affine(matrix, jnp.broadcast_to(points, (matrix.shape[0], *points.shape[1:])))
     warped = sample(images.moving, points, mode="nearest")
     weights = images.weights
     if images.moving_weights is None:
@@ -185,7 +187,7 @@ def _descend(
     learning_rate: float,
 ) -> tuple[Parameters, jax.Array]:
     """Optimises by Adam with a learning rate that falls to zero; returns the best parameters and their loss `[B]`."""
-    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, NUM_STEPS))
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, NUM_STEPS), eps_root=ROOT_OF_ZERO)
 
     def value(parameters):
         values = loss(parameters)
@@ -201,7 +203,7 @@ def _descend(
         updates, state = optimizer.update(free_gradient(gradient, freedom), state)
         return (optax.apply_updates(parameters, updates), state, best, jnp.minimum(values, lowest)), None
 
-    lowest = jnp.full(len(parameters.translation), jnp.inf)
+    lowest = jnp.full_like(parameters.translation[:, 0], jnp.inf)
     carry = parameters, optimizer.init(parameters), parameters, lowest
     (_, _, best, lowest), _ = jax.lax.scan(step, carry, length=NUM_STEPS)
     return best, lowest
@@ -211,27 +213,26 @@ def _starts(images: Images, matrix: jax.Array, voxel_size: Sequence[float], angl
     """Parameters of all starts, `[B * starts, ...]`; the starts of one pair are consecutive."""
     fixed, moving, weights, moving_weights = images
     shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
-    num_axes, batch = len(shape), len(fixed)
-    centre, size, half = frame(shape, voxel_size)
-    back = invert_affine(matrix)
+    num_axes, batch = len(shape), fixed.shape[0]
+    (centre, size, half), back = frame(shape, voxel_size), invert_affine(matrix)
 
     def onto(here, there):
         """Translation that maps the fixed image's point `here` `[B, N]` to the moving image's point `there`."""
         return (apply_affine(back, there) - here) * size[None] / half
 
-    middle = jnp.broadcast_to((jnp.asarray(moving_shape, jnp.float32) - 1) / 2, (batch, num_axes))
+    middle = (jnp.asarray(moving_shape, jnp.float32) - 1) / 2
     translations = [
         jnp.zeros((batch, num_axes)),
-        onto(jnp.broadcast_to(centre, (batch, num_axes)), middle),
+        onto(*(jnp.broadcast_to(point, (batch, num_axes)) for point in (centre, middle))),
         onto(_centre_of_mass(fixed, weights), _centre_of_mass(moving, moving_weights)),
     ]
     translation = jnp.repeat(jnp.stack(translations, axis=1), len(angles), axis=1)
-    translation = translation.reshape(-1, num_axes)
-    count = len(translation)
+    translation, count = translation.reshape(-1, num_axes), batch * STARTS * len(angles)
     rotation = jnp.zeros((count, num_axes * (num_axes - 1) // 2))
     if num_axes == 2:
-        rotation = jnp.tile(jnp.asarray(angles), count // len(angles))[:, None]
-    return Parameters(translation, rotation, jnp.zeros((count, num_axes, num_axes)))
+        rotation = jnp.broadcast_to(jnp.asarray(angles), (batch * STARTS, len(angles))).reshape(count, 1)
+    rotation += zeros_for((1, 1), translation)
+    return Parameters(translation, rotation, zeros_for((count, num_axes, num_axes), translation))
 
 
 def _centre_of_mass(image: jax.Array, weights: jax.Array | None) -> jax.Array:

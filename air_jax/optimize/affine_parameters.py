@@ -79,9 +79,9 @@ def to_matrix(
 def _rotation(rotation: jax.Array, num_axes: int) -> jax.Array:
     """Converts angles `[B, N (N - 1) / 2]` in radians to rotations `[B, N, N]` by Rodrigues' formula."""
     rows, columns = jnp.triu_indices(num_axes, 1)
-    upper = jnp.zeros((len(rotation), num_axes, num_axes)).at[:, rows, columns].set(rotation)
+    upper = jnp.zeros((rotation.shape[0], num_axes, num_axes)).at[:, rows, columns].set(rotation)
     skew = upper - jnp.swapaxes(upper, 1, 2)
-    # The small number keeps the square root differentiable at zero.
+    # The small number keeps the square root differentiable at zero, and the angle above it.
     angle = jnp.sqrt(jnp.sum(jnp.square(rotation), axis=-1) + 1e-12)[:, None, None]
-    first, second = jnp.sinc(angle / jnp.pi), 0.5 * jnp.square(jnp.sinc(0.5 * angle / jnp.pi))
+    first, second = jnp.sin(angle) / angle, 0.5 * jnp.square(jnp.sin(0.5 * angle) / (0.5 * angle))
     return jnp.eye(num_axes)[None] + first * skew + second * jnp.matmul(skew, skew)

@@ -18,6 +18,7 @@ from air_jax.optimize.guidance import Guidance, check_guidance
 from air_jax.optimize.levels import level_matrix, level_shape, shares, warp_between
 from air_jax.optimize.solution import Solution
 from air_jax.optimize.visibility import Images, check_images, filled, pair_weights, shrink_images
+from air_jax.runtime.any_mesh import on_any_mesh, zeros_for
 from air_jax.transforms import resize
 
 STEPS_BETWEEN_CHECKS = 10
@@ -25,6 +26,7 @@ STEPS_BETWEEN_CHECKS = 10
 SHORTEST = 1 / 16
 
 
+@on_any_mesh
 def refine(
     objective: Objective,
     fixed: jax.Array,
@@ -47,7 +49,10 @@ def refine(
     hardly fold. The pairs are optimised together, each independently of the others. A pair that has converged keeps its
     displacement while the others continue. A displacement is only replaced by one of lower loss.
 
-    Compiled once for equal objectives, fields, voxel sizes and shapes.
+    Compiled once for equal objectives, fields, voxel sizes and shapes; weights that are arrays may have other values.
+
+    Differentiable with respect to the images, the weights of the voxels, the start, and the arrays of the objective,
+    forward and in reverse: the derivative is that of all steps. Reverse mode keeps every tenth displacement.
 
     Args:
       objective: see `air_jax.losses.make_objective`. With a `BSplineField` it should hold a penalty on folding.
@@ -157,7 +162,7 @@ def _arguments(
     return objective, images, displacement, matrix, *settings, constraints, guidance
 
 
-@partial(jax.jit, static_argnums=(0, 4, 5, 6, 7))
+@partial(jax.jit, static_argnums=(4, 5, 6, 7))
 def _refine(
     objective: Objective,
     images: Images,
@@ -174,7 +179,9 @@ def _refine(
     images = filled(images)
     fixed, moving = images.fixed, images.moving
     shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
-    last, none = len(field.factors) - 1, jnp.zeros(len(fixed))
+    arrays = [array for array in (*images, displacement, matrix) if array is not None]
+    last, none = len(field.factors) - 1, zeros_for(fixed.shape[:1], *arrays)
+    displacement += zeros_for((1,) * displacement.ndim, *arrays)
     solution = Solution(displacement, none, none.astype(jnp.int32), none.astype(bool))
     for level, share in enumerate(shares(num_steps, len(field.factors))):
         if not share and level < last:
@@ -226,7 +233,7 @@ def _descend(
             updates, state = optimizer.update(extra.gradient(gradient), state)
             return (parameters + length * updates, state), None
 
-        parameters = jnp.zeros((len(start), *field.shape(start.shape[1:-1], level), start.shape[-1]))
+        parameters = zeros_for((start.shape[0], *field.shape(start.shape[1:-1], level), start.shape[-1]), start)
         carry = parameters, optimizer.init(parameters)
         if num_steps == 1:
             (parameters, _), _ = step(carry, None)
@@ -244,12 +251,10 @@ def _descend(
     def of_pairs(values):
         return values.reshape(-1, *(1,) * (displacement.ndim - 1))
 
-    def keep_going(carry):
-        check, _, length = carry
-        return (check < num_steps // STEPS_BETWEEN_CHECKS) & jnp.any(length > 0)
-
+    # In reverse mode the steps between two checks are computed again, instead of kept in memory.
+    @jax.checkpoint
     def advance(carry):
-        check, solution, length = carry
+        solution, length = carry
         running = length > 0
         candidate = run(solution.displacement, STEPS_BETWEEN_CHECKS, of_pairs(length))
         candidate_loss = loss(candidate)
@@ -259,7 +264,6 @@ def _descend(
         converged = solution.converged | stops
         length = jnp.where(converged, 0.0, jnp.where(gain > 0, length, 0.5 * length))
         return (
-            check + 1,
             Solution(
                 jnp.where(of_pairs(taken), candidate, solution.displacement),
                 jnp.where(taken, candidate_loss, solution.loss),
@@ -269,12 +273,16 @@ def _descend(
             length,
         )
 
+    def check(carry, _):
+        return jax.lax.cond(jnp.any(carry[1] > 0), advance, lambda carry: carry, carry), None
+
     first = loss(displacement)
-    solution = Solution(displacement, first, jnp.zeros(len(fixed), jnp.int32), jnp.zeros(len(fixed), bool))
-    length = jnp.ones(len(fixed))
+    solution = Solution(displacement, first, jnp.zeros_like(first, jnp.int32), jnp.zeros_like(first, bool))
+    length = jnp.ones_like(first)
     if num_steps >= STEPS_BETWEEN_CHECKS:
-        carry = jnp.zeros((), jnp.int32), solution, length
-        _, solution, length = jax.lax.while_loop(keep_going, advance, carry)
+        # Not a `while_loop`, which has no derivative in reverse mode.
+        checks = num_steps // STEPS_BETWEEN_CHECKS
+        (solution, length), _ = jax.lax.scan(check, (solution, length), length=checks)
     if rest := num_steps % STEPS_BETWEEN_CHECKS:
         running = length > 0
         candidate = run(solution.displacement, rest, of_pairs(length))

@@ -8,6 +8,9 @@ import optax
 
 Shape = tuple[int, ...]
 
+# Of Adam: keeps the root of a second moment of 0 differentiable, and is too small to change a step.
+ROOT_OF_ZERO = 1e-30
+
 
 class Field(Protocol):
     """The interface of a field. Fields are hashable: `refine` compiles once for equal fields.

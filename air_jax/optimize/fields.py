@@ -15,7 +15,7 @@ import optax
 
 from air_jax.checks import MOST_SQUARINGS, check_integer, is_number
 from air_jax.errors import OptionError
-from air_jax.optimize.field import Shape
+from air_jax.optimize.field import ROOT_OF_ZERO, Shape
 from air_jax.transforms import bspline, compose, control_shape, exponential, smooth
 
 
@@ -110,7 +110,7 @@ class _ControlPointField(ABC):
 
     def optimizer(self, voxel_size: Sequence[float]) -> optax.GradientTransformation:
         del voxel_size
-        return optax.adam(self.learning_rate)
+        return optax.adam(self.learning_rate, eps_root=ROOT_OF_ZERO)
 
     def trial(self, displacement: jax.Array, parameters: jax.Array, level: int) -> jax.Array:
         shape = displacement.shape[1:-1]
@@ -206,9 +206,10 @@ def smoothed_descent(
         sizes = size.reshape((1,) * (updates.ndim - 1) + (-1,))
         # A gradient by voxels, twice divided by their size, is a step in voxels along the gradient by lengths.
         step = smooth(updates, sigma) / jnp.square(sizes)
-        length = jnp.sqrt(jnp.sum(jnp.square(step * sizes), axis=-1, keepdims=True))
-        length = jnp.max(length, axis=tuple(range(1, updates.ndim)), keepdims=True)
-        return -longest * step / jnp.maximum(length, 1e-12), state
+        squared = jnp.sum(jnp.square(step * sizes), axis=-1, keepdims=True)
+        squared = jnp.max(squared, axis=tuple(range(1, updates.ndim)), keepdims=True)
+        # The root of the bounded maximum: that of 0 has no derivative.
+        return -longest * step / jnp.sqrt(jnp.maximum(squared, 1e-24)), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 

@@ -64,7 +64,7 @@ def check_guidance(function: str, fixed: jax.Array, guidance: Guidance | None) -
     """
     if guidance is None:
         return
-    shapes, batch, num_axes = (np.shape(guidance.fixed), np.shape(guidance.moving)), len(fixed), fixed.ndim - 2
+    shapes, batch, num_axes = (np.shape(guidance.fixed), np.shape(guidance.moving)), fixed.shape[0], fixed.ndim - 2
     shape = shapes[0]
     if shapes[0] != shapes[1] or len(shape) != 3 or (shape[0], shape[2]) != (batch, num_axes) or not shape[1]:
         raise ValueError(

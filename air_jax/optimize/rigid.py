@@ -66,7 +66,7 @@ def project_rigid(
     """
     shape, num_axes = displacement.shape[1:-1], displacement.shape[-1]
     if matrix is None:
-        matrix = jnp.broadcast_to(jnp.eye(num_axes, num_axes + 1), (len(displacement), num_axes, num_axes + 1))
+        matrix = jnp.broadcast_to(jnp.eye(num_axes, num_axes + 1), (displacement.shape[0], num_axes, num_axes + 1))
     voxel, moving_voxel = (jnp.asarray(size).reshape((1,) * (num_axes + 1) + (-1,)) for size in sizes)
     middle = (jnp.asarray(shape, jnp.float32) - 1) / 2
     grid = identity_grid(shape)[None]

@@ -1,7 +1,6 @@
 """What of a pair counts: weights of voxels, and the share of the fixed image that the moving image covers."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -12,6 +11,7 @@ from air_jax.checks import NOT_VALUES, check_field, check_finite
 from air_jax.losses import Objective
 from air_jax.optimize.geometry import Geometry
 from air_jax.optimize.levels import warp_between
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import shrink, smooth
 
 FILL_SIGMA = 3.0  # voxels
@@ -65,11 +65,11 @@ def check_images(function: str, images: Images, matrix: jax.Array | None = None)
     fixed, moving, weights, moving_weights = images
     for name, image in (("fixed", fixed), ("moving", moving)):
         check_field(function, image, name)
-    if (fixed.ndim, len(fixed), fixed.shape[-1]) != (moving.ndim, len(moving), moving.shape[-1]):
+    if (fixed.ndim, fixed.shape[0], fixed.shape[-1]) != (moving.ndim, moving.shape[0], moving.shape[-1]):
         raise ValueError(
             f"{function}: fixed has shape {fixed.shape} and moving {moving.shape}; axes, batch and channels must fit"
         )
-    shape = (len(fixed), fixed.ndim - 2, fixed.ndim - 1)
+    shape = (fixed.shape[0], fixed.ndim - 2, fixed.ndim - 1)
     if matrix is not None and matrix.shape != shape:
         raise ValueError(f"{function}: geometry.matrix has shape {matrix.shape}; for these images it must be {shape}")
     check_finite(function, weights=weights, moving_weights=moving_weights, **{"geometry.matrix": matrix})
@@ -83,6 +83,7 @@ def check_images(function: str, images: Images, matrix: jax.Array | None = None)
             check_finite(function, **{name: image})
 
 
+@on_any_mesh
 def fill(image: jax.Array, weights: jax.Array | None) -> jax.Array:
     """Replaces voxels of weight 0 by a smooth continuation of the others.
 
@@ -169,6 +170,7 @@ def pair_weights(images: Images, displacement: jax.Array, matrix: jax.Array | No
     return warped if images.weights is None else images.weights * warped
 
 
+@on_any_mesh
 def objective_value(
     objective: Objective,
     fixed: jax.Array,
@@ -194,7 +196,7 @@ def objective_value(
     return _value(objective, fixed, moving, displacement, geometry.matrix, weights)
 
 
-@partial(jax.jit, static_argnums=0)
+@jax.jit
 def _value(objective, fixed, moving, displacement, matrix, weights):
     warped = warp_between(moving, displacement, matrix)
     return objective(fixed, warped, displacement, weights=weights)[0]

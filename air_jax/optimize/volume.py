@@ -100,6 +100,6 @@ def _wanted(matrix: jax.Array | None, sizes: tuple[Sizes, Sizes], displacement: 
     """The determinant of the displacement `[B, 1, ...]` at which the whole map keeps volume."""
     ratio = math.prod(sizes[0]) / math.prod(sizes[1])
     if matrix is None:
-        return jnp.full((len(displacement), *(1,) * (displacement.ndim - 2)), ratio)
+        return jnp.full((displacement.shape[0], *(1,) * (displacement.ndim - 2)), ratio)
     change = jnp.abs(jnp.linalg.det(matrix[..., :-1]))
     return (ratio / jnp.maximum(change, 1e-6)).reshape(-1, *(1,) * (displacement.ndim - 2))

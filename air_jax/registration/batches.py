@@ -1,12 +1,14 @@
 """Images as users give them, and the batches that models take."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from air_jax.transforms.intensity import normalize, to_unit_range
+from air_jax.transforms.intensity import normalize, normalize_traced, to_unit_range
 
 Array = np.ndarray | jax.Array
 
@@ -35,6 +37,8 @@ def pair_batches(fixed: Array, moving: Array, image_shape: Sequence[int], window
 def to_batch(image: Array, name: str, image_shape: Sequence[int], window: str) -> jax.Array:
     """Converts one image or a batch of images to a normalised batch, each image by its own intensities.
 
+    Inside `jit` and `vmap` the values are not known: they are not checked, and normalised in float32.
+
     Args:
       image: `[*S]`, `[B, *S]` or `[B, *S, C]` with finite values.
       name: of the image, for messages.
@@ -52,8 +56,9 @@ def to_batch(image: Array, name: str, image_shape: Sequence[int], window: str) -
         not jnp.issubdtype(image.dtype, jnp.number) and image.dtype != bool
     ):
         raise ValueError(f"{name} has dtype {image.dtype}; give an array of real numbers")
-    if not image.size:
+    if any(size == 0 for size in image.shape):
         raise ValueError(f"{name} has shape {image.shape}; it has no voxels")
+    traced = isinstance(image, Tracer)
     num_axes, channels = len(image_shape) - 1, image_shape[-1]
     has_channels = image.ndim == num_axes + 2 and image.shape[-1] == channels
     # [*S, 1] would pass for a batch of images one voxel wide.
@@ -63,7 +68,7 @@ def to_batch(image: Array, name: str, image_shape: Sequence[int], window: str) -
         allowed = f"[B, {axes}, {channels}]" + (f", [B, {axes}] or [{axes}]" if channels == 1 else "")
         raise ValueError(f"{name} has shape {image.shape}; this model takes {allowed}")
     # jnp.min and jnp.max of a range check drop NaN on a CPU.
-    if jnp.issubdtype(image.dtype, jnp.floating) and not bool(jnp.isfinite(image).all()):
+    if not traced and jnp.issubdtype(image.dtype, jnp.floating) and not bool(jnp.isfinite(image).all()):
         raise ValueError(f"{name} has values that are NaN or infinite; replace them first")
     if image.ndim == num_axes:
         image = image[None]
@@ -71,6 +76,8 @@ def to_batch(image: Array, name: str, image_shape: Sequence[int], window: str) -
     if window == "range":
         return _to_unit_range(jnp.asarray(image), name)
     try:
+        if traced:
+            return jax.vmap(partial(normalize_traced, window=window))(jnp.asarray(image))
         return jnp.asarray(np.stack([normalize(one, window) for one in np.asarray(image)]))
     except ValueError as error:
         raise ValueError(f"{name} {error}") from error
@@ -83,6 +90,8 @@ def _to_unit_range(image: jax.Array, name: str) -> jax.Array:
             f"{name} has dtype {image.dtype}, whose range tells nothing; give uint8, uint16, or floats in [0, 1]"
         )
     image = to_unit_range(image)
+    if isinstance(image, Tracer):
+        return image
     low, high = float(image.min()), float(image.max())
     if not (low >= 0 and high <= 1):
         raise ValueError(

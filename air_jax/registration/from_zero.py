@@ -18,7 +18,8 @@ from air_jax.optimize import Constraints, DenseField, Field, Geometry, Guidance,
 from air_jax.optimize.geometry import Sizes
 from air_jax.registration.batches import Array, guess_num_axes, pair_batches
 from air_jax.registration.registration import Registration, Result, make_result
-from air_jax.transforms.spaces import whole_displacement
+from air_jax.runtime.any_mesh import on_any_mesh
+from air_jax.transforms import apply_affine, identity_grid
 
 STEPS_FROM_ZERO = 180
 # Of the affine. Mutual information without the quotient grows with the background that the compared region contains.
@@ -45,7 +46,7 @@ def without_model(
     edges: bool = False,
     refine_steps: int = STEPS_FROM_ZERO,
     normalization: str = "range",
-    **weights: float,
+    **weights: float | jax.Array,
 ) -> Registration:
     """Makes a registration by instance optimisation from zero displacement, which needs no training.
 
@@ -84,6 +85,7 @@ def without_model(
     )
 
 
+@on_any_mesh
 def register_images(
     fixed: Array,
     moving: Array,
@@ -103,6 +105,8 @@ def register_images(
     channel_weights: Sequence[float] | None = None,
 ) -> Result:
     """Registers raw images without a trained model: an affine where wanted, then instance optimisation.
+
+    It also runs inside `jit` and `vmap`; values are then not checked.
 
     Args:
       fixed: `[*S]`, `[B, *S]` or `[B, *S, C]` with finite values.
@@ -194,8 +198,9 @@ def register_images(
         guidance=guidance,
     ).displacement
     if geometry.matrix is not None:
-        pairs = zip(displacement, np.asarray(geometry.matrix), strict=True)
-        displacement = jnp.stack([whole_displacement(u, matrix, np.eye(num_axes, num_axes + 1)) for u, matrix in pairs])
+        points = identity_grid(displacement.shape[1:-1])[None] + displacement
+        # The difference from the identity is small and exact.
+        displacement += apply_affine(geometry.matrix - jnp.eye(num_axes, num_axes + 1)[None], points)
     return make_result(displacement, images[1], {}, np.shape(moving))
 
 

@@ -14,6 +14,7 @@ from air_jax.errors import OptionError
 from air_jax.losses import Objective
 from air_jax.optimize import Constraints, Field, Geometry, Guidance, Solution, refine
 from air_jax.registration.batches import Array, pair_batches, to_batch, with_margin
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import warp, with_edges
 from air_jax.transforms.intensity import WINDOWS
 
@@ -36,16 +37,17 @@ class Result(NamedTuple):
 # Equality by identity: the elements of parameters have no single truth value.
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("params",),
+    data_fields=("params", "objective"),
     meta_fields=(
-        "model", "image_shape", "step", "objective", "field", "edges", "overlap_weight", "normalization", "refine_steps"
+        "model", "image_shape", "step", "field", "edges", "overlap_weight", "normalization", "refine_steps"
     ),
 )  # fmt: skip
 @dataclasses.dataclass(frozen=True, eq=False)
 class Registration:
     """A model, its parameters, and the settings of instance optimisation. Without training, the model is the identity.
 
-    A JAX pytree: `params` is data, the rest is static. Programs are compiled once for equal static parts.
+    A JAX pytree: `params` and the arrays of `objective` are data, the rest is static. Programs are compiled once for
+    equal static parts.
 
     Attributes:
       model: Flax module, `(fixed, moving) -> (displacement, out)`.
@@ -89,10 +91,11 @@ class Registration:
         if self.overlap_weight and getattr(self.model, "segmenter", None) is None:
             raise OptionError("overlap_weight", self.overlap_weight, "needs a model with a segmenter; set it to 0")
 
+    @on_any_mesh
     def register(
         self, fixed: Array, moving: Array, *, normalized: bool = False, refine_steps: int | None = None
     ) -> Result:
-        """Registers `moving` to `fixed`, one pair or a batch of pairs.
+        """Registers `moving` to `fixed`, one pair or a batch of pairs. Inside `jit`, values are not checked.
 
         Args:
           fixed: `[*S]`, `[B, *S]` or `[B, *S, C]` with finite values. The number of axes of `S` is the model's.
@@ -118,6 +121,7 @@ class Registration:
             displacement = self.refine(*images, displacement, num_steps=refine_steps).displacement
         return make_result(displacement, images[1], out, np.shape(moving))
 
+    @on_any_mesh
     def predict(self, fixed: jax.Array, moving: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
         """Predicts displacements with the model only.
 
@@ -130,6 +134,7 @@ class Registration:
         """
         return _predict(self.model, self.image_shape, self.params, fixed, moving)
 
+    @on_any_mesh
     def refine(
         self,
         fixed: jax.Array,
@@ -186,6 +191,7 @@ class Registration:
             guidance=guidance,
         )
 
+    @on_any_mesh
     def normalize(self, image: Array) -> jax.Array:
         """Normalises raw images as `register` does, each by its own intensities.
 
@@ -200,6 +206,7 @@ class Registration:
         """
         return to_batch(image, "image", self.image_shape, self.normalization).reshape(np.shape(image))
 
+    @on_any_mesh
     def compared(self, image: jax.Array) -> jax.Array:
         """Returns the channels that refinement compares.
 

@@ -4,12 +4,13 @@ A command is a module of the package's root with a docstring for `--help`, `defi
 import defines no flag, so that all commands can be imported in one process.
 """
 
+import contextlib
 import importlib
 import os
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -20,6 +21,10 @@ from air_jax.runtime.streams import keep_streams
 
 # Console command `air-jax NAME`: module of the package's root.
 COMMANDS = {"train": "main", "evaluate": "evaluate", "register": "register", "apply": "apply", "motion": "motion"}
+# Packages that only one extra of the installation contains. Others belong to several.
+EXTRAS = {"tensorflow": "prepare"} | dict.fromkeys(
+    ("array_record", "grain", "ml_collections", "sklearn", "tensorflow_datasets"), "train"
+)
 USER_MISTAKE = 2
 
 
@@ -38,12 +43,13 @@ def console() -> None:
     importlib.import_module(f"air_jax.{COMMANDS[name]}").run()
 
 
-def run(main: Callable[[], None], *required: str) -> None:
+def run(main: Callable[[], None], *required: str, extra: str = "files") -> None:
     """Parses the flags and runs a command; ends the process.
 
     Args:
       main: the command, a function of the module whose docstring `--help` prints.
       *required: flags that must be given.
+      extra: extra of the installation that the command needs.
     """
     if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in sys.argv[1:]):
         print(_help(main))
@@ -51,7 +57,7 @@ def run(main: Callable[[], None], *required: str) -> None:
     keep_streams()
     logging.set_verbosity(logging.ERROR)  # warnings of config_flags, beside which our own line would be the second
     try:
-        app.run(lambda _: _guarded(main), flags_parser=lambda arguments: _parse(arguments, required))
+        app.run(lambda _: _guarded(main, extra), flags_parser=lambda arguments: _parse(arguments, required))
     except SystemExit as end:
         if end.code:
             _end_without_threads(end.code)
@@ -108,16 +114,30 @@ def _parse(arguments: list[str], required: Sequence[str]) -> list[str]:
     raise AssertionError("unreachable")
 
 
-def _guarded(main: Callable[[], None]) -> None:
+@contextlib.contextmanager
+def naming_extra(extra: str) -> Iterator[None]:
+    """Ends the process with one line where a package is not installed.
+
+    Args:
+      extra: extra of the installation that the block needs. The line names another one for packages of that one only.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package == "air_jax":
+            raise
+        extra = EXTRAS.get(package, extra)
+        _exit(f"needs {error.name}; install air_jax with its extra '{extra}': pip install '.[{extra}]'")
+
+
+def _guarded(main: Callable[[], None], extra: str) -> None:
     logging.set_verbosity(logging.WARNING)
     try:
-        main()
+        with naming_extra(extra):
+            main()
     except UserError as error:
         _exit(error)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("air_jax"):
-            raise
-        _exit(f"{error.name} is not installed; pip install -r requirements.txt")
     except StoppedError as interruption:
         _exit(interruption, RUN_AGAIN)
     except KeyboardInterrupt:

@@ -1,6 +1,6 @@
 """JAX primitives of our own, for operations whose derivatives have a faster form than JAX would derive."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 
 import jax
@@ -9,7 +9,14 @@ from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
 
-def make_primitive(name: str, implementation: Callable, abstract: Callable, *, multiple_results: bool) -> Primitive:
+def make_primitive(
+    name: str,
+    implementation: Callable,
+    abstract: Callable,
+    *,
+    multiple_results: bool,
+    by_platform: Mapping[str, Callable] | None = None,
+) -> Primitive:
     """Makes a primitive that compiles to `implementation`; the caller adds its derivatives (`jax.interpreters.ad`).
 
     Args:
@@ -18,6 +25,8 @@ def make_primitive(name: str, implementation: Callable, abstract: Callable, *, m
         array and result counts independent items; `vmap` merges the mapped axis into it.
       abstract: the same function from abstract arrays to abstract results.
       multiple_results: whether the result is a list of arrays.
+      by_platform: other implementations for some platforms, such as "cpu" or "gpu". The choice is made when a program
+        is lowered, so that one exported program serves several platforms.
 
     Returns:
       The primitive; its `bind(*arrays, **parameters)` applies it. Parameters must be hashable.
@@ -27,11 +36,13 @@ def make_primitive(name: str, implementation: Callable, abstract: Callable, *, m
 
     @cache  # JAX compiles each new function again
     def compiled(parameters):
-        return jax.jit(partial(implementation, **dict(parameters)))
+        return jax.jit(partial(primitive.bind, **dict(parameters)))
 
     primitive.def_impl(lambda *arrays, **parameters: compiled(tuple(sorted(parameters.items())))(*arrays))
     primitive.def_abstract_eval(abstract)
     mlir.register_lowering(primitive, mlir.lower_fun(implementation, multiple_results=multiple_results))
+    for platform, other in (by_platform or {}).items():
+        mlir.register_lowering(primitive, mlir.lower_fun(other, multiple_results=multiple_results), platform=platform)
     batching.primitive_batchers[primitive] = partial(_batch, primitive)
     return primitive
 

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.checks import check_arrays, check_shape
+from air_jax.runtime.any_mesh import on_any_mesh
 
 
+@on_any_mesh
 def apply_affine(matrix: jax.Array, points: jax.Array) -> jax.Array:
     """Applies affine maps to points.
 
@@ -62,6 +64,7 @@ def between_grids(old_shape: Sequence[int], new_shape: Sequence[int]) -> jax.Arr
     return jnp.concatenate([jnp.diag(scale), (0.5 * scale - 0.5)[:, None]], axis=1)
 
 
+@on_any_mesh
 def compose_affine(outer: jax.Array, inner: jax.Array) -> jax.Array:
     """Composes two affine maps: `x -> outer(inner(x))`.
 
@@ -84,6 +87,7 @@ def compose_affine(outer: jax.Array, inner: jax.Array) -> jax.Array:
     return product.at[..., -1:].add(translation)
 
 
+@on_any_mesh
 def invert_affine(matrix: jax.Array) -> jax.Array:
     """Inverts affine maps.
 

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from air_jax.checks import check_field, check_shape
+from air_jax.runtime.any_mesh import on_any_mesh
 
 
+@on_any_mesh
 def bspline(control: jax.Array, spacing: Sequence[int], shape: Sequence[int]) -> jax.Array:
     """Evaluates the cubic B-spline of a control grid at every voxel.
 

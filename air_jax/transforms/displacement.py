@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.checks import MOST_SQUARINGS, check_displacement, check_integer, check_shape
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.sampling.sampler import sample, warp
 
 
+@on_any_mesh
 def compose(first: jax.Array, second: jax.Array) -> jax.Array:
     """Composes two displacements into one: `warp(warp(image, first), second)` with a single interpolation.
 
@@ -38,6 +40,7 @@ def compose(first: jax.Array, second: jax.Array) -> jax.Array:
     return second + warp(first, second, mode="nearest")
 
 
+@on_any_mesh
 def exponential(velocity: jax.Array, *, integration_steps: int = 7) -> jax.Array:
     """Integrates a stationary velocity field over one unit of time, by scaling and squaring (Arsigny et al. 2006).
 
@@ -62,6 +65,7 @@ def exponential(velocity: jax.Array, *, integration_steps: int = 7) -> jax.Array
     return displacement
 
 
+@on_any_mesh
 def resize(displacement: jax.Array, shape: Sequence[int]) -> jax.Array:
     """Resamples a displacement to another grid over the same extent, and scales its vectors to the new voxels.
 
@@ -86,6 +90,7 @@ def resize(displacement: jax.Array, shape: Sequence[int]) -> jax.Array:
     return resized * scale.reshape((1,) * (displacement.ndim - 1) + (num_axes,))
 
 
+@on_any_mesh
 def transform_points(displacement: jax.Array, points: jax.Array) -> jax.Array:
     """Moves points of the fixed image into the moving image: `p + u(p)`.
 
@@ -108,5 +113,5 @@ def transform_points(displacement: jax.Array, points: jax.Array) -> jax.Array:
             "they must be [*S, N] and [K, N]"
         )
     points, displacement = jnp.asarray(points, jnp.float32), jnp.asarray(displacement, jnp.float32)
-    on_grid = points.reshape(1, len(points), *(1,) * (num_axes - 1), num_axes)
+    on_grid = points.reshape(1, points.shape[0], *(1,) * (num_axes - 1), num_axes)
     return points + sample(displacement[None], on_grid, mode="nearest").reshape(points.shape)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from air_jax.checks import check_field, check_number, check_shape, is_number, require
+from air_jax.runtime.any_mesh import on_any_mesh
 
 TRUNCATE = 3.0  # standard deviations
 LARGEST_SIGMA = 10_000  # voxels; the weights are those of six times as many
@@ -16,6 +17,7 @@ EDGE_SIGMA = 0.7  # voxels
 EDGE_WEIGHT = 2.0
 
 
+@on_any_mesh
 def smooth(field: jax.Array, sigma: float | Sequence[float]) -> jax.Array:
     """Smooths with a Gaussian, one axis after the other; the edge values continue beyond the border.
 
@@ -67,6 +69,7 @@ def _matrix(size: int, sigma: float) -> np.ndarray:
     return matrix
 
 
+@on_any_mesh
 def shrink(image: jax.Array, shape: Sequence[int]) -> jax.Array:
     """Averages an image onto a coarser grid over the same extent.
 
@@ -87,9 +90,10 @@ def shrink(image: jax.Array, shape: Sequence[int]) -> jax.Array:
     require(coarser, "shape", tuple(shape), f"must not be finer than the image's, {image.shape[1:-1]}")
     if image.shape[1:-1] == tuple(shape):
         return image
-    return jax.image.resize(image, (len(image), *shape, image.shape[-1]), method="linear", antialias=True)
+    return jax.image.resize(image, (image.shape[0], *shape, image.shape[-1]), method="linear", antialias=True)
 
 
+@on_any_mesh
 def with_edges(image: jax.Array) -> jax.Array:
     """Appends the gradient magnitude of each channel as a further channel.
 

@@ -65,6 +65,34 @@ def normalize(image: np.ndarray, window: str, *, counts: np.ndarray | None = Non
     return np.clip((values - low) / (high - low), 0, 1).astype(np.float32)
 
 
+def normalize_traced(image: jax.Array, window: str) -> jax.Array:
+    """`normalize` inside `jit` and `vmap`: in float32, and without checks of values.
+
+    Args:
+      image: `[*S]` or `[*S, C]`, real numbers or booleans.
+      window: as of `normalize`.
+
+    Returns:
+      float32 of the image's shape.
+
+    Raises:
+      ValueError: the dtype does not fit the window.
+    """
+    if window == "range":
+        return to_unit_range(image)
+    values = jnp.where(jnp.isfinite(image), image, 0).astype(jnp.float32)
+    if window == "percentile":
+        low, high = jnp.percentile(values, jnp.asarray(PERCENTILES))
+        equal = low >= high
+        low, high = jnp.where(equal, values.min(), low), jnp.where(equal, values.max(), high)
+    elif window == "foreground":
+        low, high = 0, jnp.nan_to_num(jnp.nanpercentile(jnp.where(values > 0, values, jnp.nan), FOREGROUND_PERCENTILE))
+    else:
+        low, high = _ct_limits(np.zeros(0), np.dtype(image.dtype))
+    scaled = jnp.clip((values - low) / jnp.where(low == high, 1, high - low), 0, 1)
+    return jnp.where(low == high, 0, scaled)
+
+
 def _range_limits(values: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
     if dtype.kind == "u":
         return 0, np.iinfo(dtype).max

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.checks import check_arrays, check_integer
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.displacement import compose
 from air_jax.transforms.grid import identity_grid
 from air_jax.transforms.jacobian import determinant
@@ -17,6 +18,7 @@ MIN_DETERMINANT = 0.05
 NEAR = 0.3
 
 
+@on_any_mesh
 def inverse(
     displacement: jax.Array, *, num_iterations: int = 60, tolerance: float | None = None
 ) -> tuple[jax.Array, jax.Array]:
@@ -63,7 +65,8 @@ def inverse(
     near = None if tolerance is None else max(NEAR, tolerance)
     *_, best, residual = _repeat(num_iterations - num_newton, fixed_point, (*start, *start), 3, near)
 
-    derivative = jnp.concatenate(jnp.gradient(displacement, axis=range(1, displacement.ndim - 1)), axis=-1)
+    axes = range(1, displacement.ndim - 1)
+    derivative = jnp.concatenate([jnp.asarray(jnp.gradient(displacement, axis=axis)) for axis in axes], axis=-1)
 
     def newton(_, carry):
         best, residual, length = carry

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from air_jax.runtime.any_mesh import on_any_mesh
+
 
 def _interior(array: jax.Array, offset: Sequence[int] | np.ndarray) -> jax.Array:
     """Cuts `[B, *S, N]` to the interior voxels, shifted by `offset`, which is -1, 0 or 1 along each axis."""
@@ -26,7 +28,7 @@ def _check(displacement: jax.Array) -> int:
     num_axes = displacement.shape[-1] if displacement.ndim else 0
     if num_axes not in (2, 3) or displacement.ndim != num_axes + 2:
         raise ValueError(f"displacement has shape {displacement.shape}; it must be [B, H, W, 2] or [B, D, H, W, 3]")
-    if min(displacement.shape[1:-1]) < 3:
+    if any(size < 3 for size in displacement.shape[1:-1]):
         raise ValueError(
             f"displacement has shape {displacement.shape}; derivatives need at least 3 voxels along each axis"
         )
@@ -49,6 +51,7 @@ def _corner_determinants(displacement: jax.Array, num_axes: int) -> list[jax.Arr
     return [determinant(list(columns)) for columns in itertools.product(*zip(backward, forward, strict=True))]
 
 
+@on_any_mesh
 def jacobian_determinant(displacement: jax.Array) -> jax.Array:
     """Computes the Jacobian determinant of `id + u` at interior voxels, by central differences.
 
@@ -65,6 +68,7 @@ def jacobian_determinant(displacement: jax.Array) -> jax.Array:
     return determinant(_differences(displacement, num_axes, low=-1, high=1))
 
 
+@on_any_mesh
 def corner_jacobian_determinant(displacement: jax.Array) -> jax.Array:
     """Computes the smallest Jacobian determinant of `id + u` over all combinations of forward and backward differences.
 
@@ -83,6 +87,7 @@ def corner_jacobian_determinant(displacement: jax.Array) -> jax.Array:
     return jnp.stack(_corner_determinants(displacement, _check(displacement))).min(axis=0)
 
 
+@on_any_mesh
 def simplex_jacobian_determinants(displacement: jax.Array) -> jax.Array:
     """Computes `N!` times the signed volume of each triangle (2-D) or tetrahedron (3-D) after `p -> p + u(p)`.
 
@@ -117,6 +122,7 @@ def simplex_jacobian_determinants(displacement: jax.Array) -> jax.Array:
     return jnp.stack(determinants)
 
 
+@on_any_mesh
 def cell_jacobian_determinants(displacement: jax.Array) -> jax.Array:
     """Computes the Jacobian determinant of `id + u` at every corner of every cell, the square or cube between voxels.
 

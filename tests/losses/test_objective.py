@@ -115,3 +115,49 @@ def test_the_same_objective_made_twice_compiles_once():
 def test_wrong_options_are_refused(make, message):
     with pytest.raises(OptionError, match=message):
         make()
+
+
+def test_weights_are_numbers_or_arrays_also_traced():
+    pair, weights = pair_and_displacement(), np.array([0.0, 0.1, 2.0], np.float32)
+    found = jax.jit(jax.vmap(lambda weight: make_objective("mse", diffusion=weight)(*pair)[0]))(weights)
+    for weight, ours in zip(weights, found, strict=True):
+        np.testing.assert_allclose(ours, make_objective("mse", diffusion=float(weight))(*pair)[0], rtol=1e-5)
+
+
+def test_each_pair_has_a_weight_of_its_own():
+    pair = pair_and_displacement()
+    found, terms = make_objective("mse", diffusion=np.array([0.5, 2.0, 1.0], np.float32))(*pair)
+    np.testing.assert_allclose(found, terms["mse"] + np.array([0.5, 2.0, 1.0]) * terms["diffusion"], rtol=1e-6)
+
+
+def test_arrays_as_weights_share_a_program():
+    count = []
+
+    @jax.jit
+    def loss(objective, *pair):
+        count.append(1)
+        return objective(*pair)[0]
+
+    pair = pair_and_displacement()
+    weights = np.array([0.1, 0.2, 0.4], np.float32)
+    values = [loss(make_objective("mse", diffusion=jnp.asarray(weight)), *pair)[0] for weight in weights]
+    assert len(count) == 1
+    np.testing.assert_allclose(values[2] - values[1], 2 * (values[1] - values[0]), rtol=1e-4)
+    for _ in range(2):
+        np.testing.assert_allclose(loss(make_objective("mse", diffusion=0.1), *pair)[0], values[0], rtol=1e-5)
+    assert len(count) == 2
+
+
+def test_a_similarity_with_parameters_has_derivatives():
+    def similarity(scale, fixed, warped):
+        return jnp.mean(scale * (fixed - warped) ** 2, axis=(1, 2, 3))
+
+    pair = pair_and_displacement()
+    slope = jax.grad(lambda scale: jnp.sum(make_objective(jax.tree_util.Partial(similarity, scale))(*pair)[0]))(3.0)
+    np.testing.assert_allclose(slope, np.sum(np.mean((pair[0] - pair[1]) ** 2, axis=(1, 2, 3))), rtol=1e-5)
+
+
+@pytest.mark.parametrize("weight", [np.array([0.1, -1.0]), np.array(np.nan), np.zeros((2, 2))])
+def test_arrays_of_weights_are_checked(weight):
+    with pytest.raises(OptionError, match="diffusion"):
+        make_objective("mse", diffusion=weight)

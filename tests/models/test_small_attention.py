@@ -70,8 +70,7 @@ def test_vmap_over_any_argument(axes):
 @pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="not used before jax 0.11")
 def test_it_is_used_only_on_a_cpu_for_few_tokens():
     queries = keys = jnp.zeros((64, 16, 4, 4))
-    assert suits_small_attention(queries, keys, "cpu")
-    assert not suits_small_attention(queries, keys, "gpu")
-    assert not suits_small_attention(queries.astype(jnp.bfloat16), keys, "cpu")
-    assert not suits_small_attention(queries, jnp.zeros((64, MAX_TOKENS + 1, 4, 4)), "cpu")
-    assert not suits_small_attention(queries[:2], keys[:2], "cpu")
+    assert suits_small_attention(queries, keys)
+    assert not suits_small_attention(queries.astype(jnp.bfloat16), keys)
+    assert not suits_small_attention(queries, jnp.zeros((64, MAX_TOKENS + 1, 4, 4)))
+    assert not suits_small_attention(queries[:2], keys[:2])

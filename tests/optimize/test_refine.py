@@ -342,3 +342,22 @@ def test_weights_of_another_shape_are_refused():
     for options in ({"weights": np.ones((1, 12, 11))}, {"moving_weights": np.ones((1, 12, 12, 1))}):
         with pytest.raises(ValueError, match="weights has shape"):
             refine(OBJECTIVE, image, image, num_steps=0, **options)
+
+
+@pytest.mark.slow
+def test_derivatives_of_a_registration_are_those_of_differences():
+    """Forward and in reverse, through steps before and after a check; pairs whose images do not differ also."""
+    fixed, moving = blobs((12, 12), [(6, 5.7), (7.3, 6)])
+
+    def end(weight):
+        objective = make_objective("mse", diffusion=weight)
+        pair = jnp.concatenate([fixed, fixed]), jnp.concatenate([moving, fixed])
+        return jnp.sum(refine(objective, *pair, num_steps=12, field=ONE_LEVEL).displacement ** 2)
+
+    @jax.jit
+    def both(weight):
+        return jax.grad(end)(weight), jax.jvp(end, (weight,), (1.0,))[1]
+
+    reverse, forward = both(0.02)
+    assert np.isfinite(reverse)
+    np.testing.assert_allclose(reverse, forward, rtol=1e-3)

@@ -1,5 +1,6 @@
 """Registration of arrays without a trained model: `without_model` and `register_images`."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -135,3 +136,24 @@ def test_a_similarity_of_two_images_only_is_allowed_after_an_affine():
     options = {"similarity": difference, "affine": "translation", "refine_steps": 10}
     result = air_jax.register_images(fixed, moving, **options)
     np.testing.assert_allclose(result.displacement[12, 10], 1.5, atol=0.3)
+
+
+@pytest.mark.slow
+def test_registrations_run_inside_jit_and_vmap():
+    fixed, moving = images(3, 12, 13)
+    field = DenseField(levels=(1,))
+    registration = air_jax.without_model(2, similarity="mse", field=field, refine_steps=4, normalization="percentile")
+    expected = registration.register(fixed, moving)
+    for transformed in (jax.jit(registration.register), jax.vmap(registration.register)):
+        result = transformed(fixed, moving)
+        np.testing.assert_allclose(result.displacement, expected.displacement, atol=1e-3)
+        np.testing.assert_allclose(result.warped, expected.warped, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_an_affine_runs_inside_jit():
+    fixed, moving = blobs((12, 13), (6, 5.7), (7.2, 6))
+    options = dict(similarity="mse", affine="translation", field=DenseField(levels=(1,)), refine_steps=2)
+    expected = air_jax.register_images(fixed, moving, **options).displacement
+    found = jax.jit(lambda *pair: air_jax.register_images(*pair, **options).displacement)(fixed, moving)
+    np.testing.assert_allclose(found, expected, atol=0.02)

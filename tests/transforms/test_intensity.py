@@ -1,10 +1,11 @@
 """Normalisation of one image, against percentiles and ranges computed by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from air_jax.transforms.intensity import CT_WINDOW, PERCENTILES, WINDOWS, normalize, to_unit_range
+from air_jax.transforms.intensity import CT_WINDOW, PERCENTILES, WINDOWS, normalize, normalize_traced, to_unit_range
 
 DTYPES = (bool, np.uint8, np.int16, np.uint16, np.int32, np.float16, np.float32, np.float64)
 
@@ -125,3 +126,20 @@ def test_wrong_images_raise_an_error_of_one_line(image, window, message):
     with pytest.raises(ValueError, match=message) as error:
         normalize(image, window)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("kind", ["values", "sparse", "constant"])
+def test_normalisation_inside_jit_is_that_outside(window, kind):
+    image = np.random.default_rng(0).random((9, 8, 2), dtype=np.float32)
+    if kind == "sparse":
+        image = np.where(image > 0.999, image, 0)
+    if kind == "constant":
+        image = np.full_like(image, 0.0)
+    if window != "range":
+        image = 700 * image - (300 if window == "ct" else 0)
+        image[0, 0, 0] = np.nan
+    found = jax.jit(normalize_traced, static_argnums=1)(image, window)
+    np.testing.assert_allclose(found, normalize(image, window), atol=1e-5)
+    with pytest.raises(ValueError, match="dtype"):
+        normalize_traced(jnp.zeros((3, 3), jnp.uint8), "ct")

@@ -142,7 +142,7 @@ def test_pieces_change_nothing(shape, batch, at_once, channels, monkeypatch):
 
     pieces, real = [], gather_scatter._pieces
     monkeypatch.setattr(gather_scatter, "POINTS_AT_ONCE", at_once)
-    monkeypatch.setattr(gather_scatter, "_pieces", lambda a: pieces.append(len(real(a)[0])) or real(a))
+    monkeypatch.setattr(gather_scatter, "_pieces", lambda *a: pieces.append(len(real(*a)[0])) or real(*a))
     found = compute(partial(interpolation.interpolate, mode="constant", relative=True))
     assert min(pieces) > 1
     for ours, expected in zip(found, compute(partial(plain_warp, mode="constant")), strict=True):

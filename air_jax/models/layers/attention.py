@@ -97,15 +97,33 @@ class MultiHeadAttention(nn.Module):
             attended = jax.nn.dot_product_attention(query, key, value, bias, implementation="cudnn")
         elif self.flash_attention:
             attended = chunked_attention(query, key, value, bias)
-        elif suits_small_attention(query, key, jax.default_backend()):
-            attended, weights = small_attention(query, key, value, None if bias is None else bias[0])
+        elif suits_small_attention(query, key):
+            arguments = query, key, value, None if bias is None else bias[0]
+            attended, weights = jax.lax.platform_dependent(*arguments, cpu=small_attention, default=plain_attention)
         else:
-            weights = nn.dot_product_attention_weights(query, key, bias=bias, dtype=self.dtype)
-            attended = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+            attended, weights = plain_attention(query, key, value, None if bias is None else bias[0])
         output = nn.DenseGeneral(
             queries.shape[-1], axis=(-2, -1), dtype=self.dtype, kernel_init=KERNEL_INIT, name="out"
         )
         return output(attended), weights
+
+
+def plain_attention(
+    query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Computes attention with all weights in memory.
+
+    Args:
+      query: `[B, Tq, H, D]`.
+      key, value: `[B, Tk, H, D]`.
+      bias: `[H, Tq, Tk]`, added to the logits.
+
+    Returns:
+      `[B, Tq, H, D]`, and the weights `[B, H, Tq, Tk]`.
+    """
+    bias = None if bias is None else bias[None]
+    weights = nn.dot_product_attention_weights(query, key, bias=bias, dtype=query.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value), weights
 
 
 def chunked_attention(query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None = None) -> jax.Array:
@@ -140,7 +158,7 @@ def chunked_attention(query: jax.Array, key: jax.Array, value: jax.Array, bias: 
 
     attended = jax.lax.map(attend, (chunks(query, 1), None if bias is None else chunks(bias, 2)))
     attended = jnp.moveaxis(attended, 0, 1)
-    return attended.reshape(len(query), -1, *attended.shape[3:])[:, :num_queries]
+    return attended.reshape(query.shape[0], -1, *attended.shape[3:])[:, :num_queries]
 
 
 def can_use_cudnn(query: jax.Array, key: jax.Array, has_bias: bool, platform: str) -> bool:

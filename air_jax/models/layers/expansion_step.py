@@ -63,7 +63,7 @@ def _padded_determinant(displacement: jax.Array) -> jax.Array:
 
     Voxels of the border take the value of their inner neighbour. The value is 1 where an axis has fewer than 3 voxels.
     """
-    if min(displacement.shape[1:-1]) < 3:
+    if any(size < 3 for size in displacement.shape[1:-1]):
         return jnp.ones((*displacement.shape[:-1], 1))
     inner = jacobian_determinant(displacement)
     return jnp.pad(inner, [(0, 0)] + [(1, 1)] * (inner.ndim - 1), mode="edge")[..., None]

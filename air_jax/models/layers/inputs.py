@@ -8,6 +8,11 @@ import jax.numpy as jnp
 from air_jax.checks import check_arrays
 
 
+@jax.tree_util.register_static
+class Sizes(tuple):
+    """Sizes in the results of a model. Not data: they stay whole numbers under `jit`."""
+
+
 def check_pair(name: str, fixed: jax.Array, moving: jax.Array) -> int:
     """Checks a pair of images, and returns their number of spatial axes, 2 or 3.
 
@@ -32,6 +37,8 @@ def check_pair(name: str, fixed: jax.Array, moving: jax.Array) -> int:
 def pad_to_multiple(image: jax.Array, multiple: Sequence[int]) -> jax.Array:
     """Pads `[B, *S, C]` at the end of each spatial axis to a multiple of `multiple`, by repeating the last voxel."""
     widths = [(0, -size % step) for size, step in zip(image.shape[1:-1], multiple, strict=True)]
+    if all(after == 0 for _, after in widths):
+        return image
     return jnp.pad(image, [(0, 0), *widths, (0, 0)], mode="edge")
 
 

@@ -21,17 +21,20 @@ import jax.numpy as jnp
 from jax.interpreters import ad
 
 from air_jax.runtime.primitives import make_primitive
-from air_jax.runtime.xla_layout import apart, in_order
+from air_jax.runtime.xla_layout import in_order
 
 MAX_TOKENS, MAX_HEAD_SIZE, MIN_BATCH = 32, 8, 16
 
 
-def suits_small_attention(queries: jax.Array, keys: jax.Array, platform: str) -> bool:
-    """Whether `small_attention` is faster for queries `[B, Tq, H, D]` and keys `[B, Tk, H, D]`."""
+def suits_small_attention(queries: jax.Array, keys: jax.Array) -> bool:
+    """Whether `small_attention` is faster on a CPU for queries `[B, Tq, H, D]` and keys `[B, Tk, H, D]`."""
     batch, num_queries, _, head_size = queries.shape
-    few = max(num_queries, keys.shape[1]) <= MAX_TOKENS and head_size <= MAX_HEAD_SIZE and batch >= MIN_BATCH
+    tokens = num_queries, keys.shape[1]
+    # An exported program may have symbols in its shapes. Its batch counts as large.
+    few = all(isinstance(number, int) and number <= MAX_TOKENS for number in tokens) and head_size <= MAX_HEAD_SIZE
+    many = not isinstance(batch, int) or batch >= MIN_BATCH
     # Before jax 0.11 the compiler fuses the sums with the transposes around them, which takes five times as long.
-    return few and platform == "cpu" and queries.dtype == jnp.float32 and jax.__version_info__ >= (0, 11)
+    return few and many and queries.dtype == jnp.float32 and jax.__version_info__ >= (0, 11)
 
 
 def small_attention(
@@ -62,7 +65,7 @@ def small_attention(
 
 def _largest(logits: jax.Array) -> jax.Array:
     """The maximum over the keys of `[H, Tq, Tk, B]`, which prevents an overflow of `exp`."""
-    return apart(reduce(jnp.maximum, (logits[:, :, j] for j in range(logits.shape[2]))))
+    return jax.lax.optimization_barrier(reduce(jnp.maximum, (logits[:, :, j] for j in range(logits.shape[2]))))
 
 
 # ---- The three maps --------------------------------------------------------------------------------------------------
@@ -84,7 +87,7 @@ def _on_its_own(implementation):
     """Keeps the compiler from computing the arguments again for each term of the sum."""
 
     def function(*arguments):
-        return apart(implementation(*map(in_order, arguments)))
+        return jax.lax.optimization_barrier(implementation(*map(in_order, arguments)))
 
     return function
 

@@ -10,14 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from air_jax.runtime.xla_layout import apart, in_order
+from air_jax.runtime.any_mesh import zeros_for
+from air_jax.runtime.xla_layout import in_order
 from air_jax.transforms.sampling.cells import AxisSets, Corner, coordinates_of, voxel_within
 
 # A CPU takes points in pieces of this size, whose corners and weights stay in the cache. A GPU takes all at once.
 POINTS_AT_ONCE = 2**15
 
 
-def gather(volumes: jax.Array, points: jax.Array, *, axis_sets: AxisSets, mode: str, relative: bool) -> list[jax.Array]:
+def gather(
+    volumes: jax.Array, points: jax.Array, *, axis_sets: AxisSets, mode: str, relative: bool, on_cpu: bool = False
+) -> list[jax.Array]:
     """Computes `S_A volumes` for each `A` of `axis_sets`.
 
     Args:
@@ -26,6 +29,7 @@ def gather(volumes: jax.Array, points: jax.Array, *, axis_sets: AxisSets, mode: 
       axis_sets: sets `A` of axes.
       mode: one of `cells.MODES`.
       relative: the meaning of `points`.
+      on_cpu: whether the program is for a CPU.
 
     Returns:
       `[B, *S, C]` for each `A`.
@@ -34,7 +38,7 @@ def gather(volumes: jax.Array, points: jax.Array, *, axis_sets: AxisSets, mode: 
       ValueError: the batch has more voxels than int32 can count.
     """
     batch, *shape, channels = volumes.shape
-    pieces, unite = _pieces(coordinates_of(points, relative))
+    pieces, unite = _pieces(coordinates_of(points, relative), on_cpu)
     voxels = _pad(volumes, mode).reshape(-1, channels)
     if channels == 1:
         voxels = voxels[:, 0]
@@ -42,7 +46,7 @@ def gather(volumes: jax.Array, points: jax.Array, *, axis_sets: AxisSets, mode: 
 
     def take(piece):
         coordinates, starts = piece
-        indices, fractions = _cell(coordinates, starts, shape, mode)
+        indices, fractions = _cell(coordinates, starts, shape, mode, on_cpu)
         corners = {
             corner: voxels.at[index].get(mode="promise_in_bounds") for corner, index in _corner_indices(indices).items()
         }
@@ -62,6 +66,7 @@ def scatter(
     mode: str,
     relative: bool,
     shape: tuple[int, ...],
+    on_cpu: bool = False,
 ) -> jax.Array:
     """Computes the sum of `T_A values` over `axis_sets`.
 
@@ -72,6 +77,7 @@ def scatter(
       mode: one of `cells.MODES`.
       relative: the meaning of `points`, see `gather`.
       shape: spatial shape `V` of the result.
+      on_cpu: whether the program is for a CPU.
 
     Returns:
       `[B, *V, C]`.
@@ -79,25 +85,26 @@ def scatter(
     Raises:
       ValueError: the batch has more voxels than int32 can count.
     """
-    batch, channels, result_dtype = len(values[0]), values[0].shape[-1], values[0].dtype
-    pieces, _ = _pieces(coordinates_of(points, relative))
+    batch, channels, result_dtype = values[0].shape[0], values[0].shape[-1], values[0].dtype
+    pieces, _ = _pieces(coordinates_of(points, relative), on_cpu)
     starts = _starts(pieces.shape, batch, shape, mode)
     dtype = jnp.promote_types(result_dtype, jnp.float32)
-    values = [_pieces(value.astype(dtype))[0] for value in values]
+    values = [_pieces(value.astype(dtype), on_cpu)[0] for value in values]
     padded = _padded_shape(shape, mode)
-    sums = jnp.zeros((batch * math.prod(padded), channels)[: 1 + (channels > 1)], dtype)
+    size = (batch * math.prod(padded), channels)[: 1 + (channels > 1)]
+    sums = zeros_for(size, *values, pieces)
 
     def add(sums, piece):
         points, starts, *values = piece
-        indices, fractions = _cell(points, starts, shape, mode)
+        indices, fractions = _cell(points, starts, shape, mode, on_cpu)
         if channels == 1:
             values = [value[..., 0] for value in values]
         else:
             fractions = [fraction[..., None] for fraction in fractions]
         for corner, index in _corner_indices(indices).items():
             update = sum(_weight(corner, fractions, axes) * v for axes, v in zip(axis_sets, values, strict=True))
-            # Without this, XLA on a CPU computes index and weight again for each element.
-            index, update = apart((index, update))
+            if on_cpu:  # XLA would compute index and weight again for each element
+                index, update = jax.lax.optimization_barrier((index, update))
             sums = sums.at[index].add(update, mode="promise_in_bounds")
         return sums, None
 
@@ -119,7 +126,7 @@ def _each(function, arguments):
     return jax.lax.map(function, arguments)
 
 
-def _pieces(array: jax.Array):
+def _pieces(array: jax.Array, on_cpu: bool):
     """Cuts `[B, *T, K]` into pieces of several whole images, or of a part of one image.
 
     Returns:
@@ -128,7 +135,8 @@ def _pieces(array: jax.Array):
     batch, *rest, size = array.shape
     num_points = math.prod(rest)
     array = in_order(array).reshape(batch, num_points, size)
-    if jax.default_backend() != "cpu" or batch * num_points <= POINTS_AT_ONCE:
+    known = isinstance(batch * num_points, int)  # a shape that is exported may have symbols
+    if not on_cpu or not known or batch * num_points <= POINTS_AT_ONCE:
         return array[None], lambda found: found
     if num_points <= POINTS_AT_ONCE:
         images = max(k for k in range(1, batch + 1) if batch % k == 0 and k * num_points <= POINTS_AT_ONCE)
@@ -147,9 +155,11 @@ def _pieces(array: jax.Array):
 def _starts(points_shape: Sequence[int], batch: int, shape: Sequence[int], mode: str) -> jax.Array:
     """Flat index of the first voxel of each point's image, `[pieces, images, 1]`."""
     size = math.prod(_padded_shape(shape, mode))
-    if batch * size > np.iinfo(np.int32).max:
+    if isinstance(batch * size, int) and batch * size > np.iinfo(np.int32).max:
         raise ValueError(f"warp: {batch} images of shape {tuple(shape)} have too many voxels for one batch; split it")
     num_pieces, num_images = points_shape[:2]
+    if num_pieces == 1:
+        return (size * jnp.arange(batch, dtype=jnp.int32)).reshape(1, batch, 1)
     image = np.arange(num_pieces * num_images) // (num_pieces * num_images // batch)
     return jnp.asarray((image * size).reshape(num_pieces, num_images, 1), jnp.int32)
 
@@ -166,7 +176,7 @@ def _pad(volumes: jax.Array, mode: str) -> jax.Array:
     return in_order(jnp.pad(volumes, [(0, 0), *[(1, 1)] * (volumes.ndim - 2), (0, 0)]))
 
 
-def _cell(points: jax.Array, starts: jax.Array, shape: Sequence[int], mode: str):
+def _cell(points: jax.Array, starts: jax.Array, shape: Sequence[int], mode: str, on_cpu: bool):
     """Returns each axis's part of the flat index of lower and upper corners, and its fraction: `[images, points]`."""
     padded = _padded_shape(shape, mode)
     indices, fractions = [], []
@@ -177,8 +187,9 @@ def _cell(points: jax.Array, starts: jax.Array, shape: Sequence[int], mode: str)
         stride = math.prod(padded[axis + 1 :])
         indices.append([stride * voxel_within(index, size, mode) for index in (lower, lower + 1)])
     indices[0] = [starts + index for index in indices[0]]
-    # Without this, XLA on a CPU computes them again for each corner.
-    return apart((indices, fractions))
+    if on_cpu:  # XLA would compute them again for each corner
+        return jax.lax.optimization_barrier((indices, fractions))
+    return indices, fractions
 
 
 def _corner_indices(indices: Sequence[Sequence[jax.Array]]) -> dict[Corner, jax.Array]:

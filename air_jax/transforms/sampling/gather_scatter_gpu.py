@@ -47,7 +47,7 @@ def scatter(
     shape: tuple[int, ...],
 ) -> jax.Array:
     """Computes the sum of `T_A values` over `axis_sets`; arguments and result as in `gather_scatter.scatter`."""
-    batch, channels, dtype = len(values[0]), values[0].shape[-1], values[0].dtype
+    batch, channels, dtype = values[0].shape[0], values[0].shape[-1], values[0].dtype
     size = (*points.shape[:-1], channels, 2 ** len(shape))
     lower, fractions = _cells(points, relative, size)
     corner = _counted(size, -1)

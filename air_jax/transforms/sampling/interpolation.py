@@ -22,7 +22,7 @@ else `x_p = points(p)`. The grid of the points `S` and that of the voxels `V` ma
 
 import math
 from collections.abc import Sequence
-from types import ModuleType
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -80,28 +80,43 @@ def _scatter(
     return scatter_p.bind(*values, points, axis_sets=axis_sets, mode=mode, relative=relative, shape=shape)
 
 
-def _gather_impl(volumes, points, *, axis_sets, mode, relative):
+def _gather_impl(volumes, points, *, axis_sets, mode, relative, general=gather_scatter.gather):
     if axis_sets == ((),):
         return [_map_coordinates(volumes, points, mode, relative)]
+    return general(volumes, points, axis_sets=axis_sets, mode=mode, relative=relative)
+
+
+_gather_on_cpu = partial(_gather_impl, general=partial(gather_scatter.gather, on_cpu=True))
+
+
+def _gather_on_gpu(volumes, points, **options):
     # For a single channel, a GPU computes the slopes of large volumes faster the general way.
-    general = volumes.shape[-1] == 1
-    implementation = gather_scatter if general else _implementation(volumes.shape, points.shape)
-    return implementation.gather(volumes, points, axis_sets=axis_sets, mode=mode, relative=relative)
+    single = volumes.shape[-1] != 1 and _suits_single_loop(volumes.shape, points.shape)
+    return _gather_impl(volumes, points, **options, general=(gather_scatter_gpu if single else gather_scatter).gather)
 
 
-def _scatter_impl(*arguments, axis_sets, mode, relative, shape):
+def _scatter_impl(*arguments, general=gather_scatter.scatter, **options):
     *values, points = arguments
-    implementation = _implementation((len(points), *shape, values[0].shape[-1]), points.shape)
-    return implementation.scatter(values, points, axis_sets=axis_sets, mode=mode, relative=relative, shape=shape)
+    return general(values, points, **options)
 
 
-def _implementation(shape: Sequence[int], points_shape: Sequence[int]) -> ModuleType:
-    """The module that computes the maps fastest on this device, for volumes `[B, *V, C]` and points `[B, *S, N]`."""
+_scatter_on_cpu = partial(_scatter_impl, general=partial(gather_scatter.scatter, on_cpu=True))
+
+
+def _scatter_on_gpu(*arguments, **options):
+    *values, points = arguments
+    single = _suits_single_loop((points.shape[0], *options["shape"], values[0].shape[-1]), points.shape)
+    return _scatter_impl(*arguments, **options, general=(gather_scatter_gpu if single else gather_scatter).scatter)
+
+
+def _suits_single_loop(shape: Sequence[int], points_shape: Sequence[int]) -> bool:
+    """Whether `gather_scatter_gpu` suits volumes `[B, *V, C]` and points `[B, *S, N]`; not where sizes are symbols."""
     *_, channels = shape
     *points, num_axes = points_shape
+    if not all(isinstance(size, int) for size in (*shape, *points)):
+        return False
     largest = max(math.prod(shape), math.prod(points) * channels * 2**num_axes)  # elements of its loops
-    suits = channels <= FEW_CHANNELS and largest < np.iinfo(np.int32).max
-    return gather_scatter_gpu if suits and jax.default_backend() == "gpu" else gather_scatter
+    return channels <= FEW_CHANNELS and largest < np.iinfo(np.int32).max
 
 
 def _map_coordinates(volumes: jax.Array, points: jax.Array, mode: str, relative: bool) -> jax.Array:
@@ -206,9 +221,22 @@ def _scatter_abstract(*arguments, axis_sets, mode, relative, shape):
     return arguments[0].update(shape=(arguments[0].shape[0], *shape, arguments[0].shape[-1]))
 
 
-gather_p = make_primitive("air_jax_gather", _gather_impl, _gather_abstract, multiple_results=True)
+# The choice of an implementation is made for the platform that a program is lowered for.
+gather_p = make_primitive(
+    "air_jax_gather",
+    _gather_impl,
+    _gather_abstract,
+    multiple_results=True,
+    by_platform={"cpu": _gather_on_cpu, "gpu": _gather_on_gpu},
+)
 ad.primitive_jvps[gather_p] = _gather_jvp
 ad.primitive_transposes[gather_p] = _gather_transpose
-scatter_p = make_primitive("air_jax_scatter", _scatter_impl, _scatter_abstract, multiple_results=False)
+scatter_p = make_primitive(
+    "air_jax_scatter",
+    _scatter_impl,
+    _scatter_abstract,
+    multiple_results=False,
+    by_platform={"cpu": _scatter_on_cpu, "gpu": _scatter_on_gpu},
+)
 ad.primitive_jvps[scatter_p] = _scatter_jvp
 ad.primitive_transposes[scatter_p] = _scatter_transpose

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 
 from air_jax.checks import check_arrays, check_integers
 from air_jax.errors import OptionError
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.sampling.cells import MODES, coordinates_of
 from air_jax.transforms.sampling.interpolation import interpolate
 from air_jax.transforms.sampling.nearest import nearest
 
 
+@on_any_mesh
 def warp(image: jax.Array, displacement: jax.Array, order: int = 1, mode: str = "constant") -> jax.Array:
     """Samples an image where a pull-back displacement points: `warped(p) = image(p + u(p))`.
 
@@ -42,6 +44,7 @@ def warp(image: jax.Array, displacement: jax.Array, order: int = 1, mode: str = 
     return _warp(image, displacement, order=order, mode=mode)
 
 
+@on_any_mesh
 def sample(image: jax.Array, coordinates: jax.Array, *, order: int = 1, mode: str = "constant") -> jax.Array:
     """Samples an image at coordinates of its own voxels, on any grid of points: `sampled(p) = image(x(p))`.
 
@@ -77,7 +80,7 @@ def _warp(image, displacement, order, mode):
 def _sample(image, coordinates, order, mode):
     num_axes = coordinates.shape[-1] if coordinates.ndim else 0
     fits = coordinates.ndim == num_axes + 2 and image.ndim in (num_axes + 1, num_axes + 2)
-    if not fits or len(image) != len(coordinates):
+    if not fits or image.shape[0] != coordinates.shape[0]:
         raise ValueError(
             f"sample: image of shape {image.shape} does not fit coordinates of shape {coordinates.shape}; "
             "they must be [B, *V, C] or [B, *V] and [B, *S, N], with as many axes V and S as components N"
