@@ -1,4 +1,4 @@
-"""Matching attention: window products, softmax and mean offset, the vote, equivariance, and the model's registration."""
+"""Matching attention: window products, softmax and mean offset, the vote, equivariance, registration by the model."""
 
 import functools
 import itertools

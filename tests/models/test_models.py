@@ -20,8 +20,8 @@ PYRAMID = 3 * (9_280 + 3_136 + 16_832 + 16_832 + 128 + 16_640 + 676) + 130 * (1 
 GOLDEN_PARAMETERS = {
     "air": 8_770,
     "pyramid_air": PYRAMID,
-    # MatchingAiR, three levels: embedding 36*32+32 twice and 144*32+32 once, hidden and feed-forward 2*(32*32+32), mixing
-    # of 5 tokens 5*32*32, temperature 2, bias 2*25, gate of 32 features and 2 entropies 34*2+2.
+    # MatchingAiR, three levels: embedding 36*32+32 twice and 144*32+32 once, hidden and feed-forward 2*(32*32+32),
+    # mixing of 5 tokens 5*32*32, temperature 2, bias 2*25, gate of 32 features and 2 entropies 34*2+2.
     "matching_air": 2 * 1_184 + 4_640 + 3 * (2_112 + 5_120 + 2 + 50 + 70),
     # Convolutions 3 x 3: 2-16, 16-32, 3 times 32-32, 3 times 64-32, 48-32, 32-16, 16-16, 16-2.
     "unet": 304 + 4_640 + 3 * 9_248 + 3 * 18_464 + 13_856 + 4_624 + 2_320 + 290,

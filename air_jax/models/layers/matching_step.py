@@ -1,4 +1,4 @@
-"""Matching step: features of both images' patches, matching by attention, and the vote of all tokens on a small step."""
+"""Matching step: features of the images' patches, matching by attention, and the vote of all tokens on a small step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
