@@ -90,13 +90,22 @@ def _pair_figures(registration: Registration, pair: Pair, title: str) -> dict[st
     if is_volume:
         drawn = _middle(fixed), _middle(moving), _middle(result.warped), _middle(result.displacement)[..., 1:]
     figures = {"registration": visualize.registration_figure(*drawn, title)}
-    if not is_volume and (attention := _attention(registration.model, result.out, fixed, moving)):
+    if not is_volume and (attention := attention_of_run(registration.model, result.out, fixed, moving)):
         figures["attention"] = attention
     return figures
 
 
-def _attention(model: Any, out: dict[str, Any], fixed: np.ndarray, moving: np.ndarray) -> Figure | None:
-    """The figure of the first pair's attention; None for models without attention, or that keep no weights."""
+def attention_of_run(model: Any, out: dict[str, Any], fixed: np.ndarray, moving: np.ndarray) -> Figure | None:
+    """Draws the attention of the first pair.
+
+    Args:
+      model: the module.
+      out: intermediates of the model for the pairs.
+      fixed, moving: `[B, H, W, C]` in [0, 1].
+
+    Returns:
+      The figure; None for models without attention, or that keep no weights.
+    """
     if isinstance(model, MatchingAiR):  # the first level, whose windows reach farthest
         window, read, from_fixed = out["attention"][0][0], out["read"][0], True
         weights = attention_matrix(window, model.radius[0])

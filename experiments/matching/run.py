@@ -5,7 +5,8 @@
 
 `FOLDER`, sets and scores are those of `experiments.compare_real.run`. With attention zeroed, every temperature is 0, so
 that the attention is the softmax of the learned bias and sees no image. From zero, `total_sigma` sets the regularity:
-compare rows of like `SD log J`. Each row goes into `<output_dir>/results.json`, beside those of other runs.
+compare rows of like `SD log J`. `--part=training` scores the training subjects on which a run chooses its checkpoint;
+settings are chosen there. Each row goes into `<output_dir>/results.json`, beside those of other runs.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import numpy as np
 
 import air_jax
 from air_jax import Registration
+from air_jax.data.pairs import random_pairs
 from air_jax.training.steps import init_params
 from air_jax.transforms import jacobian_determinant
 from air_jax.transforms.intensity import normalize
@@ -39,6 +41,22 @@ COLUMNS = {  # of the table, and their formats
     "compressed_percent": ("below 0.3, %", ".1f"),
     "seconds_per_pair": ("seconds a pair", ".3g"),
 }
+
+
+def training_part(data: Path, name: str) -> Pairs:
+    """The last training subjects, which train no weights: 6 cardiac patients, or 40 random pairs of 10 hippocampi."""
+    folder, count = {
+        "cardiac": ("acdc_ed_es/acdc_2d_mid_128", 6),
+        "hippocampus": ("hippocampus_msd/hippocampus_48x64x48", 10),
+    }[name]
+    with np.load(data / f"{folder}.npz") as arrays:
+        chosen = np.flatnonzero(arrays["split"] == "train")[-count:]
+        image, label = arrays["image"][chosen] / np.float32(255), arrays["label"][chosen]
+    if name == "cardiac":
+        return Pairs(image[:, 0], image[:, 1], label[:, 0], label[:, 1])
+    image = np.stack([normalize(one, "foreground") for one in image])
+    fixed, moving = random_pairs(0, count, 40).T
+    return Pairs(image[fixed], image[moving], label[fixed], label[moving])
 
 
 def untrained(registration: Registration, seed: int) -> Registration:
@@ -111,21 +129,23 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder of results.json and table.md")
     parser.add_argument("--run", action="append", required=True, metavar="SET=WORKDIR", help="a run; repeatable")
+    parser.add_argument("--part", choices=("training", "validation"), default="validation", help="which subjects")
     parser.add_argument("--seed", type=int, default=0, help="of the untrained parameters")
     arguments = parser.parse_args()
     runs = [run.split("=", 1) for run in arguments.run]
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     path = arguments.output_dir / "results.json"
     for name in dict.fromkeys(name for name, _ in runs):
-        pairs = Pairs(*SETS[name](arguments.data))
+        pairs = training_part(arguments.data, name) if arguments.part == "training" else SETS[name](arguments.data)
+        title = f"{name}, {arguments.part}"
         for method, (run, settings) in rows_of(name, [Path(w) for n, w in runs if n == name], arguments.seed).items():
             displacement, timing = run(pairs.fixed, pairs.moving)
             row = scores(pairs, displacement) | timing | {"settings": settings, "machine": machine()}
             row["halved_percent"] = halved_percent(displacement, pairs.fixed_labels > 0)
             row["other_load"] = f"load average {os.getloadavg()[0]:.1f}"
-            print(name, method, {key: round(row[key], 4) for key in COLUMNS if key in row}, flush=True)
+            print(title, method, {key: round(row[key], 4) for key in COLUMNS if key in row}, flush=True)
             results = json.loads(path.read_text()) if path.exists() else {}
-            results.setdefault(name, {})[method] = row
+            results.setdefault(title, {})[method] = row
             path.write_text(json.dumps(results, indent=1) + "\n")
     (arguments.output_dir / "table.md").write_text(table(json.loads(path.read_text())))
 
