@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config.dataset.name = ""  # the path of the stack
     config.dataset.normalization = "foreground"
     config.dataset.num_validation = 10
-    config.model.downsampling, config.model.num_steps = (4, 2, 1), (3, 3, 2)
+    config.model.downsampling, config.model.num_steps, config.model.total_sigma = (4, 2, 1), (3, 3, 2), 1.0
     config.model.stride, config.model.patch_size, config.model.radius = (2, 2, 4), (6, 6, 4), (2, 1, 1)
     config.loss.similarity, config.loss.window, config.loss.edges = "lncc", 5, True
     config.loss.diffusion = 0.1
