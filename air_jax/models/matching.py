@@ -96,7 +96,8 @@ class MatchingAiR(nn.Module):
                 warped = level.state(jax.lax.stop_gradient(displacement)).warped.image
                 vote = step(fixed_tokens, warped)
                 displacement = smooth(compose(displacement, vote.displacement), self.total_sigma)
-            assert vote is not None and warped is not None
+            assert vote is not None
+            assert warped is not None
             values = on_grid(displacement, shape), vote.match.weights, vote.confidence, warped
             for name, value in zip(out, values, strict=True):
                 out[name].append(value)
