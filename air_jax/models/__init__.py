@@ -8,6 +8,7 @@ from air_jax.models.air import AiR
 from air_jax.models.demons import UnrolledDemons
 from air_jax.models.dlir import DLIR
 from air_jax.models.gated_demons import GatedDemons
+from air_jax.models.matching import MatchingAiR
 from air_jax.models.pyramid import PyramidAiR
 from air_jax.models.segmenter import Segmenter
 from air_jax.models.unet import UNet
@@ -15,6 +16,7 @@ from air_jax.models.unet import UNet
 MODELS = {
     "air": AiR,
     "pyramid_air": PyramidAiR,
+    "matching_air": MatchingAiR,
     "dlir": DLIR,
     "unet": UNet,
     "unrolled_demons": UnrolledDemons,
@@ -28,6 +30,7 @@ __all__ = [
     "SEGMENTERS",
     "AiR",
     "GatedDemons",
+    "MatchingAiR",
     "PyramidAiR",
     "Segmenter",
     "UNet",

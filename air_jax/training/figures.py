@@ -1,6 +1,7 @@
 """The figures of a run: curves, test pairs, attention, segmentations."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ from matplotlib.figure import Figure
 from air_jax import visualize
 from air_jax.data import Images
 from air_jax.data.pairs import Pair, gather, unit_pair
+from air_jax.models import MatchingAiR
+from air_jax.models.layers.matching import attention_matrix
 from air_jax.registration import Registration
 from air_jax.training.recipe import TrainingRecipe
 from air_jax.training.scoring import pair_keys
@@ -87,18 +90,36 @@ def _pair_figures(registration: Registration, pair: Pair, title: str) -> dict[st
     if is_volume:
         drawn = _middle(fixed), _middle(moving), _middle(result.warped), _middle(result.displacement)[..., 1:]
     figures = {"registration": visualize.registration_figure(*drawn, title)}
-    blocks = result.out.get("decoder", {})
-    weights = blocks.get(f"block_{len(blocks) - 1}", {}).get("cross_attention")
-    if weights is not None and not is_volume:  # models without attention have none, and flash attention keeps none
-        read = result.out.get("read", moving)  # on the last level's grid
-        figures["attention"] = visualize.attention_figure(
-            np.asarray(shrink(jnp.asarray(fixed[:1]), read.shape[1:-1]))[0],
-            read[0],
-            weights[0],
-            token_grid=result.out["token_grid"],
-            patch_size=result.out["patch_size"],
-        )
+    if not is_volume and (attention := attention_of_run(registration.model, result.out, fixed, moving)):
+        figures["attention"] = attention
     return figures
+
+
+def attention_of_run(model: Any, out: dict[str, Any], fixed: np.ndarray, moving: np.ndarray) -> Figure | None:
+    """Draws the attention of the first pair.
+
+    Args:
+      model: the module.
+      out: intermediates of the model for the pairs.
+      fixed, moving: `[B, H, W, C]` in [0, 1].
+
+    Returns:
+      The figure; None for models without attention, or that keep no weights.
+    """
+    if isinstance(model, MatchingAiR):  # the first level, whose windows reach farthest
+        window, read, from_fixed = out["attention"][0][0], out["read"][0], True
+        weights = attention_matrix(window, model.radius[0])
+        token_grid, patch_size = window.shape[:2], (model.stride[0],) * 2
+    else:
+        blocks = out.get("decoder", {})
+        weights = blocks.get(f"block_{len(blocks) - 1}", {}).get("cross_attention")
+        if weights is None:
+            return None
+        read, weights, from_fixed = out.get("read", moving), weights[0], False  # on the last level's grid
+        token_grid, patch_size = out["token_grid"], out["patch_size"]
+    shrunk = np.asarray(shrink(jnp.asarray(fixed[:1]), read.shape[1:-1]))[0]
+    options = dict(token_grid=token_grid, patch_size=patch_size, from_fixed=from_fixed)
+    return visualize.attention_figure(shrunk, read[0], weights, **options)
 
 
 def _middle(volumes: np.ndarray) -> np.ndarray:

@@ -121,36 +121,45 @@ def curves_figure(lines: Sequence[dict[str, float]]) -> Figure:
 
 
 def attention_figure(
-    fixed: np.ndarray, moving: np.ndarray, weights: np.ndarray, *, token_grid: Sequence[int], patch_size: Sequence[int]
+    fixed: np.ndarray,
+    moving: np.ndarray,
+    weights: np.ndarray,
+    *,
+    token_grid: Sequence[int],
+    patch_size: Sequence[int],
+    from_fixed: bool = False,
 ) -> Figure:
-    """Draws the attention of the brightest patch of the moving image to the patches of the fixed image, by head.
+    """Draws the attention of the brightest patch of one image to the patches of the other, by head.
 
     Args:
-      fixed, moving: one pair `[H, W, C]` in [0, 1], C of 1 or 3; the moving image as the decoder read it.
-      weights: cross-attention weights `[heads, T, T]` of the pair; the first T counts patches of the moving image.
+      fixed, moving: one pair `[H, W, C]` in [0, 1], C of 1 or 3; the moving image as the model read it.
+      weights: attention weights `[heads, T, T]` of the pair; the first T counts patches of the image that attends.
       token_grid: number of patches along each axis, including those completed by padding.
       patch_size: pixels of a patch along each axis.
+      from_fixed: True if the fixed image attends to the moving one. Default: the moving image attends.
 
     Returns:
       The figure.
     """
+    names = ("fixed", "moving") if from_fixed else ("moving", "fixed")
+    attending, seen = (fixed, moving) if from_fixed else (moving, fixed)
     (rows, columns), (height, width) = np.asarray(token_grid), np.asarray(patch_size)
     padded = np.zeros((rows * height, columns * width))
-    padded[: moving.shape[0], : moving.shape[1]] = moving.mean(axis=-1)
+    padded[: attending.shape[0], : attending.shape[1]] = attending.mean(axis=-1)
     brightness = padded.reshape(rows, height, columns, width).mean(axis=(1, 3))
     query = int(brightness.argmax())
     corner = (query % columns * width - 0.5, query // columns * height - 0.5)
     figure = Figure(figsize=(1.9 * (len(weights) + 1), 2.6), layout="constrained")
     axes = figure.subplots(1, len(weights) + 1)
-    _show(axes[0], moving)
+    _show(axes[0], attending)
     axes[0].add_patch(Rectangle(corner, width, height, fill=False, color="#ffb000", lw=2))
-    axes[0].set_title("moving image's patch", fontsize=9)
+    axes[0].set_title(f"{names[0]} image's patch", fontsize=9)
     extent = (-0.5, columns * width - 0.5, rows * height - 0.5, -0.5)
     for head, axis in enumerate(axes[1:]):
-        _show(axis, fixed)
+        _show(axis, seen)
         axis.imshow(weights[head, query].reshape(rows, columns), cmap="magma", vmin=0, alpha=0.6, extent=extent)
         axis.set_title(f"head {head}: max {weights[head, query].max():.2f}", fontsize=9)
     for axis in axes:
         axis.set(xticks=[], yticks=[])
-    figure.suptitle("cross-attention of the last decoder block, over the fixed image", fontsize=9)
+    figure.suptitle(f"attention of the last block, over the {names[1]} image", fontsize=9)
     return figure

@@ -18,11 +18,13 @@ from air_jax.workdir.recipe import inference_recipe
 NAMES = sorted(path.stem for path in (REPOSITORY / "configs").glob("*.py") if path.stem != "__init__")
 LEVELS = {"num_steps": (1,), "downsampling": (2,)}
 PATCHES = {**LEVELS, "stride": (4,), "patch_size": (4,), "spacing": (4,), "width": 8, "num_heads": 2}
+MATCHING = {**LEVELS, "stride": (4,), "patch_size": (4,), "radius": (1,), "width": 8, "num_heads": 2}
 SCORED = ("mnist", "mnist_best", "cardiac_labels", "hippocampus_labels")  # one a kind of model
 REFINED = ("mnist",)  # the others refine by the same code
 SMALL = {
     "air": {"width": 8, "feed_forward": 8},
     "pyramid_air": PATCHES,
+    "matching_air": MATCHING,
     "gated_demons": PATCHES,
     "unrolled_demons": LEVELS,
     "unet": {"encoder": (4, 4), "decoder": (4, 4), "final": (4,)},
@@ -101,7 +103,7 @@ def test_a_config_is_valid_as_it_stands(name):
 def test_every_registration_config_trains_and_loads(name, stack, segmenter, tmp_path, monkeypatch):
     config = shrunk(config_of(name), stack)
     config.refine.num_steps = 3 * (name in REFINED)
-    if name.endswith("_labels"):
+    if "segmenter" in config.model and name.endswith("_labels"):
         config.model.segmenter = str(segmenter)
     if name not in SCORED:  # scores and figures are those of another config's model
         monkeypatch.setattr(run, "evaluate", lambda *_, **__: {})

@@ -60,6 +60,10 @@ def test_attention_is_that_of_the_brightest_patch():
         np.testing.assert_array_equal(drawn(axis), fixed[..., 0])
         np.testing.assert_array_equal(drawn(axis, 1), weight[2].reshape(3, 2))
         assert axis.images[1].get_extent() == [-0.5, 7.5, 11.5, -0.5]
+    first, *heads = attention_figure(moving, fixed, weights, token_grid=(3, 2), patch_size=(4, 4), from_fixed=True).axes
+    assert first.patches[0].get_xy() == (-0.5, 3.5)
+    np.testing.assert_array_equal(drawn(first), moving[..., 0])
+    np.testing.assert_array_equal(drawn(heads[0]), fixed[..., 0])
 
 
 def test_segmentations_are_drawn_over_their_images():
