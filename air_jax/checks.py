@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 from jax.core import Tracer
 
 from air_jax.errors import OptionError
@@ -91,9 +92,7 @@ def check_shape(option: str, value: Any, num_axes: int | None = None) -> None:
     Raises:
       OptionError: it is no sequence of as many integers of at least 1.
     """
-    _check_entries(
-        option, value, num_axes, lambda size: is_integer(size) and size >= 1, "integers of at least 1, one an axis"
-    )
+    _check_entries(option, value, num_axes, _is_size, "integers of at least 1, one an axis")
 
 
 def check_spacing(option: str, value: Any, num_axes: int | None = None) -> None:
@@ -244,6 +243,11 @@ def _check_entries(option: str, value: Any, num_axes: int | None, valid: Any, wh
     number = "" if num_axes is None else f" ({num_axes})"
     fits = is_sequence and (len(value) == num_axes if num_axes is not None else len(value) > 0)
     require(bool(fits) and all(map(valid, value)), option, value, f"must be {what}{number}")
+
+
+def _is_size(size: Any) -> bool:
+    """Whether a value can be the size of an axis; the symbolic sizes of an export have no value to look at."""
+    return export.is_symbolic_dim(size) or (is_integer(size) and size >= 1)
 
 
 def _kind(dtype: Any) -> str:

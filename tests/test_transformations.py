@@ -61,6 +61,12 @@ def weighted(loss):
     return lambda fixed, warped, weights: loss(fixed, warped, weights=weights)
 
 
+def guidance(batch):
+    points = jnp.asarray([[2.0, 3.0], [5.0, 1.5]])
+    fixed, moving = (jnp.broadcast_to(each, (batch, 2, 2)) for each in (points, points + 0.7))
+    return optimize.Guidance(fixed, moving)
+
+
 def segmenter():
     module = models.Segmenter(num_classes=2, features=(4,))
     params = module.init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 1)))
@@ -68,6 +74,7 @@ def segmenter():
 
 
 ATTENTION = dict(stride=(4,), patch_size=(4,), spacing=(4,), num_steps=(1,), width=8, feed_forward=8, downsampling=(1,))
+MATCHING = dict(stride=(2,), patch_size=(2,), num_steps=(1,), radius=(1,), width=4, feed_forward=4, downsampling=(1,))
 OBJECTIVE = losses.make_objective("mse", diffusion=0.1)
 DENSE = optimize.DenseField(levels=(1,), update_sigma=1.0)
 LABELS = (1, 2)
@@ -80,6 +87,7 @@ ROWS = {
     # models
     "AiR": row(model("air", patch_size=4), "fm"),
     "PyramidAiR": row(model("pyramid_air", **ATTENTION), "fm", FIXED_SIZE, HEAVY),
+    "MatchingAiR": row(model("matching_air", **MATCHING), "fm", FIXED_SIZE, HEAVY),
     "DLIR": row(model("dlir", width=4), "fm", FIXED_SIZE, HEAVY),
     "UNet": row(model("unet", encoder=(4,), decoder=(4,), final=(4,)), "fm", FIXED_SIZE, HEAVY),
     "UnrolledDemons": row(model("unrolled_demons", downsampling=(1,), num_steps=(1,)), "fm", FIXED_SIZE, HEAVY),
@@ -146,6 +154,18 @@ ROWS = {
         FIXED_SIZE,
         HEAVY,
     ),
+    "align_frames": row(
+        lambda f, m: optimize.align_frames(f[0, ..., 0], m[..., 0]), "fm", NO_GRADIENT, NO_BATCH, FIXED_SIZE, HEAVY
+    ),
+    "guide_loss": row(lambda u: optimize.guide_loss(guidance(u.shape[0]), u), "u"),
+    "affine_guide_loss": row(lambda a: optimize.affine_guide_loss(guidance(a.shape[0]), optimize.Geometry(a)), "a"),
+    "satisfy": row(
+        lambda u, w: optimize.satisfy(optimize.Constraints(rigid_regions=(w > 0.5)[..., None]), u),
+        "uw",
+        NO_GRADIENT,
+        FIXED_SIZE,
+        HEAVY,
+    ),
     "objective_value": row(lambda f, m, u: optimize.objective_value(OBJECTIVE, f, m, u), "fmu"),
     "fill": row(optimize.fill, "fw", FIXED_SIZE),
     "register_images": row(
@@ -163,7 +183,7 @@ ROWS = {
 # Public functions that no transformation applies to: of shapes, of files, of NumPy arrays, or that make other objects.
 OF_NO_ARRAYS = {
     *("between_grids", "control_shape", "identity_grid", "make_objective", "shares", "without_model"),
-    *("compile_refine", "hd95", "label_hd95", "load"),
+    *("compile_refine", "fit_landmarks", "hd95", "label_hd95", "load"),
 }
 
 SHAPES = dict(f=(1,), m=(1,), u=(2,), v=(2,), s=(), t=(), w=())

@@ -27,7 +27,7 @@ def diffusion_loss(displacement: jax.Array) -> jax.Array:
       ValueError: the shape is not that of a displacement, or an axis has fewer than 2 voxels.
     """
     check_displacement("diffusion_loss", displacement)
-    if min(displacement.shape[1:-1]) < 2:
+    if any(size < 2 for size in displacement.shape[1:-1]):
         raise ValueError(
             f"diffusion_loss: displacement has shape {displacement.shape}; "
             "derivatives need at least 2 voxels along each axis"

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from air_jax.models.layers.any_mesh import model_on_any_mesh
 from air_jax.models.layers.inputs import check_pair
 from air_jax.models.layers.level_state import Channels, make_level, on_grid
 from air_jax.models.layers.matching_step import MatchingOptions, MatchingStep
@@ -59,6 +60,7 @@ class MatchingAiR(nn.Module):
         MatchingOptions.of(self)
         super().__post_init__()
 
+    @model_on_any_mesh
     @nn.compact
     def __call__(
         self, fixed: jax.Array, moving: jax.Array, *, deterministic: bool = True

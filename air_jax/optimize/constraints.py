@@ -17,6 +17,7 @@ from air_jax.errors import OptionError
 from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.optimize.rigid import blend_weights, project_rigid
 from air_jax.optimize.volume import NUM_STEPS, correct_volume
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import shrink
 
 Projection = Callable[[jax.Array], jax.Array]
@@ -186,6 +187,7 @@ def hold_axes(constraints: Constraints, displacement: jax.Array, start: jax.Arra
     return jnp.where(free.reshape((1,) * (displacement.ndim - 1) + (-1,)), displacement, start)
 
 
+@on_any_mesh
 def satisfy(constraints: Constraints, displacement: jax.Array, *, geometry: Geometry = Geometry()) -> jax.Array:
     """Makes a displacement meet the constraints of regions, at full resolution.
 

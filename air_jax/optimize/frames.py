@@ -17,6 +17,7 @@ from jax.scipy.linalg import expm
 from air_jax.errors import OptionError
 from air_jax.optimize.affine import AFFINES
 from air_jax.optimize.geometry import Geometry, Sizes
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import apply_affine, compose_affine, identity_grid, invert_affine, sample, smooth
 
 # Distance of the voxels that count, in voxels; standard deviation of the smoothing, in the shortest side of a voxel;
@@ -27,6 +28,7 @@ LEAST_COVERAGE = 0.5  # share of what the start sees that the result must see
 DAMPING = 1e-6  # of the linear system, relative to its largest diagonal entry
 
 
+@on_any_mesh
 def align_frames(
     reference: jax.Array,
     frames: jax.Array,

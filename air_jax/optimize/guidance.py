@@ -11,6 +11,7 @@ from jax.core import Tracer
 
 from air_jax.errors import OptionError
 from air_jax.optimize.geometry import Geometry, Sizes
+from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import apply_affine, sample
 
 # Standard deviation, in voxels, of the Gaussian of which a landmark pulls as many voxels as the default smoothing of
@@ -118,6 +119,7 @@ def affine_cost(guidance: Guidance, matrix: jax.Array, sizes: tuple[Sizes, Sizes
     return guidance.weight * jnp.mean(_costs(guidance, fixed, matrix, sizes[1], min(sizes[0])), axis=-1)
 
 
+@on_any_mesh
 def guide_loss(guidance: Guidance, displacement: jax.Array, *, geometry: Geometry = Geometry()) -> jax.Array:
     """Computes the loss that `refine` adds for landmarks, on the image's grid.
 
@@ -136,6 +138,7 @@ def guide_loss(guidance: Guidance, displacement: jax.Array, *, geometry: Geometr
     return deformation_cost(guidance, displacement, geometry.matrix, sizes, min(sizes[0]))
 
 
+@on_any_mesh
 def affine_guide_loss(guidance: Guidance, geometry: Geometry) -> jax.Array:
     """Computes the loss that `register_affine` adds for landmarks.
 

@@ -104,7 +104,7 @@ def _rotation(covariance: jax.Array, matrix: jax.Array, sizes: tuple[Sizes, Size
             covariance = covariance + _AXIS_WEIGHT * here[None, :, None] * kept[:, None]
     left, _, right = jnp.linalg.svd(covariance)
     sign = jnp.sign(jnp.linalg.det(linear)) * jnp.sign(jnp.linalg.det(left) * jnp.linalg.det(right))
-    last = jnp.concatenate([jnp.ones((len(sign), len(free) - 1)), sign[:, None]], axis=1)
+    last = jnp.concatenate([jnp.ones((sign.shape[0], len(free) - 1)), sign[:, None]], axis=1)
     return jnp.einsum("bki,bk,bjk->bij", right, last, left, precision="highest")
 
 

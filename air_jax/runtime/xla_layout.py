@@ -1,4 +1,4 @@
-"""The memory order of arrays on a CPU, a hint for XLA's compiler."""
+"""Hints for XLA's compiler: which arrays it writes to memory, and in which order of axes."""
 
 from typing import Any
 
@@ -9,6 +9,18 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 _in_order_p = Primitive("air_jax_in_order")
+
+
+def apart(arrays: Any) -> Any:
+    """Keeps the computation of arrays apart from that of their users: XLA does not fuse the two.
+
+    Args:
+      arrays: tree of arrays.
+
+    Returns:
+      The same arrays.
+    """
+    return jax.lax.optimization_barrier(arrays)
 
 
 def in_order(array: jax.Array) -> jax.Array:

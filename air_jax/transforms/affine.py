@@ -31,8 +31,9 @@ def apply_affine(matrix: jax.Array, points: jax.Array) -> jax.Array:
             f"apply_affine: matrix has shape {matrix.shape} and points has shape {points.shape}; "
             "they must be [B, N, N + 1] and [B, *S, N]"
         )
-    if len(matrix) != len(points) and 1 not in (len(matrix), len(points)):
-        raise ValueError(f"apply_affine: matrix has a batch of {len(matrix)} and points one of {len(points)}")
+    batches = matrix.shape[0], points.shape[0]
+    if batches[0] != batches[1] and 1 not in batches:
+        raise ValueError(f"apply_affine: matrix has a batch of {batches[0]} and points one of {batches[1]}")
     num_axes = points.shape[-1]
 
     def entry(row: int, column: int) -> jax.Array:

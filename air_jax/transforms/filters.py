@@ -110,7 +110,7 @@ def with_edges(image: jax.Array) -> jax.Array:
       ValueError: the image has no spatial axis, or one of fewer than 2 voxels.
     """
     check_field("with_edges", image, "image")
-    if min(image.shape[1:-1]) < 2:
+    if any(size < 2 for size in image.shape[1:-1]):
         raise ValueError(f"with_edges: image has shape {image.shape}; edges need at least 2 voxels along each axis")
     gradient = jnp.stack(jnp.gradient(smooth(image, EDGE_SIGMA), axis=tuple(range(1, image.ndim - 1))))
     # The small number keeps the square root differentiable where the image is flat.

@@ -51,7 +51,7 @@ def inverse(
         raise ValueError(
             f"inverse: displacement has shape {displacement.shape}; it must be [B, H, W, 2] or [B, D, H, W, 3]"
         )
-    if min(displacement.shape[1:-1]) < 2:
+    if any(size < 2 for size in displacement.shape[1:-1]):
         raise ValueError(f"inverse: displacement has shape {displacement.shape}; it needs 2 voxels along each axis")
     num_newton = num_iterations // 3
 

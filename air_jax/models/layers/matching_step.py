@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from air_jax.checks import require
 from air_jax.models.layers.attention_step import INJECTIVITY_BOUND
 from air_jax.models.layers.inputs import crop, pad_to_multiple
 from air_jax.models.layers.matching import Match, match_windows, neighbours, window_offsets
 from air_jax.models.layers.options import (
-    require,
     require_not_negative,
+    require_positive_integer,
     require_positive_integers,
     require_same_length,
 )
@@ -48,7 +49,8 @@ class MatchingOptions:
     def __post_init__(self):
         levels = dict(stride=self.stride, patch_size=self.patch_size, num_steps=self.num_steps, radius=self.radius)
         sizes = dict(width=self.width, num_heads=self.num_heads, feed_forward=self.feed_forward)
-        require_positive_integers(downsampling=self.downsampling, **levels, **sizes)
+        require_positive_integers(downsampling=self.downsampling, **levels)
+        require_positive_integer(**sizes)
         require_same_length("downsampling", len(self.downsampling), **levels)
         for stride, patch_size in zip(self.stride, self.patch_size, strict=True):
             odd = patch_size % stride == 0 and patch_size // stride % 2 == 1
