@@ -40,25 +40,27 @@ _WORDS = {
     "normalization": "Map of intensities to [0, 1]: percentile, foreground, ct or range. Default: percentile, or that "
     "of the trained run.",
 }
-_NUMBERS = ("refine_steps", "background")
+_INTEGERS = {
+    "max_size": "Pixels along the longer side at which pictures are registered; larger ones are reduced for it. "
+    "Default: 1024, or any size with --workdir.",
+    "refine_steps": "Largest number of optimisation steps for this pair. Default: 180, or 0 with --workdir.",
+}
+_FLOATS = {
+    "background": "Value of the warped image outside of the moving image. Default: 0, air or white, as the image has it.",
+}
 
 
 def define_flags() -> None:
     """Defines the flags of this command. Only the running command does so: names recur in other commands."""
-    for name, text in _IMAGES.items():
-        flags.DEFINE_multi_string(name, None, text)
-    for name, text in (_FILES | _WORDS).items():
-        flags.DEFINE_string(name, None, text)
+    for define, texts in (
+        (flags.DEFINE_multi_string, _IMAGES),
+        (flags.DEFINE_string, _FILES | _WORDS),
+        (flags.DEFINE_integer, _INTEGERS),
+        (flags.DEFINE_float, _FLOATS),
+    ):
+        for name, text in texts.items():
+            define(name, None, text)
     guiding_flags.define_flags()
-    flags.DEFINE_float(
-        "background",
-        None,
-        "Value of the warped image outside of the moving image. Default: 0; the lowest value of images with negative "
-        "values; white for pictures with a white border.",
-    )
-    flags.DEFINE_integer(
-        "refine_steps", None, "Largest number of optimisation steps for this pair. Default: 180, or 0 with --workdir."
-    )
 
 
 def main() -> None:
@@ -73,7 +75,7 @@ def main() -> None:
     images = {name: given[name] for name in _IMAGES}
     paths = {name: command_line.path_of(name, files[0]) for name, files in images.items()}
     paths |= {name: command_line.path_of(name, given[name]) for name in _FILES if given[name] is not None}
-    others = {name: given[name] for name in (*_WORDS, *_NUMBERS)}
+    others = {name: given[name] for name in (*_WORDS, *_INTEGERS, *_FLOATS)}
     guiding = guiding_flags.guiding_options(given, images)
     register_files(Options(**paths, **others, guiding=guiding), compile_ahead=True)
 

@@ -10,6 +10,7 @@ from air_jax.io.arrays import read_array
 from air_jax.io.image import NIFTI, PICTURES, suffix_of
 from air_jax.io.nifti import read_nifti
 from air_jax.io.picture import read_picture
+from air_jax.io.slides import reduced_mask
 
 CT_PADDING = -2000  # Hounsfield units; scanners fill what they did not measure with this value or a lower one
 AIR = -1024  # the lowest value that air has in a CT
@@ -53,7 +54,7 @@ def read_mask(path: Path, volume: io.Volume, image: Path) -> np.ndarray:
     Raises:
       UserError: one line: the mask cannot be read, lies on another grid, is empty, or has values outside of [0, 1].
     """
-    mask = io.read_image(path)
+    mask = reduced_mask(path, volume)
     if mask.array.shape != volume.shape:
         raise UserError(f"{path}: has shape {mask.array.shape}, but {image} has {volume.shape}")
     corners = np.stack([np.zeros(volume.num_axes), np.array(volume.shape) - 1.0])

@@ -12,9 +12,9 @@ from air_jax.errors import UserError
 from air_jax.file_registration.contrasts import channel_weights, check_channels, normalized, with_further
 from air_jax.file_registration.field_of_view import background_of, outside_of, read_mask
 from air_jax.file_registration.guides import Guides, read_guides
-from air_jax.file_registration.options import Options
+from air_jax.file_registration.options import MAX_SIZE, Options
 from air_jax.io.landmarks import count_outside
-from air_jax.io.space import reversed_affine
+from air_jax.io.space import is_picture_space
 from air_jax.io.subject import Subject, check_pair, read_subject
 from air_jax.registration import Registration
 from air_jax.transforms.spaces import voxel_matrix
@@ -57,7 +57,7 @@ class Inputs:
     def are_pictures(self) -> bool:
         """Whether the fixed image has no physical space but rows and columns of pixels; lengths are then in pixels."""
         volume = self.fixed.volume
-        return volume.num_axes == 2 and np.array_equal(volume.affine, reversed_affine(np.ones(2)))
+        return is_picture_space(volume.affine)
 
 
 def read_subjects(options: Options) -> tuple[Subject, Subject]:
@@ -66,8 +66,13 @@ def read_subjects(options: Options) -> tuple[Subject, Subject]:
     Raises:
       UserError: a file cannot be read, or the files do not fit each other.
     """
-    fixed = read_subject(options.fixed, segmentation=options.fixed_labels, landmarks=options.fixed_landmarks)
-    moving = read_subject(options.moving, segmentation=options.labels, landmarks=options.landmarks)
+    size = options.max_size
+    if size is None and options.workdir is None:
+        size = MAX_SIZE
+    fixed = read_subject(
+        options.fixed, segmentation=options.fixed_labels, landmarks=options.fixed_landmarks, max_size=size
+    )
+    moving = read_subject(options.moving, segmentation=options.labels, landmarks=options.landmarks, max_size=size)
     check_pair(fixed, moving)
     for subject, path in ((fixed, options.fixed_landmarks), (moving, options.landmarks)):
         if subject.landmarks is not None and (outside := count_outside(subject.landmarks, subject.volume)):

@@ -13,6 +13,8 @@ from air_jax.registration import STEPS_FROM_ZERO, Registration, load, without_mo
 from air_jax.transforms.intensity import WINDOWS
 
 NO_AFFINE = "none"
+MAX_SIZE = 1024  # pixels along the longer side of a picture that is registered
+SMALLEST_MAX_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Options:
       moving_mask: file of a mask of the moving image.
       background: value of the warped image outside of the moving image. Default: see
         `air_jax.file_registration.field_of_view.background_of`.
+      max_size: pixels along the longer side at which pictures are registered; larger ones are reduced, and the warped
+        picture has full size. Default: 1024; with `workdir`, any size.
       guiding: smoothness, regions, axes, landmarks and further contrasts.
     """
 
@@ -62,6 +66,7 @@ class Options:
     fixed_mask: Path | None = None
     moving_mask: Path | None = None
     background: float | None = None
+    max_size: int | None = None
     guiding: Guiding = Guiding()
 
     @property
@@ -101,6 +106,8 @@ def check_options(options: Options) -> None:
     with naming_flag():
         if options.refine_steps is not None:
             check_integer("refine_steps", options.refine_steps, 0)
+        if options.max_size is not None:
+            check_integer("max_size", options.max_size, SMALLEST_MAX_SIZE)
         if options.background is not None:
             check_number("background", options.background)
     check_guiding(

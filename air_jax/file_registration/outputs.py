@@ -10,9 +10,12 @@ from air_jax import io
 from air_jax.file_registration.affine_parts import physical_affine
 from air_jax.file_registration.inputs import Inputs
 from air_jax.file_registration.scores import transform_landmarks, warped_values
+from air_jax.file_registration.slides import is_reduced, write_full_picture
 from air_jax.io.image import PICTURES, suffix_of
 from air_jax.io.transform import FIELD, INVERSE_FIELD, write_affine
 from air_jax.transforms.spaces import jacobian_map, sample_segmentation
+
+SLIDE = ".tif"  # of a warped picture that is larger than the registered one: tiled, with a pyramid
 
 
 class Maps(NamedTuple):
@@ -62,11 +65,14 @@ def write_images(inputs: Inputs, maps: Maps, folder: Path) -> None:
       UserError: a file cannot be written.
     """
     fixed, moving = inputs.fixed.volume, inputs.moving.volume
-    warped = warped_values(inputs, maps.whole)
     ending = _warped_ending(inputs)
-    if ending in PICTURES:
-        warped = np.round(warped).astype(moving.array.dtype)
-    io.write_image(folder / f"warped{ending}", warped, fixed.affine)
+    if ending == SLIDE:
+        write_full_picture(folder / f"warped{SLIDE}", inputs, np.asarray(maps.whole))
+    else:
+        warped = warped_values(inputs, maps.whole)
+        if ending in PICTURES:
+            warped = np.round(warped).astype(moving.array.dtype)
+        io.write_image(folder / f"warped{ending}", warped, fixed.affine)
     io.write_image(folder / "jacobian.nii.gz", np.asarray(jacobian_map(maps.whole)), fixed.affine)
     if inputs.moving.segmentation is not None:
         segmentation = sample_segmentation(inputs.moving.segmentation, maps.whole, inputs.voxel_to_voxel)
@@ -78,6 +84,8 @@ def write_images(inputs: Inputs, maps: Maps, folder: Path) -> None:
 
 def _warped_ending(inputs: Inputs) -> str:
     ending, moving = suffix_of(inputs.moving.path), inputs.moving.volume
+    if is_reduced(inputs) and moving.array.dtype in (np.uint8, np.uint16):
+        return SLIDE
     # Pictures hold 8 or 16 bits; a TIFF of 32 bits may have values outside of their range.
     if ending in PICTURES and inputs.are_pictures and moving.array.dtype in (np.uint8, np.uint16):
         return ending

@@ -125,8 +125,15 @@ def with_third_axis(affine: np.ndarray) -> np.ndarray:
 
 
 def is_picture_space(affine: np.ndarray) -> bool:
-    """Returns whether the physical unit of an affine `[N+1, N+1]` is the pixel: x is the column, y the row."""
-    return len(affine) == 3 and np.array_equal(affine, reversed_affine(np.ones(2)))
+    """Returns whether the physical unit of an affine `[N+1, N+1]` is the pixel: x is the column, y the row.
+
+    The voxels of a reduced picture are blocks of pixels; the first block begins at the first pixel.
+    """
+    if len(affine) != 3:
+        return False
+    blocks = reversed_affine(spacing_of(affine))
+    blocks[:-1, -1] = (spacing_of(affine)[::-1] - 1) / 2
+    return bool(spacing_of(affine).min() >= 1 and np.array_equal(affine, blocks))
 
 
 def is_sheared(affine: np.ndarray) -> bool:

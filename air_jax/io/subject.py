@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from air_jax.errors import UserError
-from air_jax.io.image import read_image, read_segmentation
+from air_jax.io.image import read_image
 from air_jax.io.landmarks import count_outside, read_points
+from air_jax.io.slides import read_reduced, reduced_segmentation
 from air_jax.io.space import is_picture_space, misalignment, to_physical
 from air_jax.io.volume import Volume
 
@@ -36,13 +37,17 @@ class Subject:
     landmarks: np.ndarray | None = None
 
 
-def read_subject(image: Path, *, segmentation: Path | None = None, landmarks: Path | None = None) -> Subject:
+def read_subject(
+    image: Path, *, segmentation: Path | None = None, landmarks: Path | None = None, max_size: int | None = None
+) -> Subject:
     """Reads an image and, where given, its segmentation and its landmarks.
 
     Args:
       image: file of the image, see `air_jax.io.read_image`.
       segmentation: file of its segmentation on the same grid, see `air_jax.io.read_segmentation`.
       landmarks: file of its landmarks, see `air_jax.io.read_landmarks`.
+      max_size: largest number of pixels along a side of a picture; a larger one is reduced, see
+        `air_jax.io.slides.read_reduced`. Default: every image is read as it is.
 
     Returns:
       The subject, its image not normalised.
@@ -51,7 +56,7 @@ def read_subject(image: Path, *, segmentation: Path | None = None, landmarks: Pa
       UserError: one line that names the file: it cannot be read; the image is constant or smaller than 3 voxels along
         an axis; the segmentation or the landmarks do not fit the image; or all landmarks lie outside of it.
     """
-    volume = read_image(image)
+    volume = read_image(image) if max_size is None else read_reduced(image, max_size)
     if min(volume.shape) < MIN_VOXELS:
         raise UserError(f"{image}: has shape {volume.shape}; give at least {MIN_VOXELS} voxels along each axis")
     grey = _grey(volume)
@@ -137,7 +142,7 @@ def _hint(points: np.ndarray, volume: Volume) -> str:
 
 
 def _read_segmentation(path: Path, volume: Volume, image: Path) -> np.ndarray:
-    segmentation = read_segmentation(path)
+    segmentation = reduced_segmentation(path, volume)
     if segmentation.array.shape != volume.shape:
         raise UserError(f"{path}: has shape {segmentation.array.shape}, but {image} has {volume.shape}")
     distance = misalignment(volume.affine, segmentation.affine, volume.shape)

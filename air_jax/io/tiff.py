@@ -86,6 +86,38 @@ def tiff_pages(path: Path) -> np.ndarray:
         return np.stack(pages)
 
 
+def mapped_pixels(path: Path, *, at_least: int | None) -> tuple[np.ndarray, tuple[int, int]] | None:
+    """Reads a grey or RGB picture of 8 or 16 bits without holding it in memory: its pixels lie in a file on the disk.
+
+    Args:
+      path: the file. It may have a pyramid, a series of ever smaller levels.
+      at_least: pixels along the longer side that the result should have; the smallest such level is read. Default: the
+        picture itself.
+
+    Returns:
+      `[H, W]` or `[H, W, 3]`, and the sizes of the picture itself. None where no side is longer than `at_least`, or
+      where the picture needs a conversion; `tiff_pixels` reads such files.
+
+    Raises:
+      UserError: it needs a library for its compression.
+    """
+    with _opened(path) as file:
+        levels = file.series[0].levels
+        page = levels[0].keyframe
+        is_plain = page.photometric in (_BLACK_IS_ZERO, _RGB) and page.dtype in (np.uint8, np.uint16)
+        full_shape = levels[0].shape[:2]
+        if levels[0].axes not in ("YX", "YXS") or not is_plain or max(full_shape) <= (at_least or 0):
+            return None
+        large = [level for level in levels if max(level.shape[:2]) >= (at_least or max(full_shape))]
+        try:
+            pixels = large[-1].asarray(out="memmap")
+        except ValueError as error:
+            if "imagecodecs" in str(error):
+                raise _unknown_compression(path, page) from error
+            raise
+    return (pixels[..., :3] if page.photometric == _RGB else pixels.reshape(pixels.shape[:2])), full_shape
+
+
 def _opened(path: Path) -> Any:
     """Returns tifffile's open file, a context manager."""
     tifffile = library("tifffile", path)

@@ -15,6 +15,8 @@ class Volume:
       array: `[*S]` or `[*S, C]`.
       affine: `[N+1, N+1]` float64, from homogeneous array indices (array-index order) to mm in LPS, x first. For
         pictures the physical unit is the pixel: x is the column, y the row.
+      full_shape: `[H, W]` of the picture in the file, where this is a reduced one; its affine leads to the file's
+        pixels. Default: it is the image of the file.
 
     Raises:
       ValueError: array and affine do not fit each other.
@@ -22,6 +24,7 @@ class Volume:
 
     array: np.ndarray
     affine: np.ndarray
+    full_shape: tuple[int, ...] | None = None
 
     def __post_init__(self):
         if self.affine.shape not in ((3, 3), (4, 4)) or self.array.ndim - self.num_axes not in (0, 1):
