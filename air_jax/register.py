@@ -46,7 +46,7 @@ _INTEGERS = {
     "refine_steps": "Largest number of optimisation steps for this pair. Default: 180, or 0 with --workdir.",
 }
 _FLOATS = {
-    "background": "Value of the warped image outside of the moving image. Default: 0, air or white, as the image has it.",
+    "background": "Value of the warped image outside of the moving image. Default: 0, air or white, see docs.",
 }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.ndimage
 
 from air_jax.file_registration.inputs import Inputs
-from air_jax.io.slides import TILE, full_pixels, write_tiled
+from air_jax.io.slides import TILE, full_pixels, release, write_tiled
 from air_jax.io.volume import Volume
 
 
@@ -36,6 +36,8 @@ def write_full_picture(path: Path, inputs: Inputs, displacement: np.ndarray) -> 
     background = np.broadcast_to(inputs.background, pixels.shape[2:])
 
     def tile_at(row: int, column: int) -> np.ndarray:
+        if column == 0:
+            release(pixels)
         rows, columns = np.arange(row, min(row + TILE, shape[0])), np.arange(column, min(column + TILE, shape[1]))
         here = np.stack(np.meshgrid(rows, columns, indexing="ij")).astype(np.float64)
         voxels = _to_blocks(here, fixed.spacing)

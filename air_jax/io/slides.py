@@ -3,6 +3,7 @@
 The physical space of a reduced picture is that of the full one: coordinates count its pixels.
 """
 
+import mmap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -59,6 +60,13 @@ def full_pixels(path: Path) -> np.ndarray:
     with reading(path, _KIND):
         mapped = mapped_pixels(path, at_least=None) if is_tiff(path) else None
     return read_image(path).array if mapped is None else mapped[0]
+
+
+def release(pixels: np.ndarray) -> None:
+    """Gives the memory of pixels that lie on the disk back; they are read again when they are needed."""
+    mapped = getattr(pixels, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def reduced_segmentation(path: Path, volume: Volume) -> Volume:
@@ -147,6 +155,9 @@ def _block_means(pixels: np.ndarray, factor: int) -> np.ndarray:
         block = np.asarray(pixels[row * factor : (row + 1) * factor, : columns * factor], np.float32)
         mean = block.reshape(factor, columns, factor, *pixels.shape[2:]).mean(axis=(0, 2))
         means[row] = np.rint(mean) if pixels.dtype.kind in "iu" else mean
+        if row % 64 == 63:
+            release(pixels)
+    release(pixels)
     return means
 
 
