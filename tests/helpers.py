@@ -11,6 +11,8 @@ from scipy.spatial.transform import Rotation
 from air_jax import UserError, io
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# Marks of a further case of a costly test, which only .ci/full runs.
+THOROUGH = (pytest.mark.slow, pytest.mark.thorough)
 # Options of the model that compiles fastest, in a third of AiR's time: for runs in which any model will do.
 FASTEST_UNET = {"encoder": (4,), "decoder": (4,), "final": (4,)}
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import THOROUGH
 from model_helpers import compiled, perturbed
 
 from air_jax import warp
@@ -37,7 +38,9 @@ def test_unrolled_demons_agree_with_scipy(shape, segmenter):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("shape", "segmenter"), [((18, 21), None), ((9, 12, 10), SEGMENTER)])
+@pytest.mark.parametrize(
+    ("shape", "segmenter"), [((18, 21), None), pytest.param((9, 12, 10), SEGMENTER, marks=THOROUGH)]
+)
 def test_untrained_gated_demons_are_unrolled_demons_with_half_the_gain(shape, segmenter):
     fixed, moving = reference.smooth_images(np.random.default_rng(0), shape)
     shared = dict(downsampling=(2, 1), num_steps=(2, 1), force_sigma=1.2, total_sigma=0.4, edges=True, expansion=0.3)

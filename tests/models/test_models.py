@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import THOROUGH
 from model_helpers import perturbed
 
 from air_jax.errors import OptionError
@@ -109,7 +110,7 @@ def test_parameter_names_are_those_of_saved_runs():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("shape", [(28, 28), (18, 29), (9, 12, 10)])
+@pytest.mark.parametrize("shape", [pytest.param((28, 28), marks=THOROUGH), (18, 29), (9, 12, 10)])
 def test_every_model_keeps_the_contract(name, shape):
     model = small(name)
     fixed, moving = np.random.default_rng(0).random((2, 2, *shape, 1), dtype=np.float32)

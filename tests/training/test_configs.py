@@ -5,7 +5,7 @@ import importlib
 
 import numpy as np
 import pytest
-from helpers import REPOSITORY
+from helpers import REPOSITORY, THOROUGH
 
 import air_jax
 from air_jax import io
@@ -20,6 +20,7 @@ LEVELS = {"num_steps": (1,), "downsampling": (2,)}
 PATCHES = {**LEVELS, "stride": (4,), "patch_size": (4,), "spacing": (4,), "width": 8, "num_heads": 2}
 MATCHING = {**LEVELS, "stride": (4,), "patch_size": (4,), "radius": (1,), "width": 8, "num_heads": 2}
 SCORED = ("mnist", "mnist_best", "cardiac_labels", "hippocampus_labels")  # one a kind of model
+ONE_A_KIND = ("mnist", "mnist_unet", "mnist_dlir", "cardiac", "cardiac_matching", "hippocampus_gated", "brains_labels")
 REFINED = ("mnist",)  # the others refine by the same code
 SMALL = {
     "air": {"width": 8, "feed_forward": 8},
@@ -99,7 +100,14 @@ def test_a_config_is_valid_as_it_stands(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith("_segmenter")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ONE_A_KIND else THOROUGH)
+        for name in NAMES
+        if not name.endswith("_segmenter")
+    ],
+)
 def test_every_registration_config_trains_and_loads(name, stack, segmenter, tmp_path, monkeypatch):
     config = shrunk(config_of(name), stack)
     config.refine.num_steps = 3 * (name in REFINED)
@@ -119,7 +127,14 @@ def test_every_registration_config_trains_and_loads(name, stack, segmenter, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("_segmenter")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name.startswith("cardiac") else THOROUGH)
+        for name in NAMES
+        if name.endswith("_segmenter")
+    ],
+)
 def test_every_segmenter_config_trains(name, stack, tmp_path):
     report = run.train(shrunk(config_of(name), stack), tmp_path / name)
     assert set(report["random_pairs"]["after"]) == {"dice", "dice_1", "dice_2"}
