@@ -159,7 +159,7 @@ def make_objective(similarity: str | Similarity, *, window: int | None = None, *
 
 def _check_weight(name: str, weight: Weight) -> None:
     if not _is_array(weight):
-        require(is_number(weight) and weight >= 0, name, weight, "a weight must be a finite number, at least 0")
+        require(is_number(weight) and bool(weight >= 0), name, weight, "a weight must be a finite number, at least 0")
         return
     if np.ndim(weight) > 1:
         raise OptionError(name, weight, "a weight must be one number, or one for each pair")

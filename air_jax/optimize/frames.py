@@ -122,7 +122,7 @@ def _generators(kind: str, num_axes: int) -> np.ndarray:
 
 def _level(
     reference: jax.Array, weights: jax.Array, generators: np.ndarray, voxel_size: Sizes, stride: int, num_steps: int
-) -> Callable[[jax.Array, jax.Array], jax.Array]:
+) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
     """Returns the function that improves the matrix `[N, N+1]` of a smoothed frame `[1, *S, 1]`, or keeps its start."""
     shape, num_axes = reference.shape, reference.ndim
     # Where an axis is short, its voxels all count.
@@ -135,8 +135,10 @@ def _level(
     # Lengths in units of the image's half, so that rotations and translations have like derivatives.
     unit = 0.5 * max(number * size for number, size in zip(shape, voxel_size, strict=True))
     places = (points - centre[None]) * sizes[None] / unit
+    gradients = [jnp.gradient(reference, axis=axis) for axis in range(num_axes)]
     slopes = [
-        jnp.gradient(reference, axis=axis)[taken].reshape(-1) * unit / voxel_size[axis] for axis in range(num_axes)
+        jnp.asarray(gradient)[taken].reshape(-1) * unit / size
+        for gradient, size in zip(gradients, voxel_size, strict=True)
     ]
     # What each generator does to the reference at each point: [P, K].
     homogeneous = jnp.concatenate([places, jnp.ones((len(places), 1))], axis=1)
