@@ -99,7 +99,9 @@ def _scores(options: Options, group: Group, first: State, state: State) -> dict[
     if options.labels is not None:
         ids, before = warped_labels(group, first.affines, first.fields)
         _, after = warped_labels(group, state.affines, state.fields)
-        voted = np.array(ids, np.result_type(*(subject.segmentation for subject in group.subjects)))[vote(after)]
+        dtype = np.result_type(*(subject.segmentation for subject in group.subjects))
+        # NumPy makes floats of uint64 and signed types.
+        voted = np.array(ids, dtype if dtype.kind in "iu" else np.int64)[vote(after)]
         io.write_segmentation(options.output_dir / "template_labels.nii.gz", voted, group.grid.affine)
         scores["dice_of_pairs"] = {"before": pair_dice(before, len(ids)), "after": pair_dice(after, len(ids))}
         for name, value in scores["dice_of_pairs"].items():

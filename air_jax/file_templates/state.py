@@ -17,14 +17,14 @@ from air_jax.file_templates.rounds import State
 from air_jax.runtime.files import replacing
 
 STATE = ".rounds.npz"  # in the output folder, as long as the rounds run
-_ONLY_OUTPUT = ("output_dir", "warped")
 _ARRAYS = ("affines", "fields", "templates", "coverage")
 
 
 def task_of(options: Options, group: Group) -> str:
     """Returns a digest of all that determines the template: images, segmentations, settings and version."""
-    settings = {name: str(value) for name, value in dataclasses.asdict(options).items() if name not in _ONLY_OUTPUT}
-    settings |= {name: "" for name in ("images", "labels", "reference")}  # their content counts, not their place
+    settings = {name: str(value) for name, value in dataclasses.asdict(options).items()}
+    for name in ("images", "output_dir", "labels", "reference"):
+        del settings[name]  # their content counts, not their place
     digest = hashlib.sha256(json.dumps([__version__, settings, group.names]).encode())
     arrays = [group.images, group.weights, group.starts, group.grid.affine, np.array(group.grid.shape)]
     for subject in group.subjects:
@@ -61,6 +61,8 @@ def load(folder: Path, task: str) -> State | None:
 def finished(folder: Path, task: str) -> dict | None:
     """Returns the content of `scores.json` of a folder with the finished template of a task; None without one.
 
+    A folder from which results were removed is not finished.
+
     Raises:
       UserError: the folder has the finished template of another task.
     """
@@ -74,4 +76,4 @@ def finished(folder: Path, task: str) -> dict | None:
         raise UserError(
             f"--output_dir={folder}: has the finished template of other images or options; choose another folder"
         )
-    return scores
+    return scores if all((folder / name).exists() for name in scores["files"]) else None

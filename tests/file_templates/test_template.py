@@ -164,6 +164,25 @@ def test_a_finished_folder_is_not_touched(discs, capsys):
 
 
 @pytest.mark.slow
+def test_a_folder_that_lost_a_result_is_built_again_and_ids_of_mixed_types_stay(discs):
+    folder, _ = discs
+    # Labels of uint64 and int16 together: NumPy's common type is a float.
+    for index, dtype in enumerate((np.uint64, np.int16, np.uint8)):
+        inside = distance_from(CENTRES[index]) < RADII[index]
+        (folder / "mixed").mkdir(exist_ok=True)
+        ids = np.where(inside, 7 if index == 2 else 1007, 0).astype(dtype)
+        np.save(folder / "mixed" / f"s{index}.npy", ids)
+    options = Options(folder / "images", folder / "third", labels=folder / "mixed", rounds=0, affine_rounds=1)
+    build_template(options)
+    labels = folder / "third" / "template_labels.nii.gz"
+    first = nibabel.load(labels).get_fdata()
+    assert set(np.unique(first)) == {0, 1007}
+    labels.unlink()
+    build_template(options)
+    np.testing.assert_array_equal(nibabel.load(labels).get_fdata(), first)
+
+
+@pytest.mark.slow
 def test_volumes_that_their_headers_place_apart_meet_on_the_grid_of_a_reference(tmp_path):
     (tmp_path / "images").mkdir()
     affine, rng = oblique_affine(3), np.random.default_rng(0)

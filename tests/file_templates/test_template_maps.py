@@ -31,7 +31,7 @@ def test_the_mean_of_scales_is_the_geometric_mean():
 @pytest.mark.parametrize("linear", [np.diag([-1.0, 1.0]), np.diag([0.0, 1.0]), -np.eye(2)])
 def test_maps_without_a_real_logarithm_are_refused_by_their_index(linear):
     affines = np.stack([np.eye(2, 3), linear @ np.eye(2, 3)])
-    with pytest.raises(ValueError, match="^1$"):
+    with pytest.raises(ValueError, match=r"^1$"):
         centred_affines(affines)
 
 

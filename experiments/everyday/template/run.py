@@ -2,10 +2,10 @@
 
   python -m experiments.everyday.template.run --data=FOLDER --output_dir=OUT [--groups=hippocampus,brains]
 
-FOLDER contains `hippocampus_msd/hippocampus_48x64x48.npz` and `brains_synthseg/brains20_2mm.npz`; the first ten images of
-each are used. ANTs' `build_template` does not return transforms, so each image is then registered to its template
-once more (SyN, defaults), and this time is counted apart. Both use one thread; seconds are those of the processor, which
-other programs on the machine disturb less than the clock.
+FOLDER contains `hippocampus_msd/hippocampus_48x64x48.npz` and `brains_synthseg/brains20_2mm.npz`; the first ten images
+of each are used. ANTs' `build_template` does not return transforms, so each image is then registered to its template
+once more (SyN, defaults), and this time is counted apart. Both use one thread; seconds are those of the processor,
+which other programs on the machine disturb less than the clock.
 """
 
 import argparse
