@@ -56,7 +56,7 @@ def start(group: Group) -> State:
     shape = group.grid.shape
     fields = np.zeros((len(group.names), *shape, len(shape)), np.float32)
     template, coverage = average(group, group.starts, fields, sharpened=False)
-    history = [{"kind": "start"} | measures(group, template, None, fields)]
+    history = [{"kind": "start"} | measures(group, template, coverage, None, fields)]
     return State(group.starts, fields, template[None], coverage, history)
 
 
@@ -158,24 +158,31 @@ def warped_images(group: Group, affines: np.ndarray, fields: np.ndarray) -> Iter
 
 
 def measures(
-    group: Group, template: np.ndarray, before: np.ndarray | None, fields: np.ndarray, bias: float | None = None
+    group: Group,
+    template: np.ndarray,
+    coverage: np.ndarray,
+    before: np.ndarray | None,
+    fields: np.ndarray,
+    bias: float | None = None,
 ) -> dict[str, float]:
     """Measures a template and the deformations that lead to the images. Lengths are in mm, for pictures in pixels.
 
     Args:
       group: the images.
       template: `[*S]`.
+      coverage: `[*S]`, as in `State`.
       before: the template of the round before, or None.
       fields: `[n, *S, N]`, as in `State`.
       bias: mean length of the mean deformation before it was made zero.
 
     Returns:
-      `sharpness`: see `sharpness`. `change`: root of
+      `sharpness`: see `sharpness`, over voxels that all images show. `change`: root of
       the mean squared difference from the round before. `displacement_mean`: mean length of the deformations.
       `mean_displacement`: mean length of their mean. `mean_displacement_before`: `bias`.
     """
     unit = "pixels" if group.are_pictures else "mm"
-    values = {"sharpness": sharpness(template, np.linalg.norm(group.grid.affine[:-1, :-1], axis=0))}
+    seen = scipy.ndimage.binary_erosion(coverage > 1 - LEAST_SEEN, border_value=1)
+    values = {"sharpness": sharpness(template, np.linalg.norm(group.grid.affine[:-1, :-1], axis=0), where=seen)}
     if before is not None:
         values["change"] = float(np.sqrt(np.mean((template - before) ** 2)))
     lengths = [float(np.linalg.norm(field @ group.grid.affine[:-1, :-1].T, axis=-1).mean()) for field in fields]
@@ -186,7 +193,7 @@ def measures(
     return values
 
 
-def sharpness(image: np.ndarray, spacing: np.ndarray) -> float:
+def sharpness(image: np.ndarray, spacing: np.ndarray, *, where: np.ndarray | None = None) -> float:
     """Returns the root of the mean squared gradient of an image `[*S]`, divided by the deviation of its values.
 
     It does not depend on brightness and contrast, and falls where edges blur.
@@ -194,16 +201,18 @@ def sharpness(image: np.ndarray, spacing: np.ndarray) -> float:
     Args:
       image: `[*S]`.
       spacing: `[N]`, the voxel size, the unit of length.
+      where: `[*S]` booleans, the voxels that count. Default, and where none does: all.
     """
     squares = np.sum(np.square(np.gradient(image.astype(np.float64), *spacing)), axis=0)
-    return float(np.sqrt(squares.mean()) / max(image.std(dtype=np.float64), 1e-12))
+    counted = np.ones(image.shape, bool) if where is None or not where.any() else where
+    return float(np.sqrt(squares[counted].mean()) / max(image[counted].std(dtype=np.float64), 1e-12))
 
 
 def _next(
     group: Group, state: State, affines: np.ndarray, fields: np.ndarray, kind: str, bias: float | None = None
 ) -> State:
     template, coverage = average(group, affines, fields)
-    row = {"kind": kind} | measures(group, template, state.templates[-1], fields, bias)
+    row = {"kind": kind} | measures(group, template, coverage, state.templates[-1], fields, bias)
     templates = np.concatenate([state.templates, template[None]])
     return State(affines, fields, templates, coverage, [*state.history, row])
 
@@ -216,15 +225,18 @@ def _mean_length(group: Group, fields: np.ndarray) -> float:
 def _chunks(group: Group, label: str, rounds_left: int) -> Iterator[tuple[np.ndarray, int]]:
     """Yields the indices of the subjects of each batch, the last one filled up, and how many are new; says progress."""
     total, size = len(group.names), _chunk_size(group)
-    begun, said = time.perf_counter(), 0.0
+    begun, said, compiled = time.perf_counter(), 0.0, 0.0
     for first in range(0, total, size):
         count = min(size, total - first)
         yield np.minimum(np.arange(first, first + size), total - 1), count
         done, elapsed = first + count, time.perf_counter() - begun
+        compiled = compiled or elapsed  # the first batch also waits for the compiler, which tells nothing of the others
         if elapsed - said > SECONDS_BETWEEN_LINES or done == total:
-            said = elapsed
-            left = elapsed / done * (total * (1 + rounds_left) - done)
-            print(f"{label}: {done} of {total} images, {elapsed:.0f} s, {left:.0f} s left of these rounds", flush=True)
+            said, line = elapsed, f"{label}: {done} of {total} images, {elapsed:.0f} s"
+            if done > size:
+                left = (elapsed - compiled) / (done - size) * (total * (1 + rounds_left) - done)
+                line += f", {left:.0f} s left of these rounds"
+            print(line, flush=True)
 
 
 def _chunk_size(group: Group) -> int:

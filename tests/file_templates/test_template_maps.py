@@ -62,5 +62,10 @@ def test_sharpness_falls_where_edges_blur_and_not_with_contrast():
     blurred = scipy.ndimage.gaussian_filter(image, 1)
     assert sharpness(blurred, np.ones(2)) < 0.8 * sharpness(image, np.ones(2))
     assert sharpness(3 * image + 2, np.ones(2)) == pytest.approx(sharpness(image, np.ones(2)))
+    left = np.arange(30) < 12
+    where = np.broadcast_to(left, (20, 30))
+    gradient = np.gradient(image)
+    expected = np.sqrt(np.mean((gradient[0] ** 2 + gradient[1] ** 2)[:, left])) / image[:, left].std()
+    assert sharpness(image, np.ones(2), where=where) == pytest.approx(expected)
     ramp = np.tile(np.arange(10.0), (8, 1))  # by hand: slope 1, deviation of 0 to 9
     assert sharpness(ramp, np.array([1.0, 2.0])) == pytest.approx(0.5 / np.std(np.arange(10)))
