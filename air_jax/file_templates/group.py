@@ -141,14 +141,14 @@ def _padded(subjects: list[Subject], normalization: str) -> tuple[np.ndarray, np
     registration = without_model(num_axes, normalization=normalization)
     images = np.zeros((len(subjects), *shape, 1), np.float32)
     weights, backgrounds = np.zeros(images.shape[:-1], np.float32), []
-    for subject, image, weight in zip(subjects, images, weights, strict=True):
+    for index, subject in enumerate(subjects):
         outside = outside_of(subject.path, subject.volume, normalization)
         if outside.all():
             raise UserError(f"{subject.path}: shows nothing; all of its values are padding")
         counts, background = (~outside).astype(np.float32), background_of(subject.volume, None)
         each = normalized(registration, subject, outside, counts, background, None)
-        own = tuple(map(slice, subject.volume.shape))
-        image[own], weight[own] = each.image, counts
+        own = (index, *map(slice, subject.volume.shape))
+        images[own], weights[own] = each.image, counts
         backgrounds.append(float(each.background[0]))
     return images, weights, backgrounds
 

@@ -50,7 +50,7 @@ def load(folder: Path, task: str) -> State | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
             if str(stored["task"]) == task:
-                return State(*(stored[name] for name in _ARRAYS), json.loads(str(stored["history"])))
+                return State(**{name: stored[name] for name in _ARRAYS}, history=json.loads(str(stored["history"])))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         print(f"{path}: is damaged; starting again", flush=True)
         return None

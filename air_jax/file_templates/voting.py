@@ -22,7 +22,7 @@ def warped_labels(group: Group, affines: np.ndarray, fields: np.ndarray) -> tupl
     Returns:
       The label ids, the background 0 first, and their ranks `[n, *S]` int32; 0 outside of an image.
     """
-    ids, ranks = label_ranks(*(subject.segmentation for subject in group.subjects))
+    ids, ranks = label_ranks(*(each.segmentation for each in group.subjects if each.segmentation is not None))
     warped = np.zeros(fields.shape[:-1], np.int32)
     matrices = group.voxel_matrices(affines)
     for own, field, matrix, output in zip(ranks, fields, matrices, warped, strict=True):
