@@ -1,10 +1,13 @@
-"""Means of maps: matrices beside SciPy's logarithm, displacements beside SciPy's interpolation."""
+"""Means of maps: matrices beside SciPy's logarithm, displacements beside SciPy's interpolation. Batches, sharpness."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.linalg
 import scipy.ndimage
 
+from air_jax.file_templates import rounds
 from air_jax.file_templates.maps import centred_affines, centred_fields
 from air_jax.file_templates.rounds import sharpness
 
@@ -69,3 +72,14 @@ def test_sharpness_falls_where_edges_blur_and_not_with_contrast():
     assert sharpness(image, np.ones(2), where=where) == pytest.approx(expected)
     ramp = np.tile(np.arange(10.0), (8, 1))  # by hand: slope 1, deviation of 0 to 9
     assert sharpness(ramp, np.array([1.0, 2.0])) == pytest.approx(0.5 / np.std(np.arange(10)))
+
+
+def test_the_last_batch_is_filled_up_and_the_time_left_is_said(monkeypatch, capsys):
+    group = SimpleNamespace(names="abcde", grid=SimpleNamespace(shape=(10, 10)), images=np.zeros((5, 8, 9, 1)))
+    monkeypatch.setattr(rounds, "CPU_VOXELS", 250)
+    batches = list(rounds._chunks(group, "round 1 of 2", 1))
+    assert [(indices.tolist(), count) for indices, count in batches] == [([0, 1], 2), ([2, 3], 2), ([4, 4], 1)]
+    assert "round 1 of 2: 5 of 5 images" in (line := capsys.readouterr().out)
+    assert "s left of these rounds" in line
+    monkeypatch.setattr(rounds, "CPU_VOXELS", 1)
+    assert [indices.tolist() for indices, _ in rounds._chunks(group, "", 0)] == [[0], [1], [2], [3], [4]]
