@@ -5,6 +5,7 @@ from air_jax.visualize.page import report_page
 from air_jax.visualize.report import report_figure
 from air_jax.visualize.runs import attention_figure, curves_figure, registration_figure
 from air_jax.visualize.segmentations import segmentation_figure
+from air_jax.visualize.template import template_figure
 
 __all__ = [
     "attention_figure",
@@ -14,4 +15,5 @@ __all__ = [
     "report_figure",
     "report_page",
     "segmentation_figure",
+    "template_figure",
 ]
