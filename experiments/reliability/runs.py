@@ -27,13 +27,36 @@ def small_config():
 
 def train_small(workdir: Path) -> None:
     """Trains as the command does, without the final scores and figures."""
-    from air_jax.runtime import command_line, startup
+    from air_jax.runtime import startup
     from air_jax.training import run
 
     run.evaluate = lambda *_, **__: {}
     startup.use_compilation_cache()
+    guarded(lambda: run.train(small_config(), workdir))
+
+
+def guarded(main: Callable[[], object]) -> None:
+    """Runs a command's work as `air_jax.runtime.command_line.run` does: one line and a status for a user's mistake."""
+    from air_jax.runtime import command_line
+
+    def work() -> None:
+        main()
+
     command_line.keep_streams()
-    command_line._guarded(lambda: run.train(small_config(), workdir))
+    try:
+        command_line._guarded(work, "train")
+    except SystemExit as end:
+        if end.code:
+            command_line._end_without_threads(end.code)
+        raise
+
+
+def num_lines(workdir: Path) -> int:
+    """Returns the number of lines of a run's log; 0 before there is one."""
+    try:
+        return (workdir / "metrics.jsonl").read_text().count("\n")
+    except OSError:
+        return 0
 
 
 def start(work: Callable[[], None], log: Path) -> int:
