@@ -6,10 +6,7 @@ import numpy as np
 
 from air_jax import io
 from air_jax.errors import UserError
-from air_jax.io.arrays import read_array
-from air_jax.io.image import NIFTI, PICTURES, suffix_of
-from air_jax.io.nifti import read_nifti
-from air_jax.io.picture import read_picture
+from air_jax.io.image import read_converted
 
 CT_PADDING = -2000  # Hounsfield units; scanners fill what they did not measure with this value or a lower one
 AIR = -1024  # the lowest value that air has in a CT
@@ -97,9 +94,7 @@ def _not_finite(path: Path, volume: io.Volume) -> np.ndarray:
     """`[*S]`: not a finite number in the file, for which `air_jax.io` reads 0."""
     if volume.array.dtype.kind != "f" or volume.array.all():
         return np.zeros(volume.shape, bool)
-    suffix = suffix_of(path)
-    read = read_nifti if suffix in NIFTI else read_picture if suffix in PICTURES else read_array
-    outside = read(path, lambda array: ~np.isfinite(array)).array
+    outside = read_converted(path, lambda array: ~np.isfinite(array)).array
     return _over_channels(outside, volume.num_axes)
 
 

@@ -13,10 +13,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from experiments.reliability.runs import end_of, start, train_small
+from experiments.reliability.runs import end_of, preload, start, train_small
 from experiments.reliability.trials import SECONDS, TRIALS, Found
 
-LOSSES = ("bit-equal", "one line", "one refused", "one result", "ended with 75")  # that every trial should show
+# What every trial should show.
+GOALS = ("bit-equal", "one line", "one refused", "one result", "ended with 75", "noticed or the same")
 
 
 def main() -> None:
@@ -30,6 +31,7 @@ def main() -> None:
     options = parser.parse_args()
 
     results = json.loads(options.output.read_text()) if options.output.exists() else {}
+    preload()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -50,9 +52,10 @@ def main() -> None:
                 found = function(own, whole, random.Random(f"{options.seed} {kind} {trial}"))
                 _count(counts, found, time.monotonic() - started)
                 options.output.write_text(json.dumps(results, indent=2) + "\n")
-                wrong = [name for name in LOSSES if not found.get(name, 1)] + ["unnoticed"] * bool(found.get("unnoticed"))
-                if wrong and (own / "log").exists():
-                    print((own / "log").read_text()[-1000:])
+                wrong = [name for name in GOALS if not found.get(name, 1)]
+                for name in ("said", "log"):
+                    if wrong and (own / name).exists():
+                        print((own / name).read_text(errors="replace")[-1000:])
                 print(f"{kind} {trial + 1}: {'not ' + ', '.join(wrong) if wrong else 'survived'}", flush=True)
                 shutil.rmtree(own)
             print(kind, counts, flush=True)

@@ -1,6 +1,7 @@
 """Runs in forked children, which die as processes die: by a signal, in the middle of a write, on a full disk."""
 
 import contextlib
+import importlib
 import json
 import os
 import random
@@ -23,6 +24,14 @@ def small_config():
     config.num_train_steps, config.batch_size, config.log_every, config.eval_every = NUM_STEPS, 8, 2, 4
     config.eval.num_pairs, config.eval.batch_size = 8, 8
     return config
+
+
+def preload() -> None:
+    """Imports what children need, so that they need not; starts no backend of JAX and no thread."""
+    for name in ("training.run", "file_registration.run", "runtime.startup", "data.digits", "visualize"):
+        importlib.import_module(f"air_jax.{name}")
+    importlib.import_module("configs.digits")
+    importlib.import_module("air_jax.data.digits").load()  # what it imports, another user may not be able to read
 
 
 def train_small(workdir: Path) -> None:
@@ -51,12 +60,13 @@ def guarded(main: Callable[[], object]) -> None:
         raise
 
 
-def num_lines(workdir: Path) -> int:
-    """Returns the number of lines of a run's log; 0 before there is one."""
-    try:
-        return (workdir / "metrics.jsonl").read_text().count("\n")
-    except OSError:
-        return 0
+def wait_for_lines(pid: int, workdir: Path, number: int) -> None:
+    """Waits until a run's log has a number of lines, or the run has ended."""
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        with contextlib.suppress(OSError):
+            if (workdir / "metrics.jsonl").read_text().count("\n") >= number:
+                return
+        time.sleep(0.002)
 
 
 def start(work: Callable[[], None], log: Path) -> int:
