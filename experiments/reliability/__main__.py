@@ -55,7 +55,7 @@ def main() -> None:
                 wrong = [name for name in GOALS if not found.get(name, 1)]
                 for name in ("said", "log"):
                     if wrong and (own / name).exists():
-                        print((own / name).read_text(errors="replace")[-1000:])
+                        print((own / name).read_text(errors="replace")[-3000:])
                 print(f"{kind} {trial + 1}: {'not ' + ', '.join(wrong) if wrong else 'survived'}", flush=True)
                 shutil.rmtree(own)
             print(kind, counts, flush=True)

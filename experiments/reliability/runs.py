@@ -28,7 +28,7 @@ def small_config():
 
 def preload() -> None:
     """Imports what children need, so that they need not; starts no backend of JAX and no thread."""
-    for name in ("training.run", "file_registration.run", "runtime.startup", "data.digits", "visualize"):
+    for name in ("main", "register", "training.run", "file_registration.run", "data.digits", "visualize"):
         importlib.import_module(f"air_jax.{name}")
     importlib.import_module("configs.digits")
     importlib.import_module("air_jax.data.digits").load()  # what it imports, another user may not be able to read
@@ -46,12 +46,13 @@ def train_small(workdir: Path) -> None:
 
 def guarded(main: Callable[[], object]) -> None:
     """Runs a command's work as `air_jax.runtime.command_line.run` does: one line and a status for a user's mistake."""
-    from air_jax.runtime import command_line
+    from air_jax.runtime import command_line, streams
 
     def work() -> None:
         main()
 
-    command_line.keep_streams()
+    streams.keep_streams()
+    streams.ignore_closed_loops()
     try:
         command_line._guarded(work, "train")
     except SystemExit as end:
