@@ -45,7 +45,8 @@ def read_mask(path: Path, volume: io.Volume, image: Path) -> np.ndarray:
       image: its file, for messages.
 
     Returns:
-      `[*S]` float32 in [0, 1]. Booleans and integers are 1 where they are above 0; floats stay as they are.
+      `[*S]` float32 in [0, 1]. Booleans and integers are 1 where they are above 0; floats stay as they are, and are 0
+      where they are not finite.
 
     Raises:
       UserError: one line: the mask cannot be read, lies on another grid, is empty, or has values outside of [0, 1].
