@@ -189,6 +189,14 @@ def test_a_series_that_cannot_be_aligned_is_refused(tmp_path, change, message):
         read_series(tmp_path / "a.nii")
 
 
+def test_an_unknown_unit_of_time_is_refused(tmp_path):
+    image = nibabel.Nifti1Image(np.random.default_rng(0).random((6, 7, 5, 3)).astype(np.float32), np.eye(4))
+    image.header["xyzt_units"] = 6 | 56  # no unit of time has this code
+    nibabel.save(image, tmp_path / "a.nii")
+    with pytest.raises(UserError, match=r"a\.nii: damaged, or not a NIfTI series"):
+        read_series(tmp_path / "a.nii")
+
+
 def test_a_tiff_that_lost_pages_is_refused_and_prints_nothing(tmp_path, capfd):
     pages = np.random.default_rng(0).integers(0, 255, (5, 20, 24)).astype(np.uint8)
     with tifffile.TiffWriter(tmp_path / "whole.tif") as file:
