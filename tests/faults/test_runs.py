@@ -19,7 +19,7 @@ def test_kills_stops_damage_and_full_disks_lose_nothing(tmp_path):
         "-m",
         "experiments.reliability",
         f"--output={tmp_path / 'found.json'}",
-        "--share=0.04",
+        "--share=0.02",
     ]
     kinds = ("killed", "damaged", "two runs", "full disk", "read-only")
     done = subprocess.run(
