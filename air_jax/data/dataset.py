@@ -30,18 +30,19 @@ class Images:
     pairs: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
 
     def __post_init__(self):
-        shape = np.shape(self.images)
-        fits = {"classes": shape[:1], "segmentations": shape[:-1], "pairs": (*np.shape(self.pairs)[:1], 2)}
         # JAX also makes this object with other leaves.
-        arrays = {name: getattr(self, name) for name in ("images", *fits)}
-        arrays = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
+        fields = (field.name for field in dataclasses.fields(self))
+        arrays = {name: array for name in fields if isinstance(array := getattr(self, name), np.ndarray)}
         if "images" not in arrays:
             return
-        for name, expected in fits.items():
-            if name in arrays and arrays[name].shape != expected:
-                raise ValueError(f"Images: {name} has shape {arrays[name].shape}, images {shape}; give {expected}")
-            if name in arrays and arrays[name].dtype.kind not in "iu":
-                raise ValueError(f"Images: {name} has dtype {arrays[name].dtype}; give integers")
+        shape = arrays.pop("images").shape
+        fits = {"classes": shape[:1], "segmentations": shape[:-1]}
+        for name, array in arrays.items():
+            expected = fits.get(name, (*array.shape[:1], 2))
+            if array.shape != expected:
+                raise ValueError(f"Images: {name} has shape {array.shape}, images {shape}; give {expected}")
+            if array.dtype.kind not in "iu":
+                raise ValueError(f"Images: {name} has dtype {array.dtype}; give integers")
         pairs = arrays.get("pairs")
         if pairs is not None and pairs.size and (pairs.min() < 0 or pairs.max() >= len(self)):
             raise ValueError(f"Images: pairs has indices {pairs.min()} to {pairs.max()}; give 0 to {len(self) - 1}")
