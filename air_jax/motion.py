@@ -37,7 +37,7 @@ def main() -> None:
         Options(
             command_line.path_of("input", given.input),
             command_line.path_of("output_dir", given.output_dir),
-            reference=given.reference,
+            reference=str(command_line.path_of("reference", given.reference)),  # a word stays as it is
             kind=given.kind,
             mask=None if given.mask is None else command_line.path_of("mask", given.mask),
             interpolation=given.interpolation,

@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from air_jax.checks import is_number
 from air_jax.data.deformation import Deformation, draw_displacements
 from air_jax.data.pairs import Array, Pair
 from air_jax.errors import OptionError
@@ -40,7 +41,7 @@ class Augmentation:
     def __post_init__(self):
         for name in ("rotation", "scale", "translation", "elastic"):
             value = getattr(self, name)
-            if not 0 <= value < math.inf:
+            if not is_number(value) or value < 0:
                 raise OptionError(name, value, "must be finite and not negative")
         if not self.scale < 1:
             raise OptionError("scale", self.scale, "must be less than 1")

@@ -19,12 +19,33 @@ class Images:
       classes: `[n]` integers, the class of each image, or None.
       segmentations: `[n, *S]` integers from 0, the background, or None.
       pairs: `[k, 2]` indices of the images that make pairs, fixed first. None: any image with any other.
+
+    Raises:
+      ValueError: NumPy arrays do not fit each other, or a pair has no such image.
     """
 
     images: np.ndarray
     classes: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
     segmentations: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
     pairs: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
+
+    def __post_init__(self):
+        # JAX also makes this object with other leaves.
+        fields = (field.name for field in dataclasses.fields(self))
+        arrays = {name: array for name in fields if isinstance(array := getattr(self, name), np.ndarray)}
+        if "images" not in arrays:
+            return
+        shape = arrays.pop("images").shape
+        fits = {"classes": shape[:1], "segmentations": shape[:-1]}
+        for name, array in arrays.items():
+            expected = fits.get(name, (*array.shape[:1], 2))
+            if array.shape != expected:
+                raise ValueError(f"Images: {name} has shape {array.shape}, images {shape}; give {expected}")
+            if array.dtype.kind not in "iu":
+                raise ValueError(f"Images: {name} has dtype {array.dtype}; give integers")
+        pairs = arrays.get("pairs")
+        if pairs is not None and pairs.size and (pairs.min() < 0 or pairs.max() >= len(self)):
+            raise ValueError(f"Images: pairs has indices {pairs.min()} to {pairs.max()}; give 0 to {len(self) - 1}")
 
     def __getitem__(self, index: slice | np.ndarray) -> "Images":
         """Returns the images at `index`, each at most once, and the pairs whose two images are among them."""

@@ -4,11 +4,11 @@ An image warped by such a displacement is the fixed image of a pair; the image i
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import jax
 
+from air_jax.checks import is_number
 from air_jax.errors import OptionError
 from air_jax.transforms import bspline, exponential
 
@@ -32,7 +32,7 @@ class Deformation:
     spacing: int
 
     def __post_init__(self):
-        if not 0 <= self.amplitude < math.inf:
+        if not is_number(self.amplitude) or self.amplitude < 0:
             raise OptionError("amplitude", self.amplitude, "must be finite and not negative")
         if self.spacing < 1:
             raise OptionError("spacing", self.spacing, "must be positive")

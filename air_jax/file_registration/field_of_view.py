@@ -6,10 +6,7 @@ import numpy as np
 
 from air_jax import io
 from air_jax.errors import UserError
-from air_jax.io.arrays import read_array
-from air_jax.io.image import NIFTI, PICTURES, suffix_of
-from air_jax.io.nifti import read_nifti
-from air_jax.io.picture import read_picture
+from air_jax.io.image import read_converted
 from air_jax.io.slides import reduced_mask
 
 CT_PADDING = -2000  # Hounsfield units; scanners fill what they did not measure with this value or a lower one
@@ -49,7 +46,8 @@ def read_mask(path: Path, volume: io.Volume, image: Path) -> np.ndarray:
       image: its file, for messages.
 
     Returns:
-      `[*S]` float32 in [0, 1]. Booleans and integers are 1 where they are above 0; floats stay as they are.
+      `[*S]` float32 in [0, 1]. Booleans and integers are 1 where they are above 0; floats stay as they are, and are 0
+      where they are not finite.
 
     Raises:
       UserError: one line: the mask cannot be read, lies on another grid, is empty, or has values outside of [0, 1].
@@ -96,11 +94,10 @@ def background_of(volume: io.Volume, option: float | None) -> np.ndarray:
 
 def _not_finite(path: Path, volume: io.Volume) -> np.ndarray:
     """`[*S]`: not a finite number in the file, for which `air_jax.io` reads 0."""
-    if volume.array.dtype.kind != "f" or volume.array.all():
+    # Blocks of a reduced picture have the mean of their pixels, in which such a value counted as 0.
+    if volume.array.dtype.kind != "f" or volume.array.all() or volume.full_shape is not None:
         return np.zeros(volume.shape, bool)
-    suffix = suffix_of(path)
-    read = read_nifti if suffix in NIFTI else read_picture if suffix in PICTURES else read_array
-    outside = read(path, lambda array: ~np.isfinite(array)).array
+    outside = read_converted(path, lambda array: ~np.isfinite(array)).array
     return _over_channels(outside, volume.num_axes)
 
 

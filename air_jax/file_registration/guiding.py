@@ -1,15 +1,17 @@
 """Options that guide a registration: smoothness, regions, axes, landmarks and several contrasts; and their checks."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from air_jax.checks import is_number
 from air_jax.errors import UserError
+from air_jax.transforms.filters import LARGEST_SIGMA
 
 _NUMBERS = ("smoothness", "update_sigma", "total_sigma", "folding", "diffusion", "bending", "guide_weight")
 _NUMBERS += ("guide_tolerance",)
+_MOST = {"smoothness": 1000, "update_sigma": LARGEST_SIGMA, "total_sigma": LARGEST_SIGMA}
 REGULARIZER_FLAGS = ("folding", "diffusion", "bending")
 # Options that only the optimised deformation uses.
 _OF_DEFORMATION = ("smoothness", "update_sigma", "total_sigma", *REGULARIZER_FLAGS, "rigid_region", "keep_volume")
@@ -82,9 +84,11 @@ def check_guiding(guiding: Guiding, *, workdir: Path | None, refine_steps: int |
       UserError: one line that names the flag.
     """
     for name in _NUMBERS:
-        value = getattr(guiding, name)
-        if value is not None and not 0 <= value < math.inf:
+        value, most = getattr(guiding, name), _MOST.get(name)
+        if value is not None and (not is_number(value) or value < 0):
             raise UserError(f"--{name}={value}: must be a finite number, 0 or more")
+        if value is not None and most is not None and value > most:
+            raise UserError(f"--{name}={value}: must be at most {most:,}")
     for name, choices in (("affine_from", (IMAGES, LANDMARKS)), ("colour", (GREY, CHANNELS))):
         value = getattr(guiding, name)
         if value is not None and value not in choices:
@@ -134,11 +138,13 @@ def contrast_weights(guiding: Guiding) -> list[float]:
         return [1.0] * count
     try:
         weights = [float(word) for word in text.split(",")]
-    except ValueError as error:
-        raise UserError(f"--contrast_weights={text}: must be numbers, as in 1,0.5") from error
+    except ValueError:
+        weights = []
+    if not weights or "_" in text:  # Python reads 1_0 as 10
+        raise UserError(f"--contrast_weights={text}: must be numbers, as in 1,0.5")
     if len(weights) != count:
         raise UserError(f"--contrast_weights={text}: has {len(weights)} weight(s) for {count} contrast(s)")
-    if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+    if not all(is_number(weight) and weight >= 0 for weight in weights) or not any(weights):
         raise UserError(f"--contrast_weights={text}: must be finite, 0 or more, and not all 0")
     return weights
 

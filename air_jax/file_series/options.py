@@ -1,5 +1,6 @@
 """Options of the correction of motion, and their checks."""
 
+import re
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class Options:
     @property
     def reference_file(self) -> Path | None:
         """The file that `reference` names, None where it names a frame or the mean."""
-        named = self.reference in (MEAN, "first", "middle") or self.reference.lstrip("-").isdecimal()
+        named = self.reference in (MEAN, "first", "middle") or _is_number(self.reference)
         return None if named else Path(self.reference)
 
     @property
@@ -50,12 +51,16 @@ class Options:
         Raises:
           UserError: the series has no such frame.
         """
-        if not self.reference.lstrip("-").isdecimal():
+        if not _is_number(self.reference):
             return 0 if self.reference == "first" else num_frames // 2
         number = int(self.reference)
         if not 0 <= number < num_frames:
             raise UserError(f"--reference={self.reference}: {self.input} has the frames 0 to {num_frames - 1}")
         return number
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch("-?[0-9]+", text) is not None
 
 
 def check_options(options: Options) -> None:

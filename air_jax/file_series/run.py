@@ -75,7 +75,10 @@ def _first_reference(options: Options, series: Series) -> np.ndarray:
     frame = io.Volume(series.array[0], series.affine)
     if volume.array.shape != frame.shape or not np.allclose(volume.affine, series.affine, atol=1e-3):
         raise UserError(f"--reference={path}: is not on the grid of {options.input}; resample it with air-jax apply")
-    return volume.array.astype(np.float32)
+    image = volume.array.astype(np.float32)
+    if image.min() == image.max():
+        raise UserError(f"--reference={path}: is constant; there is nothing to align to")
+    return image
 
 
 def _names(options: Options, series: Series) -> list[str]:

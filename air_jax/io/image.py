@@ -12,7 +12,7 @@ from air_jax.io.itk import read_dicom, read_itk, write_itk
 from air_jax.io.mgh import read_mgh, write_mgh
 from air_jax.io.nifti import read_nifti, write_nifti
 from air_jax.io.picture import read_picture, write_picture
-from air_jax.io.space import is_invertible
+from air_jax.io.space import check_place, is_invertible
 from air_jax.io.volume import Volume, check_finite, label_ids, plain
 
 NIFTI = (".nii", ".nii.gz")
@@ -24,7 +24,6 @@ HEADERS = (".nhdr", ".mhd")  # whose voxels are in another file; only read
 WRITTEN = (*NIFTI, *MGH, *ITK, *PICTURES, *ARRAYS)
 SUFFIXES = (*WRITTEN, *HEADERS)
 FOLDER = ""  # a DICOM series
-SMALLEST_VOXEL, LARGEST_VOXEL = 1e-9, 1e9  # in mm: a picometre and a thousand kilometres
 
 
 def read_image(path: str | Path) -> Volume:
@@ -56,8 +55,8 @@ def read_segmentation(path: str | Path) -> Volume:
       int32, or int64 where an id does not fit int32.
 
     Raises:
-      UserError: one line that names the file: it cannot be read, has values that are not whole numbers, or several
-        channels.
+      UserError: one line that names the file: it cannot be read, has values that are NaN, infinite, not whole numbers
+        or too large for its type of floats to hold exactly, or several channels.
     """
     volume = _read(Path(path), label_ids)
     if volume.array.shape != volume.shape:
@@ -126,20 +125,21 @@ def _read(path: Path, convert_values: Callable[[np.ndarray], np.ndarray]) -> Vol
         with naming(path):
             return convert_values(array)
 
-    volume = _read_kind(path, convert)
-    if not all(SMALLEST_VOXEL < size < LARGEST_VOXEL for size in volume.spacing):
-        sizes = ", ".join(f"{size:.3g}" for size in volume.spacing)
-        raise UserError(f"{path}: its header declares voxels of {sizes} mm; repair it first")
-    origin = float(np.abs(volume.affine[:-1, -1]).max())
-    if origin * np.finfo(np.float32).eps > 0.1 * volume.spacing.min():  # fields are written as float32
-        raise UserError(
-            f"{path}: its header places it {origin:.3g} mm from the origin, where float32 cannot tell voxels of "
-            f"{volume.spacing.min():.3g} mm apart; repair it first"
-        )
+    volume = read_converted(path, convert)
+    check_place(path, volume.affine)
     return volume
 
 
-def _read_kind(path: Path, convert: Callable[[np.ndarray], np.ndarray]) -> Volume:
+def read_converted(path: Path, convert: Callable[[np.ndarray], np.ndarray]) -> Volume:
+    """Reads an image as `read_image` does, with values as a function of those in the file.
+
+    Args:
+      path: the file; its ending determines the format. Or a folder with one DICOM series.
+      convert: applied to the array as the file has it.
+
+    Raises:
+      UserError: one line that names the file.
+    """
     suffix = suffix_of(path)
     if suffix == FOLDER:
         return read_dicom(path, convert)

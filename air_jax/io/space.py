@@ -8,6 +8,7 @@ from air_jax.errors import UserError
 
 # Close to ITK's tolerance, and far above the rounding errors of float32 headers.
 _SHEAR_TOLERANCE = 1e-4
+SMALLEST_VOXEL, LARGEST_VOXEL = 1e-9, 1e9  # in mm: a picometre and a thousand kilometres
 
 
 def to_physical(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -161,3 +162,26 @@ def check_affine(path: Path, affine: np.ndarray) -> None:
         raise UserError(f"{path}: its affine is not invertible; repair the header first")
     if is_sheared(affine):
         raise UserError(f"{path}: has a sheared affine, which ITK's images cannot have; resample it first")
+
+
+def check_place(path: Path, affine: np.ndarray) -> None:
+    """Checks that voxel sizes and origin are plausible.
+
+    Args:
+      path: the file that has them, for the message.
+      affine: `[N+1, N+1]`, array indices to physical space.
+
+    Raises:
+      UserError: voxels are smaller than a picometre or larger than a thousand kilometres, or lie so far from the origin
+        that float32, in which fields are written, cannot tell them apart.
+    """
+    spacing = spacing_of(affine)
+    if not all(SMALLEST_VOXEL < size < LARGEST_VOXEL for size in spacing):
+        sizes = ", ".join(f"{size:.3g}" for size in spacing)
+        raise UserError(f"{path}: its header declares voxels of {sizes} mm; repair it first")
+    origin = float(np.abs(affine[:-1, -1]).max())
+    if origin * np.finfo(np.float32).eps > 0.1 * spacing.min():
+        raise UserError(
+            f"{path}: its header places it {origin:.3g} mm from the origin, where float32 cannot tell voxels of "
+            f"{spacing.min():.3g} mm apart; repair it first"
+        )

@@ -5,6 +5,8 @@ tifffile reads them. It decodes no compression but Deflate, LZMA and PackBits by
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -118,12 +120,28 @@ def mapped_pixels(path: Path, *, at_least: int | None) -> tuple[np.ndarray, tupl
     return (pixels[..., :3] if page.photometric == _RGB else pixels.reshape(pixels.shape[:2])), full_shape
 
 
-def _opened(path: Path) -> Any:
-    """Returns tifffile's open file, a context manager."""
-    tifffile = library("tifffile", path)
-    # Otherwise its warnings about odd tags are printed.
-    logging.getLogger("tifffile").addHandler(logging.NullHandler())
-    return tifffile.TiffFile(path)
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Yields tifffile's open file, and prints none of its warnings about odd tags.
+
+    Raises:
+      ValueError: the chain of pages ends outside of the file: it was cut off. tifffile only logs that.
+    """
+    tifffile, log, errors = library("tifffile", path), logging.getLogger("tifffile"), []
+
+    def keep(record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.ERROR:
+            errors.append(record.getMessage())
+        return False
+
+    log.addFilter(keep)
+    try:
+        with tifffile.TiffFile(path) as file:
+            yield file
+    finally:
+        log.removeFilter(keep)
+    if any("TiffPages" in error for error in errors):
+        raise ValueError("pages are missing")
 
 
 def _num_pages(file: Any) -> int:

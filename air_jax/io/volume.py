@@ -98,25 +98,32 @@ def label_ids(array: np.ndarray) -> np.ndarray:
     """Converts a segmentation to integers without loss.
 
     Args:
-      array: any shape; integers, booleans, or floats with whole values. Floats are rounded by at most 1e-3. Values that
-        are not finite become 0.
+      array: any shape; integers, booleans, or floats with whole values. Floats are rounded by at most 1e-3.
 
     Returns:
       Integers keep their type, booleans become uint8. Floats become int32, or int64 where an id does not fit int32.
 
     Raises:
-      ValueError: no value is finite, or one is not a whole number, or is 2^63 or more.
+      ValueError: a value is not finite, is not a whole number, or is so large that its type of floats does not hold
+        every whole number: 2^24 of float32, 2^53 of float64.
     """
     if array.dtype == bool or np.issubdtype(array.dtype, np.integer):
         return _integers(array)
     floats = np.array(array, np.float64, order="C")
-    _zero_where_not_finite(floats)
+    if bad := np.count_nonzero(~np.isfinite(floats)):
+        raise ValueError(
+            f"{bad} of {floats.size} values are NaN or infinite; label ids must be integers, and 0 is the background"
+        )
     rounded = np.rint(floats)
     if np.abs(floats - rounded).max(initial=0) > 1e-3:
         raise ValueError("has values that are not whole numbers; label ids must be integers")
     largest = np.abs(rounded).max(initial=0)
-    if largest >= 2.0**63:
-        raise ValueError(f"has the value {largest:g}; label ids must be below 2^63")
+    bits = min(np.finfo(array.dtype).nmant + 1, 53)
+    if largest >= 2.0**bits:
+        raise ValueError(
+            f"has the value {largest:.0f}, and {array.dtype} does not hold every whole number from 2^{bits} on; store "
+            "label ids as integers"
+        )
     return rounded.astype(np.int32 if largest <= np.iinfo(np.int32).max else np.int64)
 
 

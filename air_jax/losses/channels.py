@@ -1,10 +1,10 @@
 """A similarity of images with several channels, such as contrasts of one subject or colours: a weighted mean."""
 
-import math
 from dataclasses import dataclass
 
 import jax
 
+from air_jax.checks import is_number
 from air_jax.errors import OptionError
 from air_jax.losses.similarity import SIMILARITIES, Similarity, weights_option
 from air_jax.transforms.shapes import check_images
@@ -29,7 +29,7 @@ class ChannelMean:
         if isinstance(self.similarity, str) and self.similarity not in SIMILARITIES:
             raise OptionError("similarity", self.similarity, f"must be one of {', '.join(SIMILARITIES)}")
         weights = tuple(map(float, self.channel_weights))
-        if not all(0 <= weight < math.inf for weight in weights):
+        if not all(is_number(weight) and weight >= 0 for weight in weights):
             raise OptionError("channel_weights", weights, "must be finite and not negative")
         if not any(weights):
             raise OptionError("channel_weights", weights, "must not all be 0; nothing would be compared")

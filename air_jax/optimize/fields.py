@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from air_jax.checks import MOST_SQUARINGS, check_integer, is_number
+from air_jax.checks import MOST_SQUARINGS, check_integer, is_number, require
 from air_jax.errors import OptionError
 from air_jax.optimize.field import ROOT_OF_ZERO, Shape
 from air_jax.transforms import bspline, compose, control_shape, exponential, smooth
+from air_jax.transforms.filters import LARGEST_SIGMA
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class DenseField:
       levels: factor by which the voxels of each level are larger than the image's, powers of 2 from coarse to fine.
 
     Raises:
-      OptionError: a standard deviation that is negative or not finite, or levels that are not powers of 2.
+      OptionError: a standard deviation that is negative, not finite or above 10,000, or levels that are not powers
+        of 2.
     """
 
     update_sigma: float = 3.0
@@ -45,6 +47,8 @@ class DenseField:
     def __post_init__(self):
         for name in ("update_sigma", "total_sigma"):
             _set_number(self, name, zero=True)
+            largest = getattr(self, name) <= LARGEST_SIGMA
+            require(largest, name, getattr(self, name), f"must be at most {LARGEST_SIGMA:,}")
         _check_factors(self.levels, self.levels)
         object.__setattr__(self, "levels", tuple(map(int, self.levels)))
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from air_jax.checks import is_number
 from air_jax.errors import OptionError
 from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.runtime.any_mesh import on_any_mesh
@@ -46,9 +47,9 @@ class Guidance:
     tolerance: float = 0.0
 
     def __post_init__(self):
-        if not 0 < self.weight < math.inf:
+        if not is_number(self.weight) or self.weight <= 0:
             raise OptionError("weight", self.weight, "of landmarks must be finite and above 0")
-        if not 0 <= self.tolerance < math.inf:
+        if not is_number(self.tolerance) or self.tolerance < 0:
             raise OptionError("tolerance", self.tolerance, "of landmarks must be finite and not negative")
 
 

@@ -1,7 +1,6 @@
 """Registration without training: instance optimisation from zero displacement."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from air_jax.checks import check_integer, check_spacing, is_integer
+from air_jax.checks import check_integer, check_spacing, is_integer, is_number
 from air_jax.errors import OptionError
 from air_jax.losses import SIMILARITIES, ChannelMean, Similarity, make_objective
 from air_jax.losses.similarity import takes_weights
@@ -207,7 +206,7 @@ def register_images(
 def _scaled(field: Field, smoothness: float) -> Field:
     if not isinstance(field, DenseField):
         raise OptionError("smoothness", smoothness, "is of a DenseField; other fields have their control points")
-    if not 0 <= smoothness < math.inf:
+    if not is_number(smoothness) or smoothness < 0:
         raise OptionError("smoothness", smoothness, "must be finite and not negative")
     return field.scaled(smoothness)
 

@@ -17,7 +17,7 @@ from absl import app, flags, logging
 
 from air_jax.errors import StoppedError, UserError
 from air_jax.runtime.interrupts import MESSAGE, RUN_AGAIN
-from air_jax.runtime.streams import keep_streams
+from air_jax.runtime.streams import ignore_closed_loops, keep_streams
 
 # Console command `air-jax NAME`: module of the package's root.
 COMMANDS = {"train": "main", "evaluate": "evaluate", "register": "register", "apply": "apply", "motion": "motion"}
@@ -56,6 +56,7 @@ def run(main: Callable[[], None], *required: str, extra: str = "files") -> None:
         print(_help(main))
         sys.exit(0)
     keep_streams()
+    ignore_closed_loops()
     logging.set_verbosity(logging.ERROR)  # warnings of config_flags, beside which our own line would be the second
     try:
         app.run(lambda _: _guarded(main, extra), flags_parser=lambda arguments: _parse(arguments, required))

@@ -24,6 +24,20 @@ def keep_streams() -> None:
             setattr(sys, name, _Kept(stream))
 
 
+def ignore_closed_loops() -> None:
+    """Prints nothing where TensorStore reports to an event loop that has ended.
+
+    When one part of a checkpoint cannot be written, the others end later, each with a traceback beside our line.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if not (unraisable.exc_type is RuntimeError and str(unraisable.exc_value) == "Event loop is closed"):
+            before(unraisable)
+
+    sys.unraisablehook = hook
+
+
 class _Kept:
     """A stream that prints nothing further after its first error."""
 

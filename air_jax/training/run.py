@@ -95,7 +95,6 @@ def train(
     check_batch(recipe.steps.batch_size, dataset.image_shape)
     saved = dataclasses.replace(saved, image_shape=dataset.image_shape)
     configs.check_same_images(dataset.image_shape, workdir)
-    from_first_process(lambda: _make_workdir(workdir))
     say(
         f"data: {recipe.dataset['name']}, images {list(dataset.image_shape)}: {len(dataset.train):,} for training, "
         f"{len(dataset.validation):,} for validation, {len(dataset.test):,} for testing"
@@ -108,6 +107,7 @@ def train(
         params = init_params(inference.model, recipe.seed, dataset.image_shape, task.num_images) | frozen
         state = init_state(params, optimizer)
         say(summary.table(inference.model, params, dataset.image_shape, task.num_images))
+    from_first_process(lambda: _make_workdir(workdir))  # late: a mistake in the config leaves no folder
     images = _needed(dataset.train, recipe)
     streaming = not feed.fits(images, devices) if recipe.streaming is None else recipe.streaming
     train_steps = make_train_steps(

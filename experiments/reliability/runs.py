@@ -1,6 +1,7 @@
 """Runs in forked children, which die as processes die: by a signal, in the middle of a write, on a full disk."""
 
 import contextlib
+import importlib
 import json
 import os
 import random
@@ -25,15 +26,48 @@ def small_config():
     return config
 
 
+def preload() -> None:
+    """Imports what children need, so that they need not; starts no backend of JAX and no thread."""
+    for name in ("main", "register", "training.run", "file_registration.run", "data.digits", "visualize"):
+        importlib.import_module(f"air_jax.{name}")
+    importlib.import_module("configs.digits")
+    importlib.import_module("air_jax.data.digits").load()  # what it imports, another user may not be able to read
+
+
 def train_small(workdir: Path) -> None:
     """Trains as the command does, without the final scores and figures."""
-    from air_jax.runtime import command_line, startup
+    from air_jax.runtime import startup
     from air_jax.training import run
 
     run.evaluate = lambda *_, **__: {}
     startup.use_compilation_cache()
-    command_line.keep_streams()
-    command_line._guarded(lambda: run.train(small_config(), workdir))
+    guarded(lambda: run.train(small_config(), workdir))
+
+
+def guarded(main: Callable[[], object]) -> None:
+    """Runs a command's work as `air_jax.runtime.command_line.run` does: one line and a status for a user's mistake."""
+    from air_jax.runtime import command_line, streams
+
+    def work() -> None:
+        main()
+
+    streams.keep_streams()
+    streams.ignore_closed_loops()
+    try:
+        command_line._guarded(work, "train")
+    except SystemExit as end:
+        if end.code:
+            command_line._end_without_threads(end.code)
+        raise
+
+
+def wait_for_lines(pid: int, workdir: Path, number: int) -> None:
+    """Waits until a run's log has a number of lines, or the run has ended."""
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        with contextlib.suppress(OSError):
+            if (workdir / "metrics.jsonl").read_text().count("\n") >= number:
+                return
+        time.sleep(0.002)
 
 
 def start(work: Callable[[], None], log: Path) -> int:

@@ -31,6 +31,23 @@ def test_label_ids_are_sorted_and_without_background():
     assert label_ids_of(numbered(3)) == ()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"segmentations": np.zeros((3, 5, 6), int)}, r"segmentations has shape \(3, 5, 6\)"),
+        ({"segmentations": np.zeros((4, 5, 7), int)}, r"segmentations has shape \(4, 5, 7\)"),
+        ({"segmentations": np.zeros((4, 5, 6))}, "segmentations has dtype float64; give integers"),
+        ({"classes": np.zeros(5, int)}, r"classes has shape \(5,\)"),
+        ({"pairs": np.zeros((2, 3), int)}, r"pairs has shape \(2, 3\)"),
+        ({"pairs": np.array([[0, 4]])}, "pairs has indices 0 to 4; give 0 to 3"),
+        ({"pairs": np.array([[-1, 2]])}, "pairs has indices -1 to 2; give 0 to 3"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(change, message):
+    with pytest.raises(ValueError, match=f"Images: {message}"):
+        Images(np.zeros((4, 5, 6, 1), np.float32), **change)
+
+
 def test_digits_are_those_of_scikit_learn():
     from sklearn.datasets import load_digits
 

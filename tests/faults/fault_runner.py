@@ -1,6 +1,6 @@
 """Runs rows of the catalogue in forked children, and judges each: one line that helps, and nothing written.
 
-A row is `door: input => expected`. Doors of commands are `register`, `apply`, `train` and `evaluate`; the input is
+A row is `door: input => expected`. Doors of commands are those of `DEFAULTS`; the input is
 their flags, which replace those of `DEFAULTS`, and variables of the environment (`HOME=` removes one, `USER=nobody`
 gives up root's rights). In it, a backslash and n are a newline, and `{long}` 300 letters. The door `python` evaluates
 an expression with the names of `python_names`. The expected text is a part of the line; for Python it begins with the
@@ -30,8 +30,9 @@ DEFAULTS = {
     "apply": {"transform": "affine.tfm", "input": "moving.nii.gz", "reference": "fixed.nii.gz", "output": "out.nii.gz"},
     "train": {"config": "config_digits.py", "workdir": "out"},
     "evaluate": {"workdir": "run"},
+    "motion": {"input": "series.nii.gz", "output_dir": "out"},
 }
-MODULES = {"register": "register", "apply": "apply", "train": "main", "evaluate": "evaluate"}
+MODULES = {"train": "main"}  # of doors whose module has another name
 SECONDS = 60
 MEGABYTES = 400  # that a child may need beyond the parent's: its own imports, buffers of JAX, small arrays
 
@@ -86,7 +87,7 @@ def run_command(row: Row) -> None:
     if platforms := variables.get("JAX_PLATFORMS"):
         jax.config.update("jax_platforms", platforms)  # which JAX read when it was imported
     sys.argv = [f"air-jax {row.door}", *arguments]
-    importlib.import_module(f"air_jax.{MODULES[row.door]}").run()
+    importlib.import_module(f"air_jax.{MODULES.get(row.door, row.door)}").run()
 
 
 def python_names() -> dict:
@@ -227,7 +228,8 @@ def preload() -> None:
     """Imports all that the doors import, so that children need not; starts no backend of JAX."""
     import importlib
 
-    modules = ["main", "register", "apply", "evaluate", "training.run", "file_registration.run", "file_transforms.run"]
+    modules = ["main", "register", "apply", "evaluate", "motion"]
+    modules += ["training.run", "file_registration.run", "file_transforms.run", "file_series.run"]
     for name in [*modules, "visualize", "data", "data.stream", "data.tfds_images"]:
         importlib.import_module(f"air_jax.{name}")
     importlib.import_module("air_jax.data.digits").load()  # what it imports, another user may not be able to read

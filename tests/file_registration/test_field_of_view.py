@@ -4,6 +4,7 @@ import nibabel
 import numpy as np
 import PIL.Image
 import pytest
+import SimpleITK
 
 from air_jax import UserError, io
 from air_jax.file_registration.field_of_view import background_of, outside_of, read_mask
@@ -61,7 +62,10 @@ def test_values_that_are_not_finite_are_outside(tmp_path):
     image[9, 9, 8] = np.inf
     nibabel.Nifti1Image(image, np.diag([-2.0, -2, 2, 1])).to_filename(tmp_path / "image.nii.gz")
     np.save(tmp_path / "image.npy", image)
-    for name in ("image.nii.gz", "image.npy"):
+    nibabel.MGHImage(image, np.eye(4)).to_filename(tmp_path / "image.mgz")
+    for name in ("image.nrrd", "image.mha"):
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(image.T), tmp_path / name)
+    for name in ("image.nii.gz", "image.npy", "image.mgz", "image.nrrd", "image.mha"):
         found = outside_of(tmp_path / name, io.read_image(tmp_path / name), "percentile")
         np.testing.assert_array_equal(found, ~np.isfinite(image))
 

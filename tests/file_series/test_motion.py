@@ -170,6 +170,56 @@ def test_files_without_a_series_are_refused(tmp_path, name, array, message):
         read_series(tmp_path / "series.png")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"array": np.full((3, 6, 7, 5), np.nan)}, r"has no finite value"),
+        ({"lost": 1}, r"frame 1 has no finite value \(1 such\)"),
+        ({"array": np.zeros((3, 6, 2, 5))}, r"has frames of shape \(6, 2, 5\)"),
+        ({"affine": np.diag([1e-20, 1e-20, 1e-20, 1])}, r"declares voxels of 1e-20"),
+    ],
+)
+def test_a_series_that_cannot_be_aligned_is_refused(tmp_path, change, message):
+    array = change.get("array", np.random.default_rng(0).random((3, 6, 7, 5))).astype(np.float32)
+    if "lost" in change:
+        array[change["lost"]] = np.nan
+    image = nibabel.Nifti1Image(np.moveaxis(array, 0, -1), change.get("affine", np.eye(4)))
+    nibabel.save(image, tmp_path / "a.nii")
+    with pytest.raises(UserError, match=r"a\.nii: .*" + message):
+        read_series(tmp_path / "a.nii")
+
+
+def test_an_unknown_unit_of_time_is_refused(tmp_path):
+    image = nibabel.Nifti1Image(np.random.default_rng(0).random((6, 7, 5, 3)).astype(np.float32), np.eye(4))
+    image.header["xyzt_units"] = 6 | 56  # no unit of time has this code
+    nibabel.save(image, tmp_path / "a.nii")
+    with pytest.raises(UserError, match=r"a\.nii: damaged, or not a NIfTI series"):
+        read_series(tmp_path / "a.nii")
+
+
+def test_a_tiff_that_lost_pages_is_refused_and_prints_nothing(tmp_path, capfd):
+    pages = np.random.default_rng(0).integers(0, 255, (5, 20, 24)).astype(np.uint8)
+    with tifffile.TiffWriter(tmp_path / "whole.tif") as file:
+        for page in pages:
+            file.write(page, photometric="minisblack", contiguous=False)
+    np.testing.assert_array_equal(read_series(tmp_path / "whole.tif").array, pages)
+    content = (tmp_path / "whole.tif").read_bytes()
+    for share in (0.3, 0.55, 0.9):
+        (tmp_path / "cut.tif").write_bytes(content[: int(share * len(content))])
+        with pytest.raises(UserError, match=r"cut\.tif: damaged"):
+            read_series(tmp_path / "cut.tif")
+    assert capfd.readouterr().err == ""
+
+
+def test_values_that_are_not_finite_are_not_written(tmp_path):
+    frames = np.random.default_rng(0).random((3, 6, 7)).astype(np.float32)
+    frames[1, 2, 3] = np.inf
+    for name in ("a.nii.gz", "a.tif"):
+        with pytest.raises(UserError, match="1 of 126 values are not finite"):
+            write_series(tmp_path / name, Series(frames, np.eye(3)))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_two_dimensional_series_keeps_its_slice_axis(tmp_path):
     frames = np.random.default_rng(0).integers(0, 99, (3, 6, 7)).astype(np.int16)
     nibabel.save(nibabel.Nifti1Image(np.moveaxis(frames, 0, -1)[:, :, None], np.diag([2, 3, 1, 1])), tmp_path / "a.nii")

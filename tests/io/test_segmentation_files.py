@@ -52,17 +52,30 @@ def test_floats_above_int32_become_int64(tmp_path):
     np.testing.assert_array_equal(read, ids)
 
 
-@pytest.mark.parametrize(("value", "match"), [(0.5, "not whole numbers"), (2.0**63, "must be below 2\\^63")])
-def test_values_that_are_no_label_ids_are_refused(tmp_path, value, match):
-    nibabel.Nifti1Image(np.full((4, 5, 6), value), AFFINE).to_filename(tmp_path / "labels.nii")
-    refused(tmp_path / "labels.nii", match, io.read_segmentation)
-
-
-def test_nan_becomes_background(tmp_path):
-    ids = np.full((4, 5, 6), 3.0)
-    ids[0] = np.nan
+@pytest.mark.parametrize(
+    ("value", "dtype", "match"),
+    [
+        (0.5, np.float64, "not whole numbers"),
+        (np.nan, np.float32, "1 of 120 values are NaN or infinite"),
+        (-np.inf, np.float64, "1 of 120 values are NaN or infinite"),
+        (2**24 + 1, np.float32, "the value 16777216, and float32 does not hold every whole number from 2\\^24 on"),
+        (-(2**53) - 1, np.float64, "float64 does not hold every whole number from 2\\^53 on"),
+        (2.0**63, np.float64, "2\\^53"),
+    ],
+)
+def test_values_that_are_no_label_ids_are_refused(tmp_path, value, dtype, match):
+    ids = np.full((4, 5, 6), 3, dtype)
+    ids[1, 2, 3] = value
     nibabel.Nifti1Image(ids, AFFINE).to_filename(tmp_path / "labels.nii")
-    np.testing.assert_array_equal(io.read_segmentation(tmp_path / "labels.nii").array, np.nan_to_num(ids))
+    refused(tmp_path / "labels.nii", match, io.read_segmentation)
+    np.savez(tmp_path / "labels.npz", image=ids)
+    refused(tmp_path / "labels.npz", match, io.read_segmentation)
+
+
+def test_the_largest_ids_that_floats_hold_are_read(tmp_path):
+    for bits, dtype in ((24, np.float32), (53, np.float64)):
+        np.savez(tmp_path / "labels.npz", image=np.full((4, 5, 6), 2**bits - 1, dtype))
+        assert (io.read_segmentation(tmp_path / "labels.npz").array == 2**bits - 1).all()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64])

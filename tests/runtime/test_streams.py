@@ -1,5 +1,6 @@
 """Standard streams that cannot fail, and Ctrl-C during imports."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from helpers import REPOSITORY
 
+from air_jax.runtime import streams
 from air_jax.runtime.interrupts import is_command
 
 PROGRAM = """
@@ -28,6 +30,27 @@ os.write(opened, f"{opened} {i}".encode())
 def run_program(path, *prefix, **options):
     command = [sys.executable, "-c", PROGRAM, path, REPOSITORY / "air_jax" / "runtime" / "streams.py"]
     return subprocess.Popen([*prefix, *command], stderr=subprocess.PIPE, **options)
+
+
+class Failing:
+    """Raises where nobody can catch it."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __del__(self):
+        raise self.error
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_only_reports_to_a_closed_event_loop_are_not_printed(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: seen.append(str(unraisable.exc_value)))
+    streams.ignore_closed_loops()
+    for error in (RuntimeError("Event loop is closed"), RuntimeError("mine"), ValueError("Event loop is closed")):
+        Failing(error)
+        gc.collect()
+    assert seen == ["mine", "Event loop is closed"]
 
 
 def test_a_reader_that_goes_away_does_not_end_the_program(tmp_path):
