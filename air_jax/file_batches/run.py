@@ -28,8 +28,8 @@ from air_jax.io.field import read_field
 from air_jax.io.transform import FIELD
 
 CHUNK_VOXELS, CHUNK_PAIRS = 2**26, 64  # that are read before they are grouped
-# Voxels of a batch, of both images: more are no faster on a CPU, whose caches they exceed.
-CPU_VOXELS, ACCELERATOR_VOXELS = 2**20, 2**26
+# Voxels of a batch, of both images. A CPU is no faster with several pairs of volumes than with one after the other.
+CPU_VOXELS, ACCELERATOR_VOXELS = 2**17, 2**26
 
 # What may be wrong with one pair: its files, its folder, or its size (JAX reports a full memory as a RuntimeError).
 FAULTS_OF_A_PAIR = (UserError, OSError, MemoryError, RuntimeError)

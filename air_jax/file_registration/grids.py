@@ -4,6 +4,7 @@ The padding has weight 0: no loss sees it. Indices and affines of voxels stay as
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import jax
@@ -16,7 +17,7 @@ from air_jax.file_registration.inputs import Inputs
 # steps are therefore large compared with their sizes.
 STEPS = ((32, 8), (256, 16))
 LARGEST_STEP = 32
-LARGEST_GROWTH = 2.0  # of the voxels of a pair, if both images get one grid
+LARGEST_GROWTH = 1.5  # of the grids of a pair, if both images get the same one
 _DIGITS = 4  # of relative voxel sizes
 
 
@@ -39,10 +40,11 @@ def buckets(shape: Sequence[int], moving_shape: Sequence[int]) -> tuple[tuple[in
     Args:
       shape, moving_shape: sizes of the fixed and of the moving image.
     """
-    shared = bucket(tuple(map(max, shape, moving_shape)))
-    if 2 * np.prod(shared) <= LARGEST_GROWTH * (np.prod(shape) + np.prod(moving_shape)):
+    own = bucket(shape), bucket(moving_shape)
+    shared = tuple(map(max, *own))
+    if 2 * math.prod(shared) <= LARGEST_GROWTH * sum(map(math.prod, own)):
         return shared, shared
-    return bucket(shape), bucket(moving_shape)
+    return own
 
 
 def on_grids(inputs: Inputs) -> Inputs:
@@ -55,7 +57,7 @@ def on_grids(inputs: Inputs) -> Inputs:
       The pair; the padding has weight 0 and the background's value.
     """
     shape, moving_shape = buckets(inputs.shape, inputs.moving_shape)
-    background = inputs.normalized_background
+    background = inputs.normalized_background[None]
     return dataclasses.replace(
         inputs,
         fixed_image=_batch(inputs.fixed_image, shape),

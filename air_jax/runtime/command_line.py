@@ -20,7 +20,7 @@ from air_jax.runtime.interrupts import MESSAGE, RUN_AGAIN
 from air_jax.runtime.streams import keep_streams
 
 # Console command `air-jax NAME`: module of the package's root.
-COMMANDS = {"train": "main"} | {name: name for name in ("evaluate", "register", "batch", "apply", "motion")}
+COMMANDS = {"train": "main"} | {name: name for name in ("evaluate", "register", "apply", "motion", "batch")}
 # Packages that only one extra of the installation contains. Others belong to several.
 EXTRAS = {"tensorflow": "prepare"} | dict.fromkeys(
     ("array_record", "grain", "ml_collections", "sklearn", "tensorflow_datasets"), "train"
