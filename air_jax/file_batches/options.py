@@ -70,13 +70,17 @@ def list_pairs(options: BatchOptions) -> dict[str, Options]:
     shared = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     for name in ("output_dir", "pairs", "images", "reference", "fixed_mask"):
         del shared[name]
+    if options.workdir is not None:
+        shared["workdir"] = options.workdir.absolute()
     found: dict[str, Options] = {}
     places: dict[str, str] = {}
     for place, name, files in rows:
         if name.lower() in places:
             raise UserError(f"{place}: has the output {name!r}, and so has {places[name.lower()]}; name it otherwise")
         places[name.lower()] = place
-        found[name] = Options(**files, output_dir=options.output_dir / name, **shared)
+        # Whole paths, so that a pair is known as finished from every folder that the command starts in.
+        files = {column: path.absolute() for column, path in files.items()}
+        found[name] = Options(**files, output_dir=(options.output_dir / name).absolute(), **shared)
         try:
             check_options(found[name])
         except UserError as error:

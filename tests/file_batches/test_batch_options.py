@@ -1,5 +1,7 @@
 """The list of pairs of a batch: tables, folders, and mistakes that are found before any work."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -22,6 +24,12 @@ def test_paths_start_at_the_table(tmp_path, delimiter):
     assert found["one"].fixed == tmp_path / "a" / "f.nii.gz"
     assert found["one"].output_dir == tmp_path / "out" / "one"
     assert str(found["c.d_to_b"].moving) == "/tmp/c.d.png"
+
+
+def test_paths_do_not_depend_on_the_working_folder(tmp_path, monkeypatch):
+    whole = list_pairs(table(tmp_path, "fixed,moving\nf.nii.gz,m.nii.gz\n"))
+    monkeypatch.chdir(tmp_path)
+    assert list_pairs(BatchOptions(Path("out"), pairs=Path("pairs.csv"))) == whole
 
 
 def test_a_folder_is_registered_to_one_reference(tmp_path):
