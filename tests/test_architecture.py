@@ -28,11 +28,12 @@ LIBRARY = {"transforms", "losses", "metrics", "models", "optimize", "io", "data"
 MAY_IMPORT["__init__"] = LIBRARY | {"registration"}
 MAY_IMPORT["file_registration"] = LIBRARY | {"registration", "file_transforms"}
 MAY_IMPORT["file_transforms"] = LIBRARY
+MAY_IMPORT["file_batches"] = LIBRARY | {"registration", "file_registration"}
 MAY_IMPORT["file_series"] = LIBRARY | {"registration", "file_registration"}
 MAY_IMPORT["file_templates"] = LIBRARY | {"registration", "file_registration"}
 MAY_IMPORT["training"] = LIBRARY | {"registration"}
-COMMAND_MAY_IMPORT = LIBRARY | {"registration", "file_registration", "file_transforms", "file_series", "training"}
-COMMAND_MAY_IMPORT |= {"file_templates"}
+COMMAND_MAY_IMPORT = LIBRARY | {"registration", "file_registration", "file_transforms", "training"}
+COMMAND_MAY_IMPORT |= {"file_batches", "file_series", "file_templates"}
 EVERYWHERE = {"errors", "checks", "_version"}
 
 ONLY_FILE_THAT_SAYS = {"pmap": "runtime/parallel.py", "orbax": "workdir/checkpoint.py"}

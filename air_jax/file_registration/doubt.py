@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from air_jax.file_registration.improvement import geometry_of
 from air_jax.file_registration.inputs import Inputs
 from air_jax.file_registration.scores import LITTLE_COVERAGE, Scores, overlap
 from air_jax.losses import SIMILARITIES, make_objective
@@ -45,18 +46,17 @@ def doubts(affine: str, angles: tuple[float, ...], inputs: Inputs, matrix: np.nd
 
 def _mirrored(affine: str, angles: tuple[float, ...], inputs: Inputs, matrix: np.ndarray) -> list[str]:
     """Registers the mirrored moving picture, by the program that the affine has used."""
-    image, weights = (array[:, ::-1] for array in (inputs.moving_image, inputs.moving_weights))
-    start = Geometry(
-        jnp.asarray(inputs.voxel_to_voxel, jnp.float32)[None],
-        voxel_size=inputs.fixed.volume.spacing.tolist(),
-        moving_voxel_size=inputs.moving.volume.spacing.tolist(),
+    rows = inputs.moving.volume.shape[0]
+    image, weights = (
+        jnp.roll(array[:, ::-1], rows - array.shape[1], axis=1)  # the padding stays at the end
+        for array in (inputs.moving_image, inputs.moving_weights)
     )
     mirrored = register_affine(
         SIMILARITIES[AFFINE_SIMILARITY],
         inputs.fixed_image,
         image,
         kind=affine,
-        geometry=start,
+        geometry=geometry_of(inputs, inputs.voxel_to_voxel),
         angles=angles,
         weights=inputs.fixed_weights,
         moving_weights=weights,

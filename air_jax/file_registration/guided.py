@@ -160,7 +160,7 @@ def described_guides(report: dict[str, Any], unit: str) -> list[str]:
 
 def aligned(inputs: Inputs, matrix: np.ndarray) -> jax.Array:
     """Returns the moving image `[1, *S, C]` in [0, 1] after an affine `[N, N + 1]`, with its background outside."""
-    zero = jnp.zeros((*inputs.fixed.volume.shape, inputs.fixed.volume.num_axes))
+    zero = jnp.zeros((*inputs.shape, len(inputs.shape)))
     background = inputs.normalized_background
     # Interpolation weights may sum to a little more than 1.
     return jnp.clip(sample_moving(inputs.moving_image[0] - background, zero, matrix) + background, 0, 1)[None]

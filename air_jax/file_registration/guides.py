@@ -36,6 +36,11 @@ class Guides(NamedTuple):
     landmarks: tuple[np.ndarray, np.ndarray] | None = None
     guidance: Guidance | None = None
 
+    @property
+    def are_local(self) -> bool:
+        """Whether there are regions, or landmarks that guide the deformation."""
+        return self.constraints.has_regions() or self.guidance is not None
+
 
 def read_guides(guiding: Guiding, fixed: Subject, moving: Subject) -> Guides:
     """Reads regions and landmarks.

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from air_jax.file_registration.grids import relative_sizes
 from air_jax.file_registration.inputs import Inputs
 from air_jax.file_registration.scores import overlap
 from air_jax.losses import Objective
@@ -19,13 +20,17 @@ Alignment = tuple[jax.Array, np.ndarray]  # displacement `[*S, N]`, and the matr
 Guide = Callable[..., jax.Array]
 
 
-def geometry_of(inputs: Inputs, matrix: np.ndarray) -> Geometry:
-    """Returns the geometry of the pair with an affine `[N, N + 1]` from fixed to moving voxels."""
-    return Geometry(
-        jnp.asarray(matrix, jnp.float32)[None],
-        voxel_size=inputs.fixed.volume.spacing.tolist(),
-        moving_voxel_size=inputs.moving.volume.spacing.tolist(),
-    )
+def geometry_of(inputs: Inputs, *matrices: np.ndarray) -> Geometry:
+    """Returns the geometry of a pair, or of several pairs with its voxel sizes.
+
+    Args:
+      inputs: the files' content.
+      *matrices: `[N, N + 1]` from fixed to moving voxels, one a pair.
+    """
+    sizes = inputs.fixed.volume.spacing.tolist(), inputs.moving.volume.spacing.tolist()
+    if not inputs.guides.are_local:  # their tolerance is in mm; else only the proportions matter
+        sizes = relative_sizes(*sizes)
+    return Geometry(jnp.asarray(np.stack(matrices), jnp.float32), *sizes)
 
 
 def improves(

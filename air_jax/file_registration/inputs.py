@@ -24,6 +24,8 @@ from air_jax.transforms.spaces import voxel_matrix
 class Inputs:
     """Two subjects, prepared for registration.
 
+    `S` and `V` are the grids of the files, or larger ones, see `air_jax.file_registration.grids`.
+
     Attributes:
       fixed, moving: the content of the files.
       fixed_image: `[1, *S, C]` float32 in [0, 1], the normalised fixed image; C is 1 but for several contrasts or
@@ -52,6 +54,16 @@ class Inputs:
     normalized_background: np.ndarray
     channel_weights: tuple[float, ...] = (1.0,)
     guides: Guides = Guides()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the fixed image's grid, `S`."""
+        return self.fixed_image.shape[1:-1]
+
+    @property
+    def moving_shape(self) -> tuple[int, ...]:
+        """Sizes of the moving image's grid, `V`."""
+        return self.moving_image.shape[1:-1]
 
     @property
     def are_pictures(self) -> bool:

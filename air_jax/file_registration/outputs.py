@@ -8,18 +8,19 @@ import numpy as np
 
 from air_jax import io
 from air_jax.file_registration.affine_parts import physical_affine
+from air_jax.file_registration.grids import cut
 from air_jax.file_registration.inputs import Inputs
-from air_jax.file_registration.scores import transform_landmarks, warped_values
+from air_jax.file_registration.scores import transform_landmarks, warped_segmentation, warped_values
 from air_jax.file_registration.slides import is_reduced, write_full_picture
 from air_jax.io.image import PICTURES, suffix_of
 from air_jax.io.transform import FIELD, INVERSE_FIELD, write_affine
-from air_jax.transforms.spaces import jacobian_map, sample_segmentation
+from air_jax.transforms.spaces import jacobian_map
 
 SLIDE = ".tif"  # of a warped picture that is larger than the registered one: tiled, with a pyramid
 
 
 class Maps(NamedTuple):
-    """The maps that a registration found.
+    """The maps that a registration found, on the grids of its inputs.
 
     Attributes:
       deformation: `[*S, N]` of the fixed grid, in its voxels; `matrix` follows it.
@@ -53,9 +54,9 @@ def write_transforms(inputs: Inputs, maps: Maps, folder: Path) -> None:
     """
     fixed, moving = inputs.fixed.volume, inputs.moving.volume
     write_affine(folder / "affine.mat", physical_affine(inputs, maps.matrix))
-    io.write_field(folder / "deformation.nii.gz", np.asarray(maps.deformation), fixed.affine)
-    io.write_field(folder / FIELD, np.asarray(maps.whole), fixed.affine)
-    io.write_field(folder / INVERSE_FIELD, np.asarray(maps.inverse), moving.affine)
+    io.write_field(folder / "deformation.nii.gz", cut(maps.deformation, fixed.shape), fixed.affine)
+    io.write_field(folder / FIELD, cut(maps.whole, fixed.shape), fixed.affine)
+    io.write_field(folder / INVERSE_FIELD, cut(maps.inverse, moving.shape), moving.affine)
 
 
 def write_images(inputs: Inputs, maps: Maps, folder: Path) -> None:
@@ -73,13 +74,26 @@ def write_images(inputs: Inputs, maps: Maps, folder: Path) -> None:
         if ending in PICTURES:
             warped = np.round(warped).astype(moving.array.dtype)
         io.write_image(folder / f"warped{ending}", warped, fixed.affine)
-    io.write_image(folder / "jacobian.nii.gz", np.asarray(jacobian_map(maps.whole)), fixed.affine)
+    io.write_image(folder / "jacobian.nii.gz", cut_jacobian(inputs, maps.whole), fixed.affine)
     if inputs.moving.segmentation is not None:
-        segmentation = sample_segmentation(inputs.moving.segmentation, maps.whole, inputs.voxel_to_voxel)
-        io.write_segmentation(folder / "warped_labels.nii.gz", segmentation, fixed.affine)
+        io.write_segmentation(folder / "warped_labels.nii.gz", warped_segmentation(inputs, maps.whole), fixed.affine)
     if inputs.moving.landmarks is not None:
         carried = transform_landmarks(inputs.moving.landmarks, moving, maps.inverse)
         io.write_landmarks(folder / "landmarks.csv", carried)
+
+
+def cut_jacobian(inputs: Inputs, displacement: jax.Array) -> np.ndarray:
+    """Returns the Jacobian determinant `[*S]` on the fixed file's grid.
+
+    Args:
+      inputs: the files' content.
+      displacement: the whole displacement of the fixed grid, in its voxels.
+
+    Returns:
+      float32. Voxels at the border have the value of their inner neighbour.
+    """
+    inner = cut(jacobian_map(displacement), [size - 1 for size in inputs.fixed.volume.shape])
+    return np.pad(inner[(slice(1, None),) * inner.ndim], 1, mode="edge")
 
 
 def _warped_ending(inputs: Inputs) -> str:

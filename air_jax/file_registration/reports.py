@@ -6,14 +6,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from air_jax.file_registration.grids import cut
 from air_jax.file_registration.inputs import Inputs
+from air_jax.file_registration.outputs import cut_jacobian
 from air_jax.file_registration.scores import Scores
 from air_jax.io.access import writing
 from air_jax.io.image import ARRAYS, PICTURES, suffix_of
 from air_jax.runtime.files import replace_text
-from air_jax.transforms.spaces import jacobian_map, sample_moving
+from air_jax.transforms.spaces import sample_moving
 
 PICTURE, PAGE = "report.png", "report.html"
 
@@ -30,11 +31,13 @@ def draw_reports(inputs: Inputs, displacement: jax.Array, scores: Scores, second
     """
     from air_jax.visualize import report_figure, report_page  # imports matplotlib, which takes half a second
 
-    before, after = (
-        np.asarray(sample_moving(inputs.moving_image[0], field, inputs.voxel_to_voxel))[..., 0]
+    moved = (
+        sample_moving(inputs.moving_image[0], field, inputs.voxel_to_voxel)
         for field in (jnp.zeros_like(displacement), displacement)
     )
-    images = np.asarray(inputs.fixed_image)[0, ..., 0], before, after
+    shape = inputs.fixed.volume.shape
+    fixed, before, after = (cut(image, shape)[..., 0] for image in (inputs.fixed_image[0], *moved))
+    images = fixed, before, after
     shared: dict[str, Any] = {
         "spacing": inputs.fixed.volume.spacing.tolist(),
         "title": f"{inputs.moving.path.name} registered to {inputs.fixed.path.name}",
@@ -49,13 +52,13 @@ def draw_reports(inputs: Inputs, displacement: jax.Array, scores: Scores, second
     }
     page = report_page(
         *images,
-        np.asarray(jacobian_map(displacement)),
+        cut_jacobian(inputs, displacement),
         **shared,
         facts=facts,
         warnings=[f"doubtful: {doubt}" for doubt in scores["doubts"]],
     )
     replace_text(folder / PAGE, page)
-    figure = report_figure(*images, np.asarray(displacement), **shared)
+    figure = report_figure(*images, cut(displacement, shape), **shared)
     with writing(folder / PICTURE, ".png") as partial:
         figure.savefig(partial, dpi=150)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from air_jax import io, metrics
 from air_jax.errors import UserError
+from air_jax.file_registration.grids import cut, pad
 from air_jax.file_registration.inputs import Inputs
 from air_jax.losses import mse_loss, ncc_loss
 from air_jax.transforms import transform_points
@@ -36,15 +37,18 @@ def pair_scores(inputs: Inputs, displacement: jax.Array, inverse: jax.Array) -> 
     background = inputs.normalized_background
     warped = sample_moving(inputs.moving_image[0] - background, displacement, inputs.voxel_to_voxel) + background
     seen = overlap(inputs, displacement, inputs.voxel_to_voxel)
-    scores: Scores = _floats(_image_scores(inputs.fixed_image, warped[None], seen))
+    shape = inputs.fixed.volume.shape
+    inside = jnp.asarray(pad(np.ones(shape, np.float32), inputs.shape))[None]
+    scores: Scores = _floats(_image_scores(inputs.fixed_image, warped[None], inside, seen))
     scores["coverage"] = coverage(inputs, displacement, inputs.voxel_to_voxel)
     if not scores["coverage"]:
         scores |= {"mse_overlap": np.nan, "ncc_overlap": np.nan}
     if inputs.fixed.segmentation is not None and inputs.moving.segmentation is not None:
-        scores |= _label_scores(inputs, inputs.fixed.segmentation, inputs.moving.segmentation, displacement)
+        scores |= _label_scores(inputs, displacement)
     if inputs.fixed.landmarks is not None and inputs.moving.landmarks is not None:
         scores |= _landmark_scores(inputs, inputs.fixed.landmarks, inputs.moving.landmarks, displacement, inverse)
-    scores |= _floats(_displacement_scores(displacement[None]))
+    interior = jnp.asarray(pad(np.ones([size - 1 for size in shape], bool), inputs.shape))[None]
+    scores |= _floats(_displacement_scores(displacement[None], interior))
     return {name: value if np.isfinite(value) else None for name, value in scores.items()}
 
 
@@ -83,7 +87,7 @@ def check_overlap(inputs: Inputs, matrix: np.ndarray) -> None:
       UserError: one line with the distance of the images' centres.
     """
     fixed, moving = inputs.fixed, inputs.moving
-    share = coverage(inputs, jnp.zeros((*fixed.volume.shape, fixed.volume.num_axes)), matrix)
+    share = coverage(inputs, jnp.zeros((*inputs.shape, fixed.volume.num_axes)), matrix)
     if share == 0:
         centres = [
             io.to_physical((np.array(side.volume.shape) - 1) / 2, side.volume.affine) for side in (fixed, moving)
@@ -105,10 +109,18 @@ def warped_values(inputs: Inputs, displacement: jax.Array) -> np.ndarray:
       displacement: the whole displacement `[*S, N]` of the fixed grid, in its voxels.
 
     Returns:
-      `[*S]` or `[*S, C]` float32.
+      float32 on the fixed file's grid, with its channels.
     """
     values = inputs.moving_values - inputs.background
-    return np.asarray(sample_moving(values, displacement, inputs.voxel_to_voxel)) + inputs.background
+    warped = sample_moving(pad(values, inputs.moving_shape), displacement, inputs.voxel_to_voxel)
+    return cut(warped, inputs.fixed.volume.shape) + inputs.background
+
+
+def warped_segmentation(inputs: Inputs, displacement: jax.Array) -> np.ndarray:
+    """Warps the moving segmentation, see `warped_values`; returns its label ids on the fixed file's grid."""
+    assert inputs.moving.segmentation is not None
+    segmentation = pad(inputs.moving.segmentation, inputs.moving_shape)
+    return cut(sample_segmentation(segmentation, displacement, inputs.voxel_to_voxel), inputs.fixed.volume.shape)
 
 
 def table(before: Scores, after: Scores) -> str:
@@ -132,7 +144,8 @@ def compile_displacement_scores(shape: Sequence[int]) -> None:
     Args:
       shape: `S`, sizes of the fixed grid.
     """
-    _displacement_scores.lower(jax.ShapeDtypeStruct((1, *shape, len(shape)), jnp.float32)).compile()
+    displacement = jax.ShapeDtypeStruct((1, *shape, len(shape)), jnp.float32)
+    _displacement_scores.lower(displacement, jax.ShapeDtypeStruct((1, *shape), bool)).compile()
 
 
 def transform_landmarks(points: np.ndarray, volume: io.Volume, displacement: jax.Array) -> np.ndarray:
@@ -147,35 +160,41 @@ def transform_landmarks(points: np.ndarray, volume: io.Volume, displacement: jax
     Returns:
       `[K, N]` float64, physical coordinates, x first.
     """
+    displacement = jnp.asarray(cut(displacement, volume.shape))
     voxels = jnp.asarray(io.to_voxels(points, volume.affine), jnp.float32)
     return io.to_physical(np.asarray(transform_points(displacement, voxels)), volume.affine)
 
 
 @jax.jit
-def _image_scores(fixed, warped, weights):
+def _image_scores(fixed, warped, inside, weights):
     return {
-        "mse": metrics.image_scores(fixed, warped)["mse"],
-        "ncc": 1 - ncc_loss(fixed, warped),
+        "mse": mse_loss(fixed, warped, weights=inside),
+        "ncc": 1 - ncc_loss(fixed, warped, weights=inside),
         "mse_overlap": mse_loss(fixed, warped, weights=weights),
         "ncc_overlap": 1 - ncc_loss(fixed, warped, weights=weights),
     }
 
 
-_displacement_scores = jax.jit(metrics.displacement_scores)
+@jax.jit
+def _displacement_scores(displacement, interior):
+    return metrics.displacement_scores(displacement, mask=interior)
 
 
 def _floats(scores: dict[str, jax.Array]) -> Scores:
     return {name: float(value[0]) for name, value in scores.items()}
 
 
-def _label_scores(inputs: Inputs, fixed: np.ndarray, moving: np.ndarray, displacement: jax.Array) -> Scores:
-    warped = sample_segmentation(moving, displacement, inputs.voxel_to_voxel)
-    ids, (fixed_ranks, warped_ranks, _) = label_ranks(fixed, warped, moving)
+def _label_scores(inputs: Inputs, displacement: jax.Array) -> Scores:
+    fixed, moving = inputs.fixed.segmentation, inputs.moving.segmentation
+    assert fixed is not None
+    assert moving is not None
+    ids, (fixed_ranks, warped_ranks, _) = label_ranks(fixed, warped_segmentation(inputs, displacement), moving)
     ranks = range(1, len(ids))
     if not ranks:
         return {}
     unit = "pixels" if inputs.are_pictures else "mm"
-    dice = np.asarray(metrics.label_dice(fixed_ranks[None], warped_ranks[None], ranks))[0]
+    padded = [pad(each, inputs.shape)[None] for each in (fixed_ranks, warped_ranks)]
+    dice = np.asarray(metrics.label_dice(padded[0], padded[1], ranks))[0]
     spacing = inputs.fixed.volume.spacing.tolist()
     distance = np.asarray(metrics.label_hd95(fixed_ranks, warped_ranks, ranks, spacing))
     scores = {"dice": float(metrics.label_mean(dice)), f"hd95_{unit}": float(metrics.label_mean(distance))}

@@ -18,39 +18,44 @@ COMPRESSED = 0.3
 
 
 @on_any_mesh
-def folding_percent(displacement: jax.Array) -> jax.Array:
+def folding_percent(displacement: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
     """Computes the share of interior voxels with a Jacobian determinant <= 0 by central differences.
 
     Central differences miss folds of one voxel, see `any_corner_folding_percent`.
 
     Args:
       displacement: `[B, *S, N]` in voxel units, 2-D or 3-D, at least 3 voxels along each axis.
+      mask: `[B, *S]` bool, the voxels that count; all by default. Voxels at the image's border never count.
 
     Returns:
       `[B]` in percent.
 
     Raises:
-      ValueError: the shape is not that of a 2-D or 3-D displacement.
+      ValueError: the shape is not that of a 2-D or 3-D displacement, or the mask does not fit it.
     """
-    return where_finite(_percent(jacobian_determinant(displacement) <= 0), displacement)
+    return where_finite(
+        _percent("folding_percent", jacobian_determinant(displacement) <= 0, displacement, mask), displacement
+    )
 
 
 @on_any_mesh
-def any_corner_folding_percent(displacement: jax.Array) -> jax.Array:
+def any_corner_folding_percent(displacement: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
     """Computes the share of interior voxels with a determinant <= 0 for any combination of one-sided differences.
 
     It is never less than the share of voxels with a fold at a corner.
 
     Args:
       displacement: `[B, *S, N]` in voxel units, 2-D or 3-D, at least 3 voxels along each axis.
+      mask: `[B, *S]` bool, the voxels that count; all by default. Voxels at the image's border never count.
 
     Returns:
       `[B]` in percent.
 
     Raises:
-      ValueError: the shape is not that of a 2-D or 3-D displacement.
+      ValueError: the shape is not that of a 2-D or 3-D displacement, or the mask does not fit it.
     """
-    return where_finite(_percent(corner_jacobian_determinant(displacement) <= 0), displacement)
+    folded = corner_jacobian_determinant(displacement) <= 0
+    return where_finite(_percent("any_corner_folding_percent", folded, displacement, mask), displacement)
 
 
 @on_any_mesh
@@ -75,12 +80,7 @@ def ndv_percent(displacement: jax.Array, *, mask: jax.Array | None = None) -> ja
     """
     determinants = simplex_jacobian_determinants(displacement)
     folded = jnp.sum(jax.nn.relu(-determinants), axis=0) / (2 * math.factorial(displacement.shape[-1]))
-    if mask is None:
-        return where_finite(_percent(folded), displacement)
-    interior = _interior("ndv_percent", displacement, mask)
-    axes = tuple(range(1, mask.ndim))
-    percent = 100 * jnp.sum(folded * interior, axis=axes) / jnp.sum(interior, axis=axes)
-    return where_finite(percent, displacement)
+    return where_finite(_percent("ndv_percent", folded, displacement, mask), displacement)
 
 
 @on_any_mesh
@@ -109,20 +109,22 @@ def compressed_percent(displacement: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 @on_any_mesh
-def sd_log_jacobian(displacement: jax.Array) -> jax.Array:
+def sd_log_jacobian(displacement: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
     """Computes the standard deviation of `log(clip(J, 1e-9))` over interior voxels, by central differences.
 
     Args:
       displacement: `[B, *S, N]` in voxel units, 2-D or 3-D, at least 3 voxels along each axis.
+      mask: `[B, *S]` bool, the voxels that count; all by default. Voxels at the image's border never count.
 
     Returns:
       `[B]`, without a unit; 0 for an affine map.
 
     Raises:
-      ValueError: the shape is not that of a 2-D or 3-D displacement.
+      ValueError: the shape is not that of a 2-D or 3-D displacement, or the mask does not fit it.
     """
     log_jacobian = jnp.log(jnp.maximum(jacobian_determinant(displacement), 1e-9))
-    return where_finite(jnp.std(log_jacobian, axis=tuple(range(1, log_jacobian.ndim))), displacement)
+    interior = None if mask is None else _interior("sd_log_jacobian", displacement, mask)
+    return where_finite(jnp.std(log_jacobian, axis=tuple(range(1, log_jacobian.ndim)), where=interior), displacement)
 
 
 @on_any_mesh
@@ -154,29 +156,34 @@ def sd_log_jacobian_learn2reg(displacement: jax.Array) -> jax.Array:
 
 
 @on_any_mesh
-def displacement_scores(displacement: jax.Array) -> dict[str, jax.Array]:
+def displacement_scores(displacement: jax.Array, *, mask: jax.Array | None = None) -> dict[str, jax.Array]:
     """Computes the scores of a displacement.
 
     Args:
       displacement: `[B, *S, N]` in voxel units, 2-D or 3-D, at least 3 voxels along each axis.
+      mask: `[B, *S]` bool, the voxels that count; all by default. Voxels at the image's border never count.
 
     Returns:
       `folding_percent`, `any_corner_folding_percent`, `ndv_percent` and `sd_log_jacobian` by name, `[B]` each.
 
     Raises:
-      ValueError: the shape is not that of a 2-D or 3-D displacement.
+      ValueError: the shape is not that of a 2-D or 3-D displacement, or the mask does not fit it.
     """
     return {
-        "folding_percent": folding_percent(displacement),
-        "any_corner_folding_percent": any_corner_folding_percent(displacement),
-        "ndv_percent": ndv_percent(displacement),
-        "sd_log_jacobian": sd_log_jacobian(displacement),
+        "folding_percent": folding_percent(displacement, mask=mask),
+        "any_corner_folding_percent": any_corner_folding_percent(displacement, mask=mask),
+        "ndv_percent": ndv_percent(displacement, mask=mask),
+        "sd_log_jacobian": sd_log_jacobian(displacement, mask=mask),
     }
 
 
-def _percent(values: jax.Array) -> jax.Array:
-    """Mean over voxels in percent, `[B, *S]` to `[B]`."""
-    return 100 * jnp.mean(values, axis=tuple(range(1, values.ndim)))
+def _percent(function: str, values: jax.Array, displacement: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Mean over interior voxels, or those of a mask, in percent, `[B, *S - 2]` to `[B]`."""
+    axes = tuple(range(1, values.ndim))
+    if mask is None:
+        return 100 * jnp.mean(values, axis=axes)
+    interior = _interior(function, displacement, mask)
+    return 100 * jnp.sum(values * interior, axis=axes) / jnp.sum(interior, axis=axes)
 
 
 def _interior(function: str, displacement: jax.Array, mask: jax.Array) -> jax.Array:

@@ -50,9 +50,9 @@ def register_affine(
     """Registers by an affine map, from coarse to fine.
 
     The coarsest level optimises several starts together and keeps the best for each pair: `geometry.matrix` itself,
-    with the images' centres aligned, and with their centres of mass aligned. Rotations and stretches are about the
-    centre of the fixed image. Differentiable in the images and in the arrays of a similarity that is a pytree, such as
-    `jax.tree_util.Partial(function, parameters)`: the derivative is that of all steps.
+    with the middles of what counts in the images aligned, and with their centres of mass aligned. Rotations and
+    stretches are about the centre of the fixed image. Differentiable in the images and in the arrays of a similarity
+    that is a pytree, such as `jax.tree_util.Partial(function, parameters)`: the derivative is that of all steps.
 
     With `moving_weights` `m` and `weights` `w`, the images are compared over what both show: with the weights
     `w(p) m(matrix(p))`, 0 outside of the moving image. Let the coverage be their sum, divided by that of the image that
@@ -212,18 +212,17 @@ def _descend(
 def _starts(images: Images, matrix: jax.Array, voxel_size: Sequence[float], angles: Sequence[float]) -> Parameters:
     """Parameters of all starts, `[B * starts, ...]`; the starts of one pair are consecutive."""
     fixed, moving, weights, moving_weights = images
-    shape, moving_shape = fixed.shape[1:-1], moving.shape[1:-1]
-    num_axes, batch = len(shape), fixed.shape[0]
-    (centre, size, half), back = frame(shape, voxel_size), invert_affine(matrix)
+    shape, batch = fixed.shape[1:-1], fixed.shape[0]
+    num_axes = len(shape)
+    (_, size, half), back = frame(shape, voxel_size), invert_affine(matrix)
 
     def onto(here, there):
         """Translation that maps the fixed image's point `here` `[B, N]` to the moving image's point `there`."""
         return (apply_affine(back, there) - here) * size[None] / half
 
-    middle = (jnp.asarray(moving_shape, jnp.float32) - 1) / 2
     translations = [
         jnp.zeros((batch, num_axes)),
-        onto(*(jnp.broadcast_to(point, (batch, num_axes)) for point in (centre, middle))),
+        onto(_middle(fixed, weights), _middle(moving, moving_weights)),
         onto(_centre_of_mass(fixed, weights), _centre_of_mass(moving, moving_weights)),
     ]
     translation = jnp.repeat(jnp.stack(translations, axis=1), len(angles), axis=1)
@@ -233,6 +232,19 @@ def _starts(images: Images, matrix: jax.Array, voxel_size: Sequence[float], angl
         rotation = jnp.broadcast_to(jnp.asarray(angles), (batch * STARTS, len(angles))).reshape(count, 1)
     rotation += zeros_for((1, 1), translation)
     return Parameters(translation, rotation, zeros_for((count, num_axes, num_axes), translation))
+
+
+def _middle(image: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """Middle `[B, N]`, in voxels, of the box around all voxels of an image `[B, *S, C]` that count."""
+    shape = image.shape[1:-1]
+    if weights is None:
+        return jnp.broadcast_to((jnp.asarray(shape, jnp.float32) - 1) / 2, (image.shape[0], len(shape)))
+    middles, axes = [], range(1, weights.ndim)
+    for axis, size in zip(axes, shape, strict=True):
+        counts = jnp.any(weights > 0, axis=tuple(other for other in axes if other != axis))
+        first, last = jnp.argmax(counts, axis=1), size - 1 - jnp.argmax(counts[:, ::-1], axis=1)
+        middles.append((first + last).astype(jnp.float32) / 2)
+    return jnp.stack(middles, axis=1)
 
 
 def _centre_of_mass(image: jax.Array, weights: jax.Array | None) -> jax.Array:

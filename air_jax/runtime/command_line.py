@@ -20,8 +20,8 @@ from air_jax.runtime.interrupts import MESSAGE, RUN_AGAIN
 from air_jax.runtime.streams import ignore_closed_loops, keep_streams
 
 # Console command `air-jax NAME`: module of the package's root.
-COMMANDS = {"train": "main", "evaluate": "evaluate", "register": "register", "apply": "apply", "motion": "motion"}
-COMMANDS |= {"template": "template"}
+COMMANDS = {"train": "main"}
+COMMANDS |= {name: name for name in ("evaluate", "register", "apply", "motion", "batch", "template")}
 # Packages that only one extra of the installation contains. Others belong to several.
 EXTRAS = {"tensorflow": "prepare"} | dict.fromkeys(
     ("array_record", "grain", "ml_collections", "sklearn", "tensorflow_datasets"), "train"

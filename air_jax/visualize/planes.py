@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+_SIZE_STEP = 32  # sizes of planes whose determinants are computed are multiples of it
+
 
 class Plane(NamedTuple):
     """A plane of the image, and the way it is drawn.
@@ -41,8 +43,13 @@ class Plane(NamedTuple):
     def determinant(self, function: Callable[[jax.Array], jax.Array], displacement: np.ndarray) -> np.ndarray:
         """Computes a Jacobian determinant `[V - 2, H - 2]` from the plane and its two neighbours."""
         slab = displacement[self._at([slice(index - 1, index + 2) for index in self.point])]
+        sizes = slab.shape[:-1]
+        # Few sizes, because each new one is compiled.
+        widths = [(0, 0 if axis in self.normals else -size % _SIZE_STEP) for axis, size in enumerate(sizes)]
+        padded = np.pad(slab, [*widths, (0, 0)], mode="edge")
+        values = np.asarray(function(jnp.asarray(padded[None])))[0][tuple(slice(size - 2) for size in sizes)]
         # The determinant has one voxel along the other axes.
-        return self._replace(point=(0,) * len(self.point)).cut(np.asarray(function(jnp.asarray(slab[None])))[0])
+        return self._replace(point=(0,) * len(self.point)).cut(values)
 
     def _at(self, indices: Sequence[int | slice]) -> tuple[int | slice, ...]:
         """Returns an index: all of the plane's own axes, `indices` along the others."""

@@ -11,9 +11,9 @@ import pytest
 from helpers import REPOSITORY
 from jax.experimental.compilation_cache import compilation_cache
 
-from air_jax.file_registration import run
-from air_jax.file_registration.inputs import prepare, read_subjects
-from air_jax.file_registration.options import Options, choose_registration
+from air_jax.file_registration import run, solve
+from air_jax.file_registration.options import Options
+from air_jax.file_registration.pair import read_pair
 
 pytestmark = pytest.mark.slow
 
@@ -156,19 +156,17 @@ def cached_programs(tmp_path):
 @pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="jax 0.10 has other cache keys for programs compiled ahead")
 def test_the_programs_compiled_ahead_are_those_that_run(pictures, tmp_path, cached_programs, without_report):
     options = Options(pictures / "fixed.png", pictures / "moving.png", tmp_path / "out", affine="none", refine_steps=1)
-    fixed, moving = read_subjects(options)
-    registration, _ = choose_registration(options, 2)
-    inputs = prepare(registration, fixed, moving, options)
+    pair = read_pair(options)
 
     def compile_ahead():
-        run._compile_deformation(registration, inputs)
-        run._compile_scores_and_import_report(inputs)
+        solve.compile_deformation([pair])
+        solve.compile_scores_and_import_report(pair.inputs)
 
     scores = []
     ahead = cached_programs("ahead", compile_ahead)
     both = cached_programs("both", lambda: scores.append(run.register_files(options, compile_ahead=True)))
     without = cached_programs("without", lambda: scores.append(run.register_files(options)))
-    names = {"jit__refine", "jit__whole_inverse", "jit_displacement_scores"}
+    names = {"jit__refine", "jit__whole_inverse", "jit__displacement_scores"}
     ahead, both, without = ({key for key in found if key.split("-")[0] in names} for found in (ahead, both, without))
     assert {key.split("-")[0] for key in without} == names
     assert ahead == both == without
@@ -179,7 +177,7 @@ def test_an_error_of_a_compiling_thread_ends_the_registration(pictures, tmp_path
     def fail(*arguments, **options):
         raise RuntimeError("the compiler failed")
 
-    monkeypatch.setattr(run, "compile_refine", fail)
+    monkeypatch.setattr(solve, "compile_refine", fail)
     options = Options(pictures / "fixed.png", pictures / "moving.png", tmp_path / "out", affine="none", refine_steps=1)
     with pytest.raises(RuntimeError, match="the compiler failed"):
         run.register_files(options, compile_ahead=True)

@@ -8,7 +8,8 @@ import pytest
 from scipy.ndimage import gaussian_filter, shift
 
 from air_jax import UserError, io
-from air_jax.file_registration import run
+from air_jax.file_registration import solve
+from air_jax.file_registration.grids import bucket, pad
 from air_jax.file_registration.inputs import prepare, read_subjects
 from air_jax.file_registration.options import Options, choose_registration
 from air_jax.file_registration.run import register_files
@@ -142,12 +143,12 @@ def test_an_affine_and_a_deformation_that_are_no_better_are_dropped(tmp_path, wi
     assert "the affine does not improve its criterion" in printed
     assert "the deformation does not improve its criterion" in printed
     # A refinement that spoils the alignment.
-    worse = run.refine(*_spoiled(image), num_steps=0)
-    monkeypatch.setattr(run, "refine", lambda *arguments, **options: worse)
+    worse = solve.refine(*_spoiled(image), num_steps=0)
+    monkeypatch.setattr(solve, "refine", lambda *arguments, **options: worse)
     register_files(options(tmp_path, affine="none", refine_steps=10))
     np.testing.assert_array_equal(io.read_field(tmp_path / "out" / "displacement.nii.gz")[0], 0)
 
 
 def _spoiled(image):
-    same = np.asarray(image, np.float32)[None, ..., None]
-    return make_objective("mse"), same, same, np.full((1, *image.shape, 3), 2, np.float32)
+    same = pad(np.asarray(image, np.float32), bucket(image.shape))[None, ..., None]
+    return make_objective("mse"), same, same, np.full((*same.shape[:-1], 3), 2, np.float32)

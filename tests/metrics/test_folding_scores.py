@@ -194,3 +194,13 @@ def test_masks_of_another_shape_are_refused_and_not_broadcast(shape):
     ):
         with pytest.raises(ValueError, match=r"displacement has shape \(2, 6, 7, 2\) and mask has shape"):
             call()
+
+
+def test_scores_within_a_mask_are_those_of_the_part():
+    """A displacement that is padded at its ends, masked to the interior of the part."""
+    displacement = random_displacement((9, 8), 0.6, batch=2)
+    mask = np.zeros((2, 9, 8), bool)
+    mask[:, :6, :5] = True
+    found = metrics.displacement_scores(displacement, mask=mask)
+    for name, values in metrics.displacement_scores(displacement[:, :7, :6]).items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-4)

@@ -277,3 +277,13 @@ def test_an_affine_that_is_no_better_is_the_start():
     ones, start = np.ones(image.shape[:-1], np.float32), jnp.eye(2, 3)[None]
     options = {"geometry": Geometry(start), "weights": ones, "moving_weights": ones}
     np.testing.assert_array_equal(register_affine(mse, image, image, **options), start)
+
+
+def test_the_middle_is_that_of_what_counts():
+    """So images that are padded at their ends start as without their padding."""
+    weights = np.zeros((2, 8, 16), np.float32)
+    weights[0, :5, :16] = 1
+    weights[1, 3:7, 9] = 0.1
+    found = module._middle(np.zeros((2, 8, 16, 1)), weights)
+    np.testing.assert_array_equal(found, [[2, 7.5], [4.5, 9]])
+    np.testing.assert_array_equal(module._middle(np.zeros((1, 5, 16, 1)), None), [[2, 7.5]])

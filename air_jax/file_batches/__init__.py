@@ -1,0 +1,1 @@
+"""Registration of many pairs of files: the list of pairs, their batches, the summary."""

@@ -1,0 +1,101 @@
+"""The list of pairs of a batch: tables, folders, and mistakes that are found before any work."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from air_jax import UserError, io
+from air_jax.file_batches.options import BatchOptions, list_pairs
+from air_jax.file_batches.summary import check_summary
+
+
+def table(folder, text):
+    path = folder / "pairs.csv"
+    path.write_text(text)
+    return BatchOptions(folder / "out", pairs=path)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_paths_start_at_the_table(tmp_path, delimiter):
+    text = "fixed,moving,output\na/f.nii.gz,m.nii.gz,one\n\nb.png,/tmp/c.d.png,\n".replace(",", delimiter)
+    found = list_pairs(table(tmp_path, "\ufeff" + text))
+    assert list(found) == ["one", "c.d_to_b"]
+    assert found["one"].fixed == tmp_path / "a" / "f.nii.gz"
+    assert found["one"].output_dir == tmp_path / "out" / "one"
+    assert str(found["c.d_to_b"].moving) == "/tmp/c.d.png"
+
+
+def test_paths_do_not_depend_on_the_working_folder(tmp_path, monkeypatch):
+    whole = list_pairs(table(tmp_path, "fixed,moving\nf.nii.gz,m.nii.gz\n"))
+    monkeypatch.chdir(tmp_path)
+    assert list_pairs(BatchOptions(Path("out"), pairs=Path("pairs.csv"))) == whole
+
+
+def test_a_folder_is_registered_to_one_reference(tmp_path):
+    for name in ("a.nii.gz", "b.nii.gz", "reference.nii.gz", "notes.txt", "mask.nii.gz"):
+        (tmp_path / name).write_text("")
+    found = list_pairs(
+        BatchOptions(
+            tmp_path / "out",
+            images=tmp_path,
+            reference=tmp_path / "reference.nii.gz",
+            fixed_mask=tmp_path / "mask.nii.gz",
+            affine="rigid",
+        )
+    )
+    assert list(found) == ["a", "b"]
+    assert {(pair.fixed.name, pair.fixed_mask.name, pair.affine) for pair in found.values()} == {
+        ("reference.nii.gz", "mask.nii.gz", "rigid")
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fixed,moving,mask\na,b,c\n", "unknown column 'mask'; there are fixed, moving, labels"),
+        ("fixed,output\na,b\n", "lacks the column 'moving'"),
+        ("fixed,moving,fixed\na,b,c\n", "the column 'fixed' occurs twice"),
+        ("fixed,moving\na,b\nc\n", "line 3: has 1 cells, the first line has 2"),
+        ("fixed,moving\na,\n", "line 2: names no moving image"),
+        ("fixed,moving,output\na,b,x\nc,d,X\n", "line 3: has the output 'X', and so has .*line 2"),
+        ("fixed,moving,output\na,b,../x\n", "must be the name of a folder"),
+        ("fixed,moving,output\na,b,summary.csv\n", "must be the name of a folder"),
+        ("fixed,moving,fixed_labels\na,b,c\n", "line 2: --fixed_labels needs --labels"),
+        ("fixed,moving,output\na,out/x/b,x\n", "is read and lies in the folder of a result"),
+        ("fixed,moving\n", "holds no pair"),
+        ("", "lacks the column 'fixed'"),
+    ],
+)
+def test_mistakes_in_a_table_are_found_before_any_work(tmp_path, text, message):
+    with pytest.raises(UserError, match=message) as error:
+        list_pairs(table(tmp_path, text))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_flags_that_do_not_fit_are_refused(tmp_path):
+    image = tmp_path / "a.nii.gz"
+    io.write_image(image, np.zeros((4, 4), np.float32), np.eye(3))
+    folder = {"images": tmp_path, "reference": image}
+    for options, message in (
+        ({}, "give either --pairs or --images"),
+        ({"pairs": image, **folder}, "give either --pairs or --images"),
+        ({"images": tmp_path}, "belong together"),
+        ({"pairs": image, "fixed_mask": image}, "is a column"),
+        ({"pairs": tmp_path / "nowhere.csv"}, "nowhere.csv: cannot be read"),
+        (folder | {"reference": tmp_path / "nowhere.png"}, "nowhere.png: not found"),
+        (folder | {"similarity": "nope"}, "holds no pair"),
+    ):
+        with pytest.raises(UserError, match=message):
+            list_pairs(BatchOptions(tmp_path / "out", **options))
+    with pytest.raises(UserError, match="is the folder of the images"):
+        list_pairs(BatchOptions(tmp_path, images=tmp_path, reference=table(tmp_path, "").pairs))
+
+
+def test_a_summary_of_the_users_is_not_replaced(tmp_path):
+    (tmp_path / "summary.csv").write_text("mine\n")
+    with pytest.raises(UserError, match=r"summary\.csv: is not of an earlier batch"):
+        check_summary(tmp_path)
+    (tmp_path / "summary.csv").write_text("output,status,fixed,moving,more\n")
+    check_summary(tmp_path)
