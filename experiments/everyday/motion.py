@@ -1,10 +1,11 @@
 """Known motion put into a real volume and found again: air_jax beside ANTs' motion correction, in one run.
 
-  python -m experiments.everyday.motion --data=FOLDER --output_dir=experiments/everyday/motion
+  python -m experiments.everyday.motion --data=FOLDER --output_dir=OUT
 
-FOLDER contains `brains_synthseg/brains2_1mm.npz`. A brain at 1 mm is averaged over voxels of 3 mm, moved by a slow walk
-with jumps (at most some mm and degrees), and sampled on 64 x 64 x 36 voxels by cubic splines. Brightness drifts by 2 %,
-noise has 1 % of the range. The error of a frame is that of its map, at the centre in mm and as an angle.
+FOLDER contains `brains_synthseg/brains2_1mm.npz`; OUT takes the series, both results and `motion.json`. A brain at 1 mm
+is averaged over voxels of 3 mm, moved by a slow walk with jumps (at most some mm and degrees), and sampled on 64 x 64 x
+36 voxels by cubic splines. Brightness drifts by 2 %, noise has 1 % of the range. The error of a frame is that of its
+map, at the centre in mm and as an angle.
 """
 
 import argparse
@@ -101,7 +102,7 @@ def with_ants(folder: Path) -> tuple[np.ndarray, float]:
 
 
 def main() -> None:
-    """Makes the series, corrects it by both and writes results.json."""
+    """Makes the series, corrects it by both and writes motion.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output_dir", type=Path, required=True)
@@ -121,7 +122,7 @@ def main() -> None:
         results[name] = errors(maps, angles[:count], shifts[:count]) | {"frames": count, "seconds": seconds}
         results[name]["seconds_per_frame"] = seconds / count
         print(name, results[name], flush=True)
-    (given.output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    (given.output_dir / "motion.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":
