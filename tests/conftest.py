@@ -30,10 +30,12 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 import jax
 import pytest
 from helpers import FASTEST_UNET
+from thorough_cases import THOROUGH_CASES
 
 # Pytest imports it when an object ends badly; within the lazy imports of tensorflow_datasets that would fail.
 importlib.import_module("tracemalloc")
 
+TESTS = Path(__file__).parent
 FAST_COMPILER = jax.config.read("jax_disable_most_optimizations")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -45,11 +47,17 @@ def pytest_configure(config):
         config.option.loadscopereorder = False
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves tests out by their marks
 def pytest_collection_modifyitems(items):
-    """Runs files with many slow tests first, so that no worker ends long after the others.
+    """Marks the thorough cases; runs files with many slow tests first, so that no worker ends long after the others.
 
     In each file, tests with the real compiler come last: a change of compilers forgets all compiled programs.
     """
+    for item in items:
+        cases = THOROUGH_CASES.get(item.path.relative_to(TESTS).as_posix(), ())
+        if item.name.startswith(cases):
+            item.add_marker("slow")
+            item.add_marker("thorough")
     slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: (-slow[item.path], item.path, bool(item.get_closest_marker("real_compiler"))))
 

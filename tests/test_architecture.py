@@ -4,6 +4,7 @@ import ast
 import re
 
 from helpers import REPOSITORY
+from thorough_cases import THOROUGH_CASES
 
 PACKAGE = REPOSITORY / "air_jax"
 
@@ -172,3 +173,10 @@ def test_files_are_short():
             offenders.append(f"{path}: {lines} lines, the limit is {limit}")
     assert not offenders, "\n".join(offenders)
     assert set(LONGER_FILES) <= set(python_files()), "a file of this list is gone"
+
+
+def test_thorough_cases_are_tests():
+    for path, cases in THOROUGH_CASES.items():
+        text = (REPOSITORY / "tests" / path).read_text()
+        for case in cases:
+            assert f"def {case.split('[')[0]}" in text, f"{path} has no {case}"

@@ -1,0 +1,47 @@
+"""Further cases of costly tests, by measured time: only `pytest -m ""` and .ci/full run them.
+
+Each kind has another case that every run of the tests covers; the comment names it. A case is the beginning of a test's
+name in its file, with its parameters where only some are left out. `THOROUGH` marks cases where they are written.
+"""
+
+THOROUGH_CASES = {
+    # Interruption is also tested by signals, bit for bit, in training/test_stopping.py.
+    "training/test_train.py": ("test_a_killed_and_resumed_run_ends_bit_for_bit",),
+    # Unrolled demons and resumption have tests of their own.
+    "training/test_segmenter_run.py": ("test_a_registration_without_parameters", "test_a_registration_goes_on"),
+    "training/test_configs.py": ("test_every_registration_config_trains_and_loads[brains_labels]",),
+    # The other axis, symbolic sizes, and derivatives of each function against finite differences.
+    "test_transformations.py": (
+        "test_grad_jvp_and_checkpoint_agree",
+        "test_explicit_mesh[batch]",
+        "test_export_to_all_platforms_with_symbols[batch]",
+    ),
+    # The same in two dimensions.
+    "file_templates/test_template.py": ("test_volumes_that_their_headers_place_apart",),
+    "file_batches/test_batch.py": ("test_volumes_of_one_batch",),
+    "optimize/test_register_affine.py": (
+        "test_what_does_not_count_has_no_influence_on_the_affine[3]",
+        "test_known_affine_is_recovered_between_different_grids[2]",
+        "test_each_kind_changes_only_its_free_parameters[2-translation]",
+        "test_each_kind_changes_only_its_free_parameters[2-similarity]",
+    ),
+    "optimize/test_refine.py": ("test_blobs_are_aligned_without_folding[field2",),
+    "models/test_demons.py": ("test_unrolled_demons_register_two_blobs[shape1",),
+    "models/test_pyramid.py": ("test_displacements_hardly_fold_whatever_the_parameters[shape1]",),
+    "transforms/test_sampling_derivative.py": ("test_finite_differences_to_second_order_forward_and_reverse[shape0",),
+    # Registration inside jit and vmap without an affine, and the affine alone.
+    "registration/test_from_zero.py": ("test_an_affine_runs_inside_jit", "test_a_similarity_of_two_images_only"),
+    # AiR's own case.
+    "models/test_attention.py": (
+        "test_remat_keeps_parameters_displacement_and_gradients[pyramid",
+        "test_remat_keeps_parameters_displacement_and_gradients[air, ",
+        "test_elsewhere_flash_attention_works_in_chunks_and_computes_the_same[100-",
+        "test_elsewhere_flash_attention_works_in_chunks_and_computes_the_same[3-pyramid]",
+    ),
+    # Training with a segmenter, in training/test_segmenter_run.py.
+    "models/test_segmenter.py": ("test_the_displacement_does_not_train_the_segmenter", "test_damping_and_expansion"),
+    # The command itself, which runs small pieces.
+    "experiments/test_benchmark.py": ("test_air_jax_runs_every_piece_of_work",),
+    # Four and eight devices.
+    "runtime/test_parallel.py": ("test_displacements_after_ten_steps_agree[2]", "test_gradients_of_one_step_agree[2]"),
+}
