@@ -46,6 +46,7 @@ def test_an_artefact_runs_with_jax_alone_on_two_batches_and_sizes(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="small attention is not used before jax 0.11")
 def test_each_platform_gets_its_own_attention_and_memory_order():
     """On a CPU a jitted program has the order of axes of small attention; other platforms have matrix products."""
     model, image = AiR(patch_size=4), jnp.zeros((16, 8, 8, 1))
