@@ -19,7 +19,9 @@ from air_jax.transforms.spaces import sample_moving
 PICTURE, PAGE = "report.png", "report.html"
 
 
-def draw_reports(inputs: Inputs, displacement: jax.Array, scores: Scores, seconds: Mapping[str, float], folder: Path) -> None:
+def draw_reports(
+    inputs: Inputs, displacement: jax.Array, scores: Scores, seconds: Mapping[str, float], folder: Path
+) -> None:
     """Draws `report.png` and `report.html` into an existing folder, see `air_jax.visualize`.
 
     Args:
