@@ -31,7 +31,7 @@ def task_of(options: Options, group: Group) -> str:
         arrays += [subject.volume.affine] + ([] if subject.segmentation is None else [subject.segmentation])
     for array in arrays:
         digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

@@ -22,7 +22,7 @@ class BodyAxes(NamedTuple):
     def turn(self, array: np.ndarray) -> np.ndarray:
         """Returns the array `[*S, ...]` with its axes in the order x, y, z, each along the body's direction."""
         turned = np.moveaxis(array, self.order, range(len(self.order)))
-        return np.flip(turned, [axis for axis, flip in enumerate(self.flipped) if flip])
+        return np.flip(turned, tuple(axis for axis, flip in enumerate(self.flipped) if flip))
 
     def turn_displacement(self, displacement: np.ndarray) -> np.ndarray:
         """Returns the displacement `[*S, N]` in voxels on the turned grid: its components turn with the axes."""
