@@ -160,3 +160,17 @@ def test_with_a_tolerance_it_ends_early_and_as_close_as_that():
     assert residual.shape == (1, *shape)
     assert 1e-5 < residual.max() < 1e-2
     np.testing.assert_allclose(close, exact, atol=2e-2)
+
+
+def test_with_a_tolerance_the_last_voxels_go_on_alone():
+    """Two volumes: a smooth one, and one with a narrow bump in which some voxels need many more iterations."""
+    points = np.stack(np.indices((14, 12, 15)), axis=-1)
+    smooth = np.sin(points / 4) * np.cos(np.roll(points, 1, axis=-1) / 4)
+    bump = 2.5 * np.exp(-np.sum((points - [7, 6, 7]) ** 2, axis=-1) / 3)[..., None] * [1, -1, 0.5]
+    displacement = np.stack([smooth, smooth + bump]).astype(np.float32)
+    inverted, residual = inverse(jnp.asarray(displacement), tolerance=1e-3)
+    for pair in range(2):
+        expected = scipy_residual(displacement[pair], np.asarray(inverted)[pair])
+        np.testing.assert_allclose(residual[pair], expected, atol=1e-5)
+    assert np.max(residual[0]) < 1e-3
+    assert np.mean(residual[1] > 1e-3) < 0.002  # all but few of the voxels beside the fold
