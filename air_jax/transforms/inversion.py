@@ -29,9 +29,9 @@ def inverse(
 ) -> tuple[jax.Array, jax.Array]:
     """Inverts a displacement: solves `v(p) = -u(p + v(p))` at every voxel (Chen et al. 2008).
 
-    At most two thirds of the iterations are damped fixed-point steps, `v - r / 2` with the residual `r(p) = v(p) + u(p +
-    v(p))`. They may increase the residual for a while, so they pass the folds at which a descent gets stuck. The rest
-    are Newton steps from the best result of each voxel, with the derivative of `u` interpolated at `p + v(p)`.
+    At most two thirds of the iterations are damped fixed-point steps, `v - r / 2` with the residual `r(p) = v(p) +
+    u(p + v(p))`. They may increase the residual for a while, so they pass the folds at which a descent gets stuck. The
+    rest are Newton steps from the best result of each voxel, with the derivative of `u` interpolated at `p + v(p)`.
     They converge where the map stretches too much for fixed-point steps. A Newton step that does not decrease a voxel's
     residual is undone and halved.
 
