@@ -9,6 +9,7 @@ from experiments.regularization_sweep import run as sweep
 
 
 @pytest.mark.slow
+@pytest.mark.thorough  # the derivatives themselves are checked in optimize/
 def test_the_similarity_is_learned_and_its_derivative_is_that_of_differences():
     history = learned.learn()
     assert history[-1][1] < 0.3 * history[0][1]

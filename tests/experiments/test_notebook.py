@@ -1,13 +1,12 @@
 """The notebook runs from top to bottom on digits. Outside Colab its install cell does nothing."""
 
+import ast
 import re
 
 import nbclient
 import nbformat
 import pytest
 from helpers import REPOSITORY
-
-pytestmark = pytest.mark.slow
 
 PATH = REPOSITORY / "experiments" / "notebooks" / "air_mnist.ipynb"
 
@@ -16,11 +15,27 @@ def outputs(notebook):
     return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
 
 
-def test_the_notebook_runs_on_digits(tmp_path):
+def read():
+    """Returns the notebook and its cell of parameters."""
     notebook = nbformat.read(PATH, as_version=4)
-    assert not outputs(notebook), "clear the notebook's outputs before committing it"
     (parameters,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    return notebook, parameters
+
+
+def test_the_notebook_is_valid_and_has_no_outputs():
+    notebook, parameters = read()
+    nbformat.validate(notebook)
+    assert not outputs(notebook), "clear the notebook's outputs before committing it"
     assert 'config_name = "mnist"' in parameters.source
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            ast.parse(re.sub(r"^(\s*)[!%].*$", r"\1pass", cell.source, flags=re.MULTILINE))
+
+
+@pytest.mark.slow
+@pytest.mark.thorough  # half a minute of another process
+def test_the_notebook_runs_on_digits(tmp_path):
+    notebook, parameters = read()
     parameters.source = f'config_name = "digits"\nnum_train_steps = 100\nworkdir = "{tmp_path / "run"}"'
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     pictures = [output for output in outputs(notebook) if "image/png" in output.get("data", {})]

@@ -70,9 +70,7 @@ def registered(tmp_path_factory):
 
     for name, array in (("fixed", picture(0, 0)), ("moving", picture(0.1, 3))):
         io.write_image(folder / f"{name}.nii.gz", array.astype(np.float32), np.diag([1.5, 1.5, 1.0]))
-    options = Options(
-        folder / "fixed.nii.gz", folder / "moving.nii.gz", folder / "out", affine="rigid", refine_steps=20
-    )
+    options = Options(folder / "fixed.nii.gz", folder / "moving.nii.gz", folder / "out", affine="rigid", refine_steps=2)
     return folder, register_files(options)
 
 

@@ -1,5 +1,6 @@
 """A segmenter's run, and a registration that takes the segmenter into its own run."""
 
+import dataclasses
 import shutil
 
 import jax
@@ -18,6 +19,7 @@ from air_jax.training.run import train
 from air_jax.training.steps import init_params, init_state, make_train_steps
 from air_jax.training.tasks import segmentation_task
 from air_jax.workdir.checkpoint import restore_best_params
+from air_jax.workdir.config import read, write
 from air_jax.workdir.defaults import default_config
 
 SHAPE = (12, 14)
@@ -141,9 +143,11 @@ def test_mistakes_with_segmenters_are_told_in_one_line(stack, segmenter, tmp_pat
     config.dataset.normalization = "percentile"
     with pytest.raises(UserError, match=r"dataset\.normalization='percentile': the segmenter was trained with 'range'"):
         train(config, tmp_path / "run")
-    config = config_of("unrolled_demons", stack, num_steps=(1,), downsampling=(1,))
-    config.num_train_steps = 0
-    train(config, tmp_path / "demons")
+    saved = read(segmenter)
+    config = saved.config.unlock()
+    config.model = config_of("unrolled_demons", stack).model
+    (tmp_path / "demons").mkdir()
+    write(dataclasses.replace(saved, config=config.lock()), tmp_path / "demons")
     with pytest.raises(UserError, match=r"is the run of the model 'unrolled_demons'; give .* a segmenter's run"):
         train(gated_config(stack, tmp_path / "demons"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
