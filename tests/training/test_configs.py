@@ -118,7 +118,7 @@ class TracedError(Exception):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_config_has_a_train_step(name, stack, untrained_segmenter, tmp_path, monkeypatch):
-    """Traced, not compiled: shapes of the data, the model, the loss, its derivative and the optimizer fit each other."""
+    """Traced, not compiled: shapes of data, model, loss, derivative and optimizer fit each other."""
 
     def traced(train_steps, images, devices, **_):
         images = jax.tree.map(jnp.asarray, images)
