@@ -40,7 +40,7 @@ def define_flags() -> None:
     for name, text in (_FILES | _WORDS).items():
         flags.DEFINE_string(name, None, text)
     flags.DEFINE_float("background", None, "Value of the warped images outside of the moving images.")
-    flags.DEFINE_integer("refine_steps", None, "Largest number of steps. Default: 180, or 0 with --workdir.")
+    flags.DEFINE_integer("refine_steps", None, "Largest number of steps. Default: 120, or 0 with --workdir.")
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ _WORDS = {
 _INTEGERS = {
     "max_size": "Pixels along the longer side at which pictures are registered; larger ones are reduced for it. "
     "Default: 1024, or any size with --workdir.",
-    "refine_steps": "Largest number of optimisation steps for this pair. Default: 180, or 0 with --workdir.",
+    "refine_steps": "Largest number of optimisation steps for this pair. Default: 120, or 0 with --workdir.",
 }
 _FLOATS = {
     "background": "Value of the warped image outside of the moving image. Default: 0, air or white, see docs.",

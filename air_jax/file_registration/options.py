@@ -33,7 +33,7 @@ class Options:
       similarity: key of `air_jax.losses.SIMILARITIES`. Default: "lncc", or the objective of the trained run.
       affine: "none" or a key of `air_jax.optimize.AFFINES`. Default: "affine", or "none" with `workdir`.
       field: key of `air_jax.optimize.FIELDS`. Default: "dense", or the field of the trained run.
-      refine_steps: largest number of steps of instance optimisation, 0 or more. Default: 180, or 0 with `workdir`.
+      refine_steps: largest number of steps of instance optimisation, 0 or more. Default: 120, or 0 with `workdir`.
       normalization: key of `air_jax.transforms.intensity.WINDOWS`. Default: "percentile", or that of the trained run.
       initial: transform that the registration starts from, see `air_jax.io.transform`. Where it has a field, the
         affine is not registered unless `affine` is given.

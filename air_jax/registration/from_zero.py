@@ -20,7 +20,7 @@ from air_jax.registration.registration import Registration, Result, make_result
 from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import apply_affine, identity_grid
 
-STEPS_FROM_ZERO = 180
+STEPS_FROM_ZERO = 120
 # Of the affine. Mutual information without the quotient grows with the background that the compared region contains.
 AFFINE_SIMILARITY = "nmi"
 

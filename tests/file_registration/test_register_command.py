@@ -73,8 +73,8 @@ def test_the_command_registers_two_files(pictures, tmp_path):
         "deformation, voxels x 4",
         "deformation, voxels x 2",
         "deformation, voxels x 1",
-        "inverse and scores",
-        "files and report",
+        "inverse, scores and files",
+        "report",
     ]
     table = [line.split() for line in lines if " s  " not in line]
     assert table[0] == ["before", "after"]

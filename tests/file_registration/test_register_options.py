@@ -19,7 +19,7 @@ def test_without_a_workdir_180_steps_optimise_lncc_after_an_affine():
     assert affine == "affine"
     assert registration.image_shape == (1, 1, 1, 1)
     assert registration.objective == make_objective("lncc")
-    assert (registration.field, registration.refine_steps) == (DenseField(), 180)
+    assert (registration.field, registration.refine_steps) == (DenseField(), 120)
     assert registration.normalization == "percentile"
 
 
