@@ -43,8 +43,9 @@ json.dump(found, sys.stdout)
 
 DIGITS = ["train", "--config=configs/digits.py"]
 MISTAKES = [
-    ([*DIGITS, "--config.nope=1"], "'nope'"),
-    ([*DIGITS, "--config.model.nope=1"], "'nope'"),
+    ([*DIGITS, "--config.zzz=1"], "--config.zzz: the config has no such key; air_jax.workdir.defaults lists"),
+    ([*DIGITS, "--config.model.hed=dense"], "--config.model.hed: the config has no such key; did you mean --config.model.head?"),
+    ([*DIGITS, "--config.diffusion=1"], "did you mean --config.loss.diffusion?"),
     ([*DIGITS, "--config.seed=abc"], "--config.seed=abc: invalid literal for int()"),
     ([*DIGITS, "--config.seed=-1"], "--config.seed=-1: must be an integer, at least 0"),
     ([*DIGITS, "--config.model.head=spline"], "--config.model.head='spline': must be one of"),
@@ -57,6 +58,9 @@ MISTAKES = [
     ([*DIGITS, "--nope=1"], "Unknown command line flag 'nope'"),
     ([*DIGITS, "--num_processes=two"], "--num_processes=two"),
     (["train", "--config=configs/nowhere.py"], "--config=configs/nowhere.py: cannot be loaded"),
+    (["train", "--config=configs/digit.py"], "did you mean --config=digits?"),
+    (["train", "--config=mnits"], "--config=mnits: no shipped config has this name; did you mean --config=mnist?"),
+    (["train", "--config=nowhere"], "air-jax train --list names all of them"),
     (["train"], "--config must be given"),
     (["evaluate"], "--workdir must be given"),
     (["register", "--fixed=a.nii.gz"], "--moving must be given"),
