@@ -44,7 +44,10 @@ json.dump(found, sys.stdout)
 DIGITS = ["train", "--config=configs/digits.py"]
 MISTAKES = [
     ([*DIGITS, "--config.zzz=1"], "--config.zzz: the config has no such key; air_jax.workdir.defaults lists"),
-    ([*DIGITS, "--config.model.hed=dense"], "--config.model.hed: the config has no such key; did you mean --config.model.head?"),
+    (
+        [*DIGITS, "--config.model.hed=dense"],
+        "--config.model.hed: the config has no such key; did you mean --config.model.head?",
+    ),
     ([*DIGITS, "--config.diffusion=1"], "did you mean --config.loss.diffusion?"),
     ([*DIGITS, "--config.seed=abc"], "--config.seed=abc: invalid literal for int()"),
     ([*DIGITS, "--config.seed=-1"], "--config.seed=-1: must be an integer, at least 0"),
