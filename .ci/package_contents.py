@@ -9,8 +9,17 @@ from pathlib import Path
 
 paths = {Path(path).suffix: Path(path) for path in sys.argv[1:]}
 version = re.search(r'__version__ = "(.+)"', Path("air_jax/_version.py").read_text())[1]
-tracked = subprocess.run(["git", "ls-files", "air_jax", "configs"], capture_output=True, text=True, check=True)
-expected = set(tracked.stdout.split())
+
+
+def git(*command):
+    """Returns the words that git prints."""
+    return subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout.split()
+
+
+expected = set(git("ls-files", "air_jax", "configs"))
+tags = {tag for tag in git("tag", "--points-at", "HEAD") if tag.startswith("v")}
+if tags - {f"v{version}"}:
+    sys.exit(f"the tag {sorted(tags)} of this commit is not v{version}, the version of air_jax/_version.py")
 
 with zipfile.ZipFile(paths[".whl"]) as wheel:
     in_wheel = set(wheel.namelist())
