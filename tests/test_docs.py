@@ -3,18 +3,24 @@
 import configparser
 import importlib.util
 import re
+import shlex
+import subprocess
+import sys
 
 import pytest
-from helpers import REPOSITORY
+from helpers import REPOSITORY, THOROUGH
 
 import air_jax
 from air_jax.models import MODELS, SEGMENTERS
+from air_jax.runtime import command_line
 from air_jax.workdir.defaults import default_config
 
 README, DOCS = REPOSITORY / "README.md", sorted((REPOSITORY / "docs").glob("*.md"))
 GUIDES = [README, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "CHANGELOG.md", *DOCS]
 PAGES = [*GUIDES, *sorted((REPOSITORY / "experiments").rglob("*.md"))]
-FENCE = re.compile(r"^(<!-- run -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^(?:<!-- (run|continue) -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Flags that make a story's training short.
+SHORTER = {"train": ["--config.num_train_steps=2", "--config.log_every=1", "--config.eval_every=2"]}
 
 
 def name_of(path):
@@ -27,9 +33,9 @@ def prose_of(path):
 
 
 def fences(language):
-    """The fences of code in this language: page, whether it is marked as runnable, code."""
+    """The fences of code in this language: page, the mark before it, code."""
     return [
-        (path, bool(match[1]), match[3])
+        (path, match[1], match[3])
         for path in PAGES
         for match in FENCE.finditer(path.read_text())
         if match[2] == language
@@ -153,10 +159,36 @@ def test_python_compiles():
         compile(code, name_of(path), "exec")
 
 
-@pytest.mark.slow
+def stories():
+    """The stories of each page: a fence marked `run`, and those marked `continue` after it, `[(language, code)]`."""
+    found = []
+    for path in PAGES:
+        for mark, language, code in [match.groups() for match in FENCE.finditer(path.read_text()) if match[1]]:
+            if mark == "run":
+                found.append((path, []))
+            found[-1][1].append((language, code))
+    return found
+
+
+def cost(blocks):
+    """Marks of a story: one with commands trains and compiles as users do."""
+    return THOROUGH if any(language == "sh" for language, _ in blocks) else (pytest.mark.slow,)
+
+
 @pytest.mark.parametrize(
-    ("path", "code"), [(path, code) for path, run, code in fences("python") if run], ids=lambda _: "fence"
+    ("path", "blocks"), [pytest.param(*story, marks=cost(story[1]), id=name_of(story[0])) for story in stories()]
 )
-def test_marked_python_runs(path, code, tmp_path, monkeypatch):
+def test_marked_code_runs(path, blocks, tmp_path, monkeypatch):
+    """Runs a story in one folder and one namespace."""
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, name_of(path), "exec"), {})
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    namespace = {}
+    for language, code in blocks:
+        if language == "python":
+            exec(compile(code, name_of(path), "exec"), namespace)
+            continue
+        for line in code.replace("\\\n", " ").splitlines():
+            program, command, *flags = shlex.split(line, comments=True)
+            assert program == "air-jax", line
+            module = f"air_jax.{command_line.COMMANDS[command]}"
+            subprocess.run([sys.executable, "-m", module, *flags, *SHORTER.get(command, ())], check=True)
