@@ -1,10 +1,12 @@
-"""Trains, evaluates and draws: `python -m air_jax.main --config=configs/mnist.py [--workdir=runs/mnist]`.
+"""Trains, evaluates and draws: `python -m air_jax.main --config=mnist [--workdir=runs/mnist]`.
 
+A config is the name of one that ships with the package, which --list shows, or a Python file such as configs/mnist.py.
 A key of the config is changed by `--config.key=value`. The same command resumes an interrupted run. With several
 processes, on one host or on many, the same command is started once for each, with `--distributed` or with
 `--coordinator_address`, `--num_processes` and its own `--process_id`.
 """
 
+import sys
 import time
 from pathlib import Path
 
@@ -21,9 +23,13 @@ def define_flags() -> None:
     from ml_collections import config_flags
 
     config_flags.DEFINE_config_file(
-        "config", None, "Python file with a get_config(); --config.key=value changes a key.", lock_config=True
+        "config",
+        None,
+        "Name of a shipped config, or Python file with a get_config(); --config.key=value changes a key.",
+        lock_config=True,
     )
     FLAGS["config"].parser = ConfigFileParser("config", FLAGS["config"].parser)
+    flags.DEFINE_boolean("list", False, "Print the shipped configs: model, data, training, time.")
     flags.DEFINE_string("workdir", None, "Folder of the run. Default: runs/<name of the config file>.")
     flags.DEFINE_string("coordinator_address", None, "HOST:PORT at which process 0 listens to the others.")
     flags.DEFINE_integer("num_processes", None, "Number of processes that train together.")
@@ -56,6 +62,11 @@ def run() -> None:
     """Defines and parses the flags, and runs the command."""
     with command_line.naming_extra("train"):
         define_flags()
+        if "--list" in sys.argv[1:]:
+            from air_jax.workdir.config_list import config_table
+
+            print(config_table())
+            return
     command_line.run(main, "config", extra="train")
 
 

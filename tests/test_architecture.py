@@ -1,6 +1,7 @@
 """The direction of imports inside the package, and the sizes of its files, as DESIGN.md section 4 fixes them."""
 
 import ast
+import configparser
 import re
 
 from helpers import REPOSITORY
@@ -125,6 +126,13 @@ def test_every_room_imports_only_the_rooms_of_its_row():
         allowed = MAY_IMPORT.get(room, COMMAND_MAY_IMPORT) | EVERYWHERE | {room}
         offenders += [f"{module} imports {target}" for target in sorted(imported) if room_of(target) not in allowed]
     assert not offenders, "\n".join([f"{len(offenders)} imports in the wrong direction:", *offenders])
+
+
+def test_setup_cfg_lists_every_folder_of_the_package():
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    listed = set(setup["options"]["packages"].split())
+    assert listed == {module_of(path) for path in python_files() if path.endswith("__init__.py")} | {"air_jax.configs"}
 
 
 def test_rooms_of_functions_and_models_import_nothing_of_runs():

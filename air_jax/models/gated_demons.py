@@ -31,8 +31,9 @@ class GatedDemons(nn.Module):
     its parameters are `params["segmenter"]`; the displacement does not train them. Works in 2-D and 3-D, any size.
 
     Attributes:
-      stride, patch_size, spacing, num_steps, downsampling, width, num_heads, encoder_depth, decoder_depth,
-        feed_forward, relative_radius, self_attention, dropout, flash_attention, remat, dtype: see `PyramidAiR`.
+      stride, patch_size, spacing, num_steps, downsampling, width, num_heads, encoder_depth: see `PyramidAiR`.
+      decoder_depth, feed_forward, relative_radius, self_attention, dropout, flash_attention: see `PyramidAiR`.
+      remat, dtype: see `PyramidAiR`.
       max_force_gain: `(intensity, class)` upper bounds of the learned gain. The gain is `max_force_gain *
         sigmoid(gate)`, so it starts at half.
       force_sigma, total_sigma, edges, min_jacobian, expansion, segmenter: see `UnrolledDemons`.

@@ -7,6 +7,7 @@ import defines no flag, so that all commands can be imported in one process.
 import contextlib
 import importlib
 import os
+import re
 import sys
 import textwrap
 import threading
@@ -17,11 +18,12 @@ from absl import app, flags, logging
 
 from air_jax.errors import StoppedError, UserError
 from air_jax.runtime.interrupts import MESSAGE, RUN_AGAIN
+from air_jax.runtime.shipped_configs import nearest
 from air_jax.runtime.streams import ignore_closed_loops, keep_streams
 
 # Console command `air-jax NAME`: module of the package's root.
 COMMANDS = {"train": "main"}
-COMMANDS |= {name: name for name in ("evaluate", "register", "apply", "motion", "batch", "template")}
+COMMANDS |= {name: name for name in ("evaluate", "register", "apply", "motion", "batch", "template", "doctor")}
 # Packages that only one extra of the installation contains. Others belong to several.
 EXTRAS = {"tensorflow": "prepare"} | dict.fromkeys(
     ("array_record", "grain", "ml_collections", "sklearn", "tensorflow_datasets"), "train"
@@ -35,11 +37,14 @@ def console() -> None:
     if name in ("--help", "-h", "help"):
         print("usage: air-jax COMMAND [--flag=value ...]\n\ncommands:")
         for command, module in COMMANDS.items():
-            print(f"  {command:<10} {_summary(f'air_jax.{module}')}")
-        print("\nair-jax COMMAND --help shows the flags of a command.")
+            summary, example = _summary(f"air_jax.{module}")
+            print(f"  {command:<10} {summary}\n             air-jax {command} {example}".rstrip())
+        print("\nair-jax COMMAND --help shows the flags of a command, air-jax train --list the configs.")
         return
     if name not in COMMANDS:
-        _exit(f"unknown command {name!r}; there are {', '.join(COMMANDS)}")
+        found = nearest(name, COMMANDS)
+        advice = f"did you mean {found}? " if found else ""
+        _exit(f"unknown command {name!r}; {advice}there are {', '.join(COMMANDS)}")
     sys.argv = [f"air-jax {name}", *sys.argv[2:]]
     importlib.import_module(f"air_jax.{COMMANDS[name]}").run()
 
@@ -130,7 +135,9 @@ def naming_extra(extra: str) -> Iterator[None]:
         if package == "air_jax":
             raise
         extra = EXTRAS.get(package, extra)
-        _exit(f"needs {error.name}; install air_jax with its extra '{extra}': pip install '.[{extra}]'")
+        from air_jax.runtime.installation import install_command
+
+        _exit(f"needs {error.name}; install air_jax with its extra '{extra}': {install_command(extra)}")
 
 
 def _guarded(main: Callable[[], None], extra: str) -> None:
@@ -171,9 +178,11 @@ def _help(main: Callable[[], None]) -> str:
     return "\n".join(lines)
 
 
-def _summary(module: str) -> str:
-    """The first line of a module's docstring, without the command in it."""
-    return (importlib.import_module(module).__doc__ or "").strip().splitlines()[0].split(": `")[0]
+def _summary(module: str) -> tuple[str, str]:
+    """The first line of a module's docstring without the command in it, and the flags of its first example."""
+    text = (importlib.import_module(module).__doc__ or "").strip()
+    example = re.search(rf"python -m {re.escape(module)}\b ?([^`\n\\]*)", text)
+    return text.splitlines()[0].split(": `")[0].rstrip("."), example[1] if example else ""
 
 
 def _exit(message: object, status: int = USER_MISTAKE) -> None:

@@ -3,11 +3,17 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 
+import jax
 import pytest
 from helpers import REPOSITORY
+
+import air_jax
+from air_jax.runtime import command_line, installation
+from air_jax.workdir import config_list
 
 # Runs each command line in a child of one process, so that the imports are paid once.
 PROGRAM = """
@@ -43,8 +49,12 @@ json.dump(found, sys.stdout)
 
 DIGITS = ["train", "--config=configs/digits.py"]
 MISTAKES = [
-    ([*DIGITS, "--config.nope=1"], "'nope'"),
-    ([*DIGITS, "--config.model.nope=1"], "'nope'"),
+    ([*DIGITS, "--config.zzz=1"], "--config.zzz: the config has no such key; air_jax.workdir.defaults lists"),
+    (
+        [*DIGITS, "--config.model.hed=dense"],
+        "--config.model.hed: the config has no such key; did you mean --config.model.head?",
+    ),
+    ([*DIGITS, "--config.diffusion=1"], "did you mean --config.loss.diffusion?"),
     ([*DIGITS, "--config.seed=abc"], "--config.seed=abc: invalid literal for int()"),
     ([*DIGITS, "--config.seed=-1"], "--config.seed=-1: must be an integer, at least 0"),
     ([*DIGITS, "--config.model.head=spline"], "--config.model.head='spline': must be one of"),
@@ -57,6 +67,9 @@ MISTAKES = [
     ([*DIGITS, "--nope=1"], "Unknown command line flag 'nope'"),
     ([*DIGITS, "--num_processes=two"], "--num_processes=two"),
     (["train", "--config=configs/nowhere.py"], "--config=configs/nowhere.py: cannot be loaded"),
+    (["train", "--config=configs/digit.py"], "did you mean --config=digits?"),
+    (["train", "--config=mnits"], "--config=mnits: no shipped config has this name; did you mean --config=mnist?"),
+    (["train", "--config=nowhere"], "air-jax train --list names all of them"),
     (["train"], "--config must be given"),
     (["evaluate"], "--workdir must be given"),
     (["register", "--fixed=a.nii.gz"], "--moving must be given"),
@@ -99,15 +112,41 @@ def test_a_mistake_ends_in_one_line_with_status_2_and_leaves_nothing(mistakes, i
 
 @pytest.mark.slow
 def test_help_names_the_commands_and_their_flags():
-    commands = [[], ["--help"], ["train", "--help"], ["evaluate", "--help"], ["register", "--help"]]
-    (bare, overview, train, evaluate, register) = outcomes(commands)
-    assert [status for status, *_ in (bare, overview, train, evaluate, register)] == [0] * 5
+    commands = [[], ["--help"], *([name, "--help"] for name in command_line.COMMANDS)]
+    bare, overview, *helps = outcomes(commands)
+    assert [status for status, *_ in (bare, overview, *helps)] == [0] * len(commands)
     assert bare == overview
-    assert all(f"  {name} " in overview[1] for name in ("train", "evaluate", "register"))
-    assert "python -m air_jax.main --config=configs/mnist.py" in train[1]
+    helps = dict(zip(command_line.COMMANDS, helps, strict=True))
+    for name, (_, text, _) in helps.items():  # each with an example, of flags that the command has
+        (example,) = re.findall(rf"^  {name} .*\n +air-jax {name}\b(.*)$", overview[1], re.MULTILINE)
+        assert all(f"  --{flag}: " in text for flag in re.findall(r"--(\w+)=", example))
+    train, evaluate, register = helps["train"], helps["evaluate"], helps["register"]
+    assert "python -m air_jax.main --config=mnist" in train[1]
     assert "--coordinator_address: HOST:PORT" in train[1]
     assert "--workdir: Folder of a run." in evaluate[1]
     assert "--fixed_landmarks: " in register[1]
+
+
+def test_every_config_is_listed_with_its_data_and_training(capsys):
+    print(config_list.config_table())
+    lines = capsys.readouterr().out.splitlines()
+    for path in sorted((REPOSITORY / "configs").glob("*.py")):
+        assert any(line.startswith(f"{path.stem} ") for line in lines)
+    (digits,) = [line for line in lines if line.startswith("digits ")]
+    assert digits.split("  ")[-1] == "a minute on two CPU cores"
+    assert "2,000 steps of 128 pairs" in digits
+
+
+def test_the_installation_is_described(monkeypatch):
+    text = installation.describe_installation()
+    assert f"air_jax {air_jax.__version__} in {REPOSITORY / 'air_jax'}" in text
+    assert f"jax {jax.__version__}" in text
+    assert text.count("complete") >= 3  # the library, files and train, which the tests need
+    with monkeypatch.context() as patch:
+        patch.setattr(installation, "_version", lambda package: None if package == "nibabel" else "1.0")
+        assert "nibabel>=5.3" in installation.missing_packages("files")
+        assert "SimpleITK>=2.5" in installation.missing_packages("files")  # too old
+        assert installation.missing_packages("") != []
 
 
 @pytest.mark.slow
