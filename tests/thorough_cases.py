@@ -23,44 +23,39 @@ THOROUGH_CASES = {
     "file_batches/test_batch.py": ("test_volumes_of_one_batch",),
     # Overlap of smaller images, in one other case.
     "file_registration/test_register_overlap.py": ("test_padding_changes_neither",),
+    # The other dimension of each; rigid and affine also by the other dimension, and by files.
     "optimize/test_register_affine.py": (
         "test_what_does_not_count_has_no_influence_on_the_affine[3]",
         "test_known_affine_is_recovered_between_different_grids[2]",
         "test_each_kind_changes_only_its_free_parameters[2-translation]",
         "test_each_kind_changes_only_its_free_parameters[2-similarity]",
+        "test_each_kind_changes_only_its_free_parameters[2-affine]",
+        "test_each_kind_changes_only_its_free_parameters[3-rigid]",
+        "test_images_far_apart_by_their_headers_are_aligned[3]",
         "test_gradient_agrees_with_finite_differences_in_64_bits[3]",
     ),
     "optimize/test_refine.py": (
         "test_blobs_are_aligned_without_folding[field2",
         "test_blobs_are_aligned_without_folding[field3",
         "test_blobs_are_aligned_without_folding[field4",
-        "test_pairs_are_independent[field1]",
-        "test_converged_pair_stays_while_another_continues[field1]",
     ),
     "file_registration/test_slides.py": ("test_a_large_picture_is_warped_at_full_size[.png]",),
     "file_registration/test_guided_files.py": ("test_a_picture_in_colour",),
     "file_registration/test_doubt.py": ("test_a_translation_starts_from_no_turn",),
     "registration/test_registration.py": ("test_leading_axes_are_those_of_the_images[shape1]",),
-    "losses/test_weights.py": ("test_weighted_similarities_agree_with_their_references[shape1-mind_ssc",),
+    "losses/test_weights.py": (
+        "test_weighted_similarities_agree_with_their_references[shape1-mind_ssc",
+        "test_weighted_similarities_agree_with_their_references[shape1-lncc-options7]",
+    ),
     # Random cases of what other tests check by chosen ones.
     "test_properties.py": ("test_",),
     "models/test_air.py": ("test_vmap_forward_mode_and_reverse_mode_agree[1]",),
-    "models/test_models.py": (
-        "test_every_model_keeps_the_contract[shape1-gated_demons]",
-        "test_every_model_keeps_the_contract[shape1-pyramid_air]",
-    ),
     "models/test_demons.py": (
         "test_unrolled_demons_register_two_blobs[shape1",
         "test_gates_are_bounded_by_the_maximal_gain",
     ),
     "models/test_pyramid.py": ("test_displacements_hardly_fold_whatever_the_parameters[shape1]",),
-    "transforms/test_sampling_derivative.py": (
-        "test_finite_differences_to_second_order_forward_and_reverse[shape0",
-        "test_finite_differences_to_second_order_forward_and_reverse[shape1",
-        "test_finite_differences_to_second_order_forward_and_reverse[shape2",
-        "test_points_on_a_grid_of_their_own[2-",
-    ),
-    "transforms/test_gather_scatter.py": ("test_derivatives_on_a_gpu[1-", "test_derivatives_on_a_gpu[2-"),
+    "transforms/test_sampling_derivative.py": ("test_points_on_a_grid_of_their_own[2-",),
     # Registration inside jit and vmap without an affine, and the affine alone.
     "registration/test_from_zero.py": (
         "test_an_affine_runs_inside_jit",
@@ -75,12 +70,11 @@ THOROUGH_CASES = {
         "test_small_attention_with_a_bias_computes_the_same_in_a_model",
         "test_elsewhere_flash_attention_works_in_chunks_and_computes_the_same[3-pyramid]",
     ),
-    # Training with a segmenter, in training/test_segmenter_run.py.
+    # Training with a segmenter, in training/test_segmenter_run.py; both gains against SciPy, in models/test_demons.py.
     "models/test_segmenter.py": (
         "test_the_displacement_does_not_train_the_segmenter",
         "test_damping_and_expansion",
-        "test_gains_of_intensities_and_of_classes[force_gain1",
-        "test_gains_of_intensities_and_of_classes[force_gain2",
+        "test_gains_of_intensities_and_of_classes",
     ),
     # The other pieces of work.
     "experiments/test_benchmark.py": (

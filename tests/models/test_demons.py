@@ -8,27 +8,31 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import THOROUGH
-from model_helpers import compiled, perturbed
+from model_helpers import compiled, perturbed, random_variables
 
 from air_jax import warp
 from air_jax.models import GatedDemons, Segmenter, UnrolledDemons
-from air_jax.transforms import jacobian_determinant
 
 SEGMENTER = Segmenter(3, features=(4, 4))
 ATTENTION = dict(stride=(4, 4), patch_size=(12, 4), spacing=(4, 2), width=8, num_heads=2, feed_forward=8)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", [(13, 15), (7, 9, 8)])
-@pytest.mark.parametrize("segmenter", [None, SEGMENTER])
+@pytest.mark.parametrize(
+    ("shape", "segmenter"),
+    [
+        ((13, 15), None),
+        ((13, 15), SEGMENTER),
+        ((7, 9, 8), SEGMENTER),
+        pytest.param((7, 9, 8), None, marks=THOROUGH),
+    ],
+)
 def test_unrolled_demons_agree_with_scipy(shape, segmenter):
     """Each option has a value of its own, so that exchanged options change the result."""
     fixed, moving = reference.smooth_images(np.random.default_rng(0), shape)
     options = dict(force_gain=(1.5, 3.0), force_sigma=1.2, total_sigma=0.4, edges=True, min_jacobian=0.6)
     model = UnrolledDemons(downsampling=(1,), num_steps=(3,), **options, expansion=0.3, segmenter=segmenter)
-    params = {}
-    if segmenter:
-        params = {"segmenter": perturbed(jax.jit(segmenter.init)(jax.random.key(0), fixed)["params"], 0.3)}
+    params = {"segmenter": random_variables(segmenter, fixed)["params"]} if segmenter else {}
     displacement, out = compiled(model)({"params": params}, fixed, moving)
     classes = [np.asarray(image[0]) for image in out["probabilities"]] if segmenter else None
     expected = functools.partial(reference.demons, fixed[0], moving[0], classes, num_steps=3, expand=0.3, **options)
@@ -43,7 +47,7 @@ def test_unrolled_demons_agree_with_scipy(shape, segmenter):
 )
 def test_untrained_gated_demons_are_unrolled_demons_with_half_the_gain(shape, segmenter):
     fixed, moving = reference.smooth_images(np.random.default_rng(0), shape)
-    shared = dict(downsampling=(2, 1), num_steps=(2, 1), force_sigma=1.2, total_sigma=0.4, edges=True, expansion=0.3)
+    shared = dict(downsampling=(2, 1), num_steps=(1, 1), force_sigma=1.2, total_sigma=0.4, edges=True, expansion=0.3)
     gated = GatedDemons(**ATTENTION, **shared, max_force_gain=(3.0, 6.0), segmenter=segmenter)
     unrolled = UnrolledDemons(**shared, force_gain=(1.5, 3.0), segmenter=segmenter)
     params = jax.jit(gated.init)(jax.random.key(0), fixed, moving)["params"]
@@ -67,25 +71,26 @@ def blobs(shape, shift):
 
     def blob(offset):
         distance = places - centre - offset * np.eye(len(shape))[0]
-        return jnp.asarray(np.exp(-0.5 * (distance**2).sum(-1) / 3**2)[None, ..., None], jnp.float32)
+        return np.exp(-0.5 * (distance**2).sum(-1) / 3**2)[None, ..., None].astype(np.float32)
 
     return blob(shift), blob(0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("edges", [False, True])
+@pytest.mark.parametrize("edges", [False, pytest.param(True, marks=THOROUGH)])
 @pytest.mark.parametrize("shape", [(26, 24), (18, 16, 17)])
 def test_unrolled_demons_register_two_blobs(shape, edges):
     fixed, moving = blobs(shape, 3)
     model = UnrolledDemons(downsampling=(2, 1), num_steps=(4, 4), edges=edges)
     displacement, out = compiled(model)({}, fixed, moving)
     assert set(out) == {"displacements"}
-    before, after = (float(jnp.mean(jnp.square(image - fixed))) for image in (moving, warp(moving, displacement)))
-    assert after < 0.1 * before
+    displacement = np.asarray(displacement)
+    warped = reference.warped_by(moving[0], displacement[0], "grid-constant")
+    assert np.square(warped - fixed[0]).mean() < 0.1 * np.square(moving - fixed).mean()
     # The pull-back displacement points from the fixed blob back to the moving one.
     centre = tuple(size // 2 for size in shape)
     assert displacement[(0, *centre)][0] < -1.5
-    assert jnp.min(jacobian_determinant(displacement)) > 0
+    assert reference.determinant(displacement[0]).min() > 0
 
 
 @pytest.mark.slow
@@ -109,13 +114,14 @@ def test_the_derivative_of_one_gated_step_is_exact():
     model = GatedDemons(**levels, width=8, feed_forward=8)
     params = perturbed(jax.jit(model.init)(jax.random.key(0), fixed, moving)["params"], 0.1)
 
+    direction = perturbed(jax.tree.map(np.zeros_like, params), 0.1, 2)
+
     @jax.jit
+    @jax.value_and_grad
     def loss(length):
-        moved = jax.tree.map(
-            lambda p, d: p + length * d, params, perturbed(jax.tree.map(jnp.zeros_like, params), 0.1, 2)
-        )
+        moved = jax.tree.map(lambda p, d: p + length * d, params, direction)
         return jnp.mean(jnp.square(warp(moving, model.apply({"params": moved}, fixed, moving)[0]) - fixed))
 
     step = 1e-3  # linear sampling has kinks
-    slope = (loss(step) - loss(-step)) / (2 * step)
-    np.testing.assert_allclose(jax.grad(loss)(0.0), slope, rtol=0.02)
+    slope = (loss(step)[0] - loss(-step)[0]) / (2 * step)
+    np.testing.assert_allclose(loss(0.0)[1], slope, rtol=0.02)

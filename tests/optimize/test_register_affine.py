@@ -1,6 +1,7 @@
 """Affine registration: known maps are recovered, gradients agree with NumPy and SciPy in 64 bits."""
 
 import itertools
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -53,13 +54,17 @@ def about(centre, linear, translation):
     return result
 
 
-def make_pair(num_axes, linear=None, translation=(1.5, -2.0, 1.0), far=0.0):
-    """Makes two images `[1, *S, 1]`; returns them, `voxel_to_voxel`, the true matrix, and both voxel sizes."""
+def make_pair(num_axes, linear=None, translation=(1.5, -2.0, 1.0), far=0.0, beside=0.0):
+    """Makes two images `[1, *S, 1]`; returns them, `voxel_to_voxel`, the true matrix, and both voxel sizes.
+
+    By their headers the images are `far` mm further apart than they are.
+    """
     (shape, size), (moving_shape, moving_size) = GRIDS[num_axes]
     fixed_affine, moving_affine = np.diag([*size, 1.0]), np.diag([*moving_size, 1.0])
     middle = (np.array(shape) - 1) / 2 * size
-    # Both grids have the same centre, `far` aside.
+    # Both grids have the same centre; the moving one may show what lies beside it, along the last axis.
     moving_affine[:-1, -1] = middle - (np.array(moving_shape) - 1) / 2 * moving_size
+    moving_affine[num_axes - 1, -1] += beside
     linear = np.eye(num_axes) if linear is None else linear
     motion = about(middle, linear, np.array(translation[:num_axes]))
     back = np.linalg.inv(motion)
@@ -93,11 +98,61 @@ def rotation(num_axes, degrees=9):
 ANGLES = tuple(np.deg2rad([0, -45, 45]))  # the same in all tests, so that they share compiled programs
 
 
-def register(pair, **options):
-    fixed, moving, voxel_to_voxel, _, size, moving_size = pair
-    geometry = Geometry(jnp.asarray(voxel_to_voxel, jnp.float32)[None], size, moving_size)
-    matrix = register_affine(ncc, fixed, moving, angles=ANGLES, geometry=geometry, **options)
-    return np.asarray(matrix[0], np.float64)
+# Each level is compiled: the program of an affine without weights has all of them, the others have these two.
+TWO_LEVELS = (module.LEVELS[0], module.LEVELS[-1])
+
+
+def coarse_contrast(fixed, warped, weights):
+    """The difference is rewarded on the coarse level; on the last one all is the same."""
+    return -mse(fixed, warped, weights=weights) * (fixed.shape[1] < 10)
+
+
+# One program for several similarities: the number of one is an argument.
+SEVERAL = {"ncc": ncc, "mi": SIMILARITIES["mi"], "coarse contrast": coarse_contrast}
+
+
+def choose(number, fixed, warped, weights):
+    return jax.lax.switch(number, [partial(each, weights=weights) for each in SEVERAL.values()], fixed, warped)
+
+
+def register(*pairs, similarity=ncc, **options):
+    """Registers pairs on the same grids together: their matrices `[B, N, N + 1]`."""
+    fixed, moving = (np.concatenate([pair[image] for pair in pairs]) for image in range(2))
+    matrix = jnp.asarray(np.stack([pair[2] for pair in pairs]), jnp.float32)
+    geometry = Geometry(matrix, *pairs[0][4:])
+    return np.asarray(register_affine(similarity, fixed, moving, angles=ANGLES, geometry=geometry, **options))
+
+
+def register_weighted(pair, similarity="ncc", *, weights=None, moving_weights=None):
+    """Registers one pair by any of `SEVERAL`: its matrix."""
+    number = np.int32(list(SEVERAL).index(similarity))
+    weights, moving_weights = (
+        np.ones(image.shape[:-1], np.float32) if given is None else given
+        for image, given in zip(pair[:2], (weights, moving_weights), strict=True)
+    )
+    options = {"weights": weights, "moving_weights": moving_weights}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "LEVELS", TWO_LEVELS)
+        return register(pair, similarity=jax.tree_util.Partial(choose, number), **options)[0]
+
+
+def register_rigid(*pairs):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "LEVELS", TWO_LEVELS)
+        return register(*pairs, kind="rigid")
+
+
+@cache
+def rigid(num_axes):
+    """Registers several pairs rigidly, in one program: name to pair and matrix."""
+    pairs = {
+        "stretched": make_pair(num_axes, rotation(num_axes) @ STRETCH[num_axes] * 1.08),
+        "far apart": make_pair(num_axes, rotation(num_axes), far=500.0),
+    }
+    if num_axes == 2:
+        pairs["turned by 50 degrees"] = make_pair(2, rotation(2, 50))
+    matrices = register_rigid(*pairs.values())
+    return {name: (pair, matrix) for (name, pair), matrix in zip(pairs.items(), matrices, strict=True)}
 
 
 @pytest.mark.slow
@@ -106,11 +161,9 @@ def test_known_affine_is_recovered_between_different_grids(num_axes):
     pair = make_pair(num_axes, rotation(num_axes) @ STRETCH[num_axes])
     fixed, _, voxel_to_voxel, truth = pair[:4]
     assert corner_error(voxel_to_voxel, truth, fixed.shape[1:-1]) > 4
-    matrix = register(pair)
-    assert corner_error(matrix, truth, fixed.shape[1:-1]) < 0.5
     # With a white background as well.
-    white = (1 - pair[0], 1 - pair[1], *pair[2:])
-    assert corner_error(register(white), truth, fixed.shape[1:-1]) < 0.5
+    for each in (pair, (1 - pair[0], 1 - pair[1], *pair[2:])):
+        assert corner_error(register(each)[0], truth, fixed.shape[1:-1]) < 0.5
 
 
 @pytest.mark.slow
@@ -118,8 +171,8 @@ def test_known_affine_is_recovered_between_different_grids(num_axes):
 def test_each_kind_changes_only_its_free_parameters(num_axes, kind):
     """The true map has more free parameters than the kind. The linear part is compared in mm."""
     pair = make_pair(num_axes, rotation(num_axes) @ STRETCH[num_axes] * 1.08)
-    voxel_to_voxel, _, size, moving_size = pair[2:]
-    matrix = register(pair, kind=kind)
+    fixed, moving, voxel_to_voxel, _, size, moving_size = pair
+    matrix = rigid(num_axes)["stretched"][1] if kind == "rigid" else register(pair, kind=kind)[0]
     linear = np.diag(moving_size) @ matrix[:, :-1] @ np.diag(1 / np.array(size))
     gram = linear.T @ linear
     identity = np.eye(num_axes)
@@ -135,11 +188,11 @@ def test_each_kind_changes_only_its_free_parameters(num_axes, kind):
         np.testing.assert_allclose(gram, scale * identity, atol=1e-5)
     else:
         assert np.abs(gram - np.trace(gram) / num_axes * identity).max() > 0.02
-    fixed, moving = pair[:2]
 
     def value(matrix):
-        points = apply_affine(jnp.asarray(matrix, jnp.float32)[None], identity_grid(fixed.shape[1:-1])[None])
-        return float(mse(fixed, sample(moving, points, mode="nearest"))[0])
+        points = np.einsum("ij,j...->i...", matrix[:, :-1], np.indices(fixed.shape[1:-1])).T + matrix[:, -1]
+        warped = scipy.ndimage.map_coordinates(moving[0, ..., 0], points.T, order=1, mode="nearest")
+        return np.mean((warped - fixed[0, ..., 0]) ** 2)
 
     assert value(matrix) < 0.8 * value(voxel_to_voxel)
 
@@ -147,34 +200,24 @@ def test_each_kind_changes_only_its_free_parameters(num_axes, kind):
 @pytest.mark.slow
 @pytest.mark.parametrize("num_axes", [2, 3])
 def test_images_far_apart_by_their_headers_are_aligned(num_axes):
-    pair = make_pair(num_axes, rotation(num_axes), far=500.0)
-    fixed, _, voxel_to_voxel, truth = pair[:4]
+    (fixed, _, voxel_to_voxel, truth, *_), matrix = rigid(num_axes)["far apart"]
     assert corner_error(voxel_to_voxel, truth, fixed.shape[1:-1]) > 300
-    assert corner_error(register(pair, kind="rigid"), truth, fixed.shape[1:-1]) < 0.5
+    assert corner_error(matrix, truth, fixed.shape[1:-1]) < 0.5
 
 
 @pytest.mark.slow
 def test_large_rotation_is_recovered_from_one_of_the_angles():
-    pair = make_pair(2, rotation(2, 50))
-    fixed, truth = pair[0], pair[3]
-    assert corner_error(register(pair, kind="rigid"), truth, fixed.shape[1:-1]) < 0.5
+    (fixed, _, _, truth, *_), matrix = rigid(2)["turned by 50 degrees"]
+    assert corner_error(matrix, truth, fixed.shape[1:-1]) < 0.5
 
 
 @pytest.mark.slow
 def test_pairs_are_independent():
-    pair = make_pair(2, rotation(2))
-    fixed, moving = pair[:2]
-    noise = np.random.default_rng(0).random((2, *fixed.shape[1:]), dtype=np.float32)
-    other = np.random.default_rng(1).random((2, *moving.shape[1:]), dtype=np.float32)
-    together = register_affine(
-        ncc,
-        np.concatenate([noise, fixed]),
-        np.concatenate([other, moving]),
-        kind="rigid",
-        angles=ANGLES,
-        geometry=Geometry(jnp.asarray(np.stack([pair[2]] * 3), jnp.float32), pair[4], pair[5]),
-    )
-    np.testing.assert_allclose(together[2], register(pair, kind="rigid"), atol=2e-3)
+    """Pairs of noise take the places of the others."""
+    pair, matrix = rigid(2)["turned by 50 degrees"]
+    rng = np.random.default_rng(0)
+    noise = [tuple(rng.random(image.shape, np.float32) for image in pair[:2]) + pair[2:] for _ in range(2)]
+    np.testing.assert_allclose(register_rigid(*noise, pair)[2], matrix, atol=2e-3)
 
 
 def test_wrong_options_are_refused():
@@ -222,61 +265,58 @@ def test_gradient_agrees_with_finite_differences_in_64_bits(num_axes):
         points = apply_affine(total, identity_grid(shape)[None])
         return mse(fixed, sample(moving, points, mode="nearest"))[0]
 
-    value, gradient = jax.value_and_grad(loss)(jnp.asarray(vector, jnp.float32))
+    value_and_gradient = jax.jit(jax.value_and_grad(loss))
+    value, gradient = value_and_gradient(np.float32(vector))
     np.testing.assert_allclose(value, reference(vector), rtol=1e-4)
     steps = 1e-6 * np.eye(len(vector))
     expected = [(reference(vector + step) - reference(vector - step)) / 2e-6 for step in steps]
     np.testing.assert_allclose(gradient, expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
     # Every registration starts at zero: the gradient of the rotation is finite there.
-    assert np.isfinite(jax.grad(loss)(jnp.zeros(len(vector)))).all()
+    assert np.isfinite(value_and_gradient(np.zeros(len(vector), np.float32))[1]).all()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_axes", [2, 3])
 def test_what_does_not_count_has_no_influence_on_the_affine(num_axes):
-    fixed, moving, voxel_to_voxel, truth, size, moving_size = make_pair(num_axes, rotation(num_axes))
+    fixed, moving, *others = make_pair(num_axes, rotation(num_axes))
     weights, moving_weights = (np.ones(image.shape[:-1], np.float32) for image in (fixed, moving))
     weights[:, -3:], moving_weights[:, :4] = 0, 0
 
     def register_with(garbage):
         hidden, moving_hidden = (array[..., None] == 0 for array in (weights, moving_weights))
         images = np.where(hidden, garbage, fixed), np.where(moving_hidden, garbage, moving)
-        options = {"weights": weights, "moving_weights": moving_weights}
-        return register((*images, voxel_to_voxel, truth, size, moving_size), **options)
+        return register_weighted((*images, *others), weights=weights, moving_weights=moving_weights)
 
     clean = register_with(0.0)
-    assert corner_error(clean, truth, fixed.shape[1:-1]) < 0.7
+    assert corner_error(clean, others[1], fixed.shape[1:-1]) < 0.7
     np.testing.assert_array_equal(register_with(np.nan), clean)
     np.testing.assert_array_equal(register_with(8.0), clean)
 
 
 @pytest.mark.slow
 def test_images_that_show_different_parts_are_aligned():
-    """Half of the moving image is cut off; its border values, continued, would lead astray."""
-    fixed, moving, voxel_to_voxel, truth, size, moving_size = make_pair(2, rotation(2))
-    cut = moving[:, :30]
-    ones = np.ones(cut.shape[:-1], np.float32)
-    pair = (fixed, cut, voxel_to_voxel, truth, size, moving_size)
-    assert corner_error(register(pair, kind="rigid", moving_weights=ones), truth, fixed.shape[1:-1]) < 0.7
+    """Half of the moving image shows what lies beside; its border values, continued, would lead astray."""
+    pair = make_pair(2, rotation(2), beside=-24.0)
+    assert corner_error(register_weighted(pair), pair[3], pair[0].shape[1:-1]) < 0.7
 
 
 @pytest.mark.slow
 def test_leaving_the_view_is_not_rewarded():
     """Unrelated noise: the fewer voxels are compared, the higher is their mutual information."""
     rng = np.random.default_rng(0)
-    fixed, moving = (rng.random((1, 24, 24, 1), dtype=np.float32) for _ in range(2))
-    ones = np.ones((1, 24, 24), np.float32)
-    matrix = register_affine(SIMILARITIES["mi"], fixed, moving, weights=ones, moving_weights=ones)
-    points = np.asarray(apply_affine(matrix, identity_grid((24, 24))[None]))
-    assert np.all((points >= 0) & (points <= 23), axis=-1).mean() > module.LEAST_COVERAGE - 0.1
+    fixed, moving, *others = make_pair(2)
+    noise = (rng.random(image.shape, np.float32) for image in (fixed, moving))
+    matrix = register_weighted((*noise, *others), "mi")
+    points = np.asarray(apply_affine(matrix[None], identity_grid(fixed.shape[1:-1])[None])[0])
+    seen = np.all((points >= 0) & (points <= np.array(moving.shape[1:-1]) - 1), axis=-1)
+    assert seen.mean() > module.LEAST_COVERAGE - 0.1
 
 
 @pytest.mark.slow
 def test_an_affine_that_is_no_better_is_the_start():
-    image = make_pair(2)[0]
-    ones, start = np.ones(image.shape[:-1], np.float32), jnp.eye(2, 3)[None]
-    options = {"geometry": Geometry(start), "weights": ones, "moving_weights": ones}
-    np.testing.assert_array_equal(register_affine(mse, image, image, **options), start)
+    """The coarse level moves the images; the last one finds no gain in it."""
+    pair = make_pair(2)
+    np.testing.assert_array_equal(register_weighted(pair, "coarse contrast"), np.float32(pair[2]))
 
 
 def test_the_middle_is_that_of_what_counts():
