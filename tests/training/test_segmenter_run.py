@@ -74,7 +74,7 @@ def test_a_step_descends_on_the_segmentations_of_both_images():
     data = Images(images[..., None], segmentations=segmentations)
     state, data_there = replicate((init_state(before, optimizer), data), devices)
     state, metrics = jax.device_get(data_parallel(steps, devices)(state, data_there, 1))
-    assert set(metrics) == {"loss", "segmentation", "grad_norm"}
+    assert set(metrics) == {"loss", "segmentation", "grad_norm", "update_norm", "param_norm"}
 
     pair, _ = unit_pair(gather(data, *pairs_of_step(0, 0, len(data), 2)))
 
