@@ -73,8 +73,8 @@ class Monitor:
         if console.is_dumb_terminal:  # which cannot move its cursor
             yield
             return
-        columns = SpinnerColumn(), TextColumn("step {task.completed:,}/{task.total:,}"), BarColumn(bar_width=24)
-        with Progress(*columns, TextColumn("{task.fields[status]}"), TimeElapsedColumn(), console=console) as progress:
+        columns = SpinnerColumn(), TimeElapsedColumn(), TextColumn("step {task.completed:,}/{task.total:,}")
+        with Progress(*columns, BarColumn(24), TextColumn("{task.fields[status]}"), console=console) as progress:
             task = progress.add_task("", total=self._plan.num_train_steps, completed=step, status="compiling")
             self._show = lambda done, status: progress.update(task, completed=done, status=status, refresh=True)
             try:

@@ -88,6 +88,9 @@ def test_a_step_descends_on_the_segmentations_of_both_images():
 
     np.testing.assert_allclose(metrics["loss"][0], loss(before), rtol=1e-5)
     taken = jax.tree.map(np.subtract, before, state.params)
+    for name, tree in (("grad_norm", taken), ("update_norm", taken), ("param_norm", state.params)):
+        norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(tree)))
+        np.testing.assert_allclose(metrics[name][0], norm, rtol=1e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), taken, jax.grad(loss)(before))
 
 
