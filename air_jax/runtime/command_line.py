@@ -25,7 +25,7 @@ from air_jax.runtime.streams import ignore_closed_loops, keep_streams
 COMMANDS = {"train": "main"}
 COMMANDS |= {name: name for name in ("evaluate", "register", "apply", "motion", "batch", "template", "doctor")}
 # Packages that only one extra of the installation contains. Others belong to several.
-EXTRAS = {"tensorflow": "prepare"} | dict.fromkeys(
+EXTRAS = {"tensorflow": "prepare", "tensorboardX": "watch"} | dict.fromkeys(
     ("array_record", "grain", "ml_collections", "sklearn", "tensorflow_datasets"), "train"
 )
 USER_MISTAKE = 2

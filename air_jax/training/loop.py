@@ -1,4 +1,4 @@
-"""The training loop: steps in dispatches, with progress, log, validation and checkpoints."""
+"""The training loop: steps in dispatches, with validation and checkpoints."""
 
 import math
 import time
@@ -10,12 +10,12 @@ import jax
 import numpy as np
 
 from air_jax.errors import StoppedError, UserError
-from air_jax.runtime.parallel import from_first_process, is_first_process, say
+from air_jax.runtime.parallel import from_first_process, say
 from air_jax.runtime.signals import StopRequest, stop_requests
 from air_jax.runtime.startup import StartUp
+from air_jax.training.monitor import Monitor
 from air_jax.training.recipe import StepPlan
 from air_jax.training.steps import TrainState
-from air_jax.workdir import log
 from air_jax.workdir.checkpoint import Checkpoints, checkpoint_steps
 
 Dispatch = tuple[int, int]  # first step, number of steps
@@ -36,7 +36,9 @@ def train_loop(
     run: Callable[[TrainState, int], tuple[TrainState, dict[str, jax.Array]]],
     spans: Sequence[Dispatch],
     validate: Callable[[Any], dict[str, float]],
+    learning_rate: Callable[[int], Any],
     checkpoints: Checkpoints | None,
+    monitor: Monitor,
     plan: StepPlan,
     workdir: Path,
     start: StartUp,
@@ -51,7 +53,9 @@ def train_loop(
       run: `run(state, num_steps)` takes steps, see `air_jax.training.feed`.
       spans: see `dispatches`.
       validate: scores of parameters on the validation part, by name.
+      learning_rate: rate of a step, by the number of steps before it.
       checkpoints: where to save; None in processes other than the first.
+      monitor: shows and logs.
       plan: steps of the run.
       workdir: folder of the run.
       start: reports the start-up after the first dispatch.
@@ -63,16 +67,15 @@ def train_loop(
 
     def validate_and_save(step: int, state: TrainState) -> None:
         scores = validate(state.params)
-        _log(workdir, {"step": step, **{f"validation_{name}": score for name, score in scores.items()}})
-        say(f"  validation: {_summary(scores)}")
+        monitor.validation(step, scores, state.params)
         if checkpoints is not None:
             checkpoints.save(step, state.params, state.opt_state, scores)
 
     saved_step = int(state.step)
-    if plan.num_train_steps == 0 and not (checkpoints is not None and checkpoint_steps(checkpoints.directory)):
-        validate_and_save(0, state)
     speed = _Speed(plan)
-    with stop_requests() as request:
+    with stop_requests() as request, monitor.running(saved_step):
+        if plan.num_train_steps == 0 and not (checkpoints is not None and checkpoint_steps(checkpoints.directory)):
+            validate_and_save(0, state)
         for step, num_steps in spans:
             begun = time.perf_counter()
             with start.item("first steps"):
@@ -86,9 +89,8 @@ def train_loop(
             if not speed.has_compiled:
                 say(start.line())
             line = {"step": step, **{name: float(values.mean()) for name, values in step_metrics.items()}}
-            line |= speed.of(num_steps, seconds)
-            _log(workdir, line)
-            _print_progress(line, plan.num_train_steps, speed.seconds_left(step))
+            line |= {"learning_rate": float(learning_rate(step - 1)), **speed.of(num_steps, seconds)}
+            monitor.steps(line, speed.seconds_left(step))
 
             if step % plan.eval_every == 0 or step == plan.num_train_steps:
                 validate_and_save(step, state)
@@ -147,22 +149,3 @@ def _check_finite(step_metrics: dict[str, np.ndarray], step: int, saved_step: in
         f"loss or gradient is not finite at step {bad_step}, so the run stops; {left}; "
         "try a lower --config.learning_rate"
     )
-
-
-def _log(workdir: Path, line: dict[str, Any]) -> None:
-    if is_first_process():
-        log.append(workdir, line)
-
-
-def _summary(scores: dict[str, float]) -> str:
-    names = {"dice": "Dice {:.4f}", "mse": "MSE {:.5f}", "folding_percent": "folding {:.2f} %"}
-    return ", ".join(text.format(scores[name]) for name, text in names.items() if name in scores)
-
-
-def _print_progress(line: dict[str, Any], total: int, seconds_left: float) -> None:
-    if "seconds_to_compile_and_run" in line:
-        speed = f"{line['seconds_to_compile_and_run']:.1f} s with compilation"
-    else:
-        speed = f"{line['pairs_per_second']:,.0f} pairs/s"
-    left = "" if math.isnan(seconds_left) else f"  {int(seconds_left) // 60}:{int(seconds_left) % 60:02d} left"
-    say(f"step {line['step']:,}/{total:,}  loss {line['loss']:.5f}  {speed}{left}")

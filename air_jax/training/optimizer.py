@@ -31,7 +31,7 @@ def make_optimizer(
     Raises:
       KeyError: an unknown schedule.
     """
-    rate = _rate(learning_rate, schedule, warmup_steps, num_train_steps)
+    rate = rate_schedule(learning_rate, schedule, warmup_steps, num_train_steps)
     adam = optax.adam(rate)
     if clip_norm:
         adam = optax.chain(optax.clip_by_global_norm(clip_norm), adam)
@@ -44,8 +44,9 @@ def _parts(params: Any) -> dict[str, str]:
     return {name: "frozen" if name == SEGMENTER else "trained" for name in params}
 
 
-def _rate(learning_rate: float, schedule: str, warmup_steps: int, num_steps: int) -> optax.Schedule:
-    left = max(num_steps - warmup_steps, 1)
+def rate_schedule(learning_rate: float, schedule: str, warmup_steps: int, num_train_steps: int) -> optax.Schedule:
+    """Returns the learning rate as a function of the number of steps before; arguments as for `make_optimizer`."""
+    left = max(num_train_steps - warmup_steps, 1)
     main = {
         "constant": optax.constant_schedule(learning_rate),
         "cosine": optax.cosine_decay_schedule(learning_rate, left, alpha=0.01),

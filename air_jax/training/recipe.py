@@ -85,6 +85,7 @@ class TrainingRecipe:
       augmentation: None where nothing moves.
       deformation: artificial deformation that makes the fixed images; None for real pairs.
       streaming: whether images come from the host; None lets the run decide.
+      watch: key of `air_jax.training.watch.WATCHES`.
     """
 
     seed: int
@@ -98,6 +99,7 @@ class TrainingRecipe:
     augmentation: Augmentation | None
     deformation: Deformation | None
     streaming: bool | None
+    watch: str
 
     @property
     def registers(self) -> bool:
@@ -133,6 +135,7 @@ def training_recipe(config: Config) -> TrainingRecipe:
         augmentation=_augmentation(config),
         deformation=deformation,
         streaming=config.streaming,
+        watch=config.watch,
     )
 
 

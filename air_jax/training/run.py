@@ -12,20 +12,15 @@ workdir.
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
-from air_jax.data import Dataset, Images, label_ids_of, load_dataset
+from air_jax.data import Dataset, Images, load_dataset
 from air_jax.errors import UserError
-from air_jax.models import Segmenter
-from air_jax.registration import Registration, from_recipe
-from air_jax.runtime.files import replace_text
 from air_jax.runtime.parallel import (
     AXIS_NAME,
     all_devices,
@@ -36,20 +31,21 @@ from air_jax.runtime.parallel import (
     say,
 )
 from air_jax.runtime.startup import StartUp
-from air_jax.training import feed, figures, scoring, summary
+from air_jax.training import feed, figures, scoring, summary, watch
+from air_jax.training.evaluation import evaluate, task_of
 from air_jax.training.loop import dispatches, train_loop
 from air_jax.training.memory import check_batch
-from air_jax.training.optimizer import make_optimizer
-from air_jax.training.recipe import TrainingRecipe, classes_of, training_recipe, with_label_ids
+from air_jax.training.monitor import Monitor
+from air_jax.training.optimizer import make_optimizer, rate_schedule
+from air_jax.training.recipe import TrainingRecipe, training_recipe
 from air_jax.training.steps import TrainState, init_params, init_state, make_train_steps
-from air_jax.training.tasks import Refine, Task, registration_task, segmentation_task
 from air_jax.workdir import config as configs
 from air_jax.workdir import log
-from air_jax.workdir.checkpoint import Checkpoints, restore_best_params
+from air_jax.workdir.checkpoint import Checkpoints
 from air_jax.workdir.config import SavedConfig
 from air_jax.workdir.defaults import SEGMENTER, Config
 from air_jax.workdir.lock import only_run
-from air_jax.workdir.recipe import InferenceRecipe, inference_recipe
+from air_jax.workdir.recipe import inference_recipe
 from air_jax.workdir.segmenter import own_segmenter, read_segmenter
 
 
@@ -60,8 +56,8 @@ def train(
 
     Args:
       config: keys of `air_jax.workdir.defaults.default_config`.
-      workdir: folder of the run. Afterwards it holds `config.json`, `metrics.jsonl`, `checkpoints/`, `eval.json` and
-        `figures/`.
+      workdir: folder of the run. Afterwards it holds `config.json`, `metrics.jsonl`, `checkpoints/`, `eval.json`,
+        `figures/` and `report.html`.
       dataset: the normalised data set. Default: loaded as `config.dataset` says.
       start: start-up times, where the caller has begun to take them.
 
@@ -84,6 +80,7 @@ def train(
         raise UserError(
             f"--config.batch_size={recipe.steps.batch_size}: must be a multiple of the {len(devices)} devices"
         )
+    watch.check(recipe.watch)
     configs.check_same_run(config, workdir)
     log.check(workdir)
     saved, frozen = _with_segmenter(config, recipe, workdir)
@@ -101,7 +98,7 @@ def train(
     )
 
     # ---- Model and optimizer -----------------------------------------------------------------------------------------
-    task = _task(recipe, inference, dataset, dataset.validation)
+    task = task_of(recipe, inference, dataset, dataset.validation)
     optimizer = make_optimizer(**dataclasses.asdict(recipe.optimizer), freeze_segmenter=bool(recipe.segmenter_workdir))
     with start.item("model"):
         params = init_params(inference.model, recipe.seed, dataset.image_shape, task.num_images) | frozen
@@ -124,118 +121,51 @@ def train(
     )
 
     # ---- Training ----------------------------------------------------------------------------------------------------
-    with _checkpoints(workdir, saved) as checkpoints:
-        with start.item("checkpoint"):
-            state = from_first_process(
-                lambda: _resume(state, checkpoints, recipe.steps.num_train_steps, workdir), like=state
-            )
-        if is_first_process():
-            configs.write(saved, workdir)
-        spans = dispatches(int(state.step), recipe.steps)
-        at_most = feed.steps_per_dispatch(inference.model, devices)
-        if streaming:
-            say("the training images stay on the host; each step's are streamed to the devices")
-            run = feed.streamed(
-                train_steps,
-                images,
-                devices,
+    scorer = scoring.Scorer(task, recipe.evaluation)
+    pairs = next(iter(scoring.pair_lists(dataset.validation, recipe.evaluation).values()))
+    rates = recipe.optimizer
+    open_watch = partial(watch.open_watch, recipe.watch, config, workdir)
+    draw = partial(figures.watched_figures, inference, task, dataset.validation, pairs, recipe)
+    with Monitor(workdir, recipe.steps, open_watch, draw) as monitor:
+        with _checkpoints(workdir, saved) as checkpoints:
+            with start.item("checkpoint"):
+                state = from_first_process(
+                    lambda: _resume(state, checkpoints, recipe.steps.num_train_steps, workdir), like=state
+                )
+            if is_first_process():
+                configs.write(saved, workdir)
+            spans = dispatches(int(state.step), recipe.steps)
+            at_most = feed.steps_per_dispatch(inference.model, devices)
+            if streaming:
+                say("the training images stay on the host; each step's are streamed to the devices")
+                run = feed.streamed(
+                    train_steps,
+                    images,
+                    devices,
+                    spans,
+                    seed=recipe.seed,
+                    batch_size=recipe.steps.batch_size,
+                    at_most=at_most,
+                )
+            else:
+                run = feed.resident(train_steps, images, devices, at_most=at_most)
+            train_loop(
+                replicate(state, devices),
+                run,
                 spans,
-                seed=recipe.seed,
-                batch_size=recipe.steps.batch_size,
-                at_most=at_most,
+                lambda params: scorer.score(params, dataset.validation, pairs)["after"],
+                rate_schedule(rates.learning_rate, rates.schedule, rates.warmup_steps, rates.num_train_steps),
+                checkpoints,
+                monitor,
+                recipe.steps,
+                workdir,
+                start,
             )
-        else:
-            run = feed.resident(train_steps, images, devices, at_most=at_most)
-        scorer = scoring.Scorer(task, recipe.evaluation)
-        pairs = next(iter(scoring.pair_lists(dataset.validation, recipe.evaluation).values()))
-        train_loop(
-            replicate(state, devices),
-            run,
-            spans,
-            lambda params: scorer.score(params, dataset.validation, pairs)["after"],
-            checkpoints,
-            recipe.steps,
-            workdir,
-            start,
-        )
 
-    # ---- Scores and figures, of the best checkpoint ------------------------------------------------------------------
-    return evaluate(workdir, dataset=dataset) if is_first_process() else {}
-
-
-def evaluate(workdir: str | Path, *, dataset: Dataset | None = None) -> dict[str, Any]:
-    """Scores the best checkpoint of a run on the test part, writes `eval.json` and the figures, and prints the table.
-
-    Args:
-      workdir: folder of the run.
-      dataset: the run's normalised data set. Default: loaded as the run's config says.
-
-    Returns:
-      The scores, as in `eval.json`.
-
-    Raises:
-      UserError: the folder is not a run's workdir, or its data cannot be had.
-    """
-    workdir = Path(workdir).expanduser()
-    saved = configs.read(workdir)
-    recipe, inference = training_recipe(saved.config), inference_recipe(saved)
-    step, params = restore_best_params(workdir / "checkpoints", identity=configs.model_identity(saved))
-    dataset = dataset or load_dataset(**recipe.dataset)
-    lists = scoring.pair_lists(dataset.test, recipe.evaluation)
-    first = next(iter(lists.values()))
-    refine = None
-    if recipe.registers:
-        registration = from_recipe(inference, params, image_shape=saved.image_shape, step=step)
-        draw = partial(figures.draw_registrations, registration)
-        if recipe.evaluation.refine_steps:
-            refine = _refinement(registration, recipe.evaluation.refine_steps)
-    task = _task(recipe, inference, dataset, dataset.test, refine=refine)
-    if not recipe.registers:
-        draw = partial(figures.draw_segmentations, task, params)
-
-    scorer = scoring.Scorer(task, recipe.evaluation, refine=refine)
-    report = {
-        "checkpoint_step": step,
-        "dataset": recipe.dataset["name"],
-        "seed": recipe.seed,
-        "pairs_seed": recipe.evaluation.pairs_seed,
-    } | scoring.score_lists(scorer, params, dataset.test, lists)
-    replace_text(workdir / "eval.json", json.dumps(report, indent=2) + "\n")
-    print(scoring.table(report), flush=True)
-    draw(dataset.test, first, recipe, workdir)
+        # ---- Scores, figures and report, of the best checkpoint ------------------------------------------------------
+        report = evaluate(workdir, dataset=dataset) if is_first_process() else {}
+        monitor.final(report)
     return report
-
-
-def _task(
-    recipe: TrainingRecipe,
-    inference: InferenceRecipe,
-    dataset: Dataset,
-    scored: Images,
-    *,
-    refine: Refine | None = None,
-) -> Task:
-    """The task of a run, whose scores are for the part `scored` of the data set."""
-    if not recipe.registers:
-        assert isinstance(inference.model, Segmenter)
-        return segmentation_task(inference.model, classes_of(dataset.train, inference.model.num_classes))
-    assert recipe.objective is not None
-    return registration_task(
-        inference.model,
-        recipe.objective,
-        with_label_ids(recipe.terms, dataset.train),
-        label_ids=() if recipe.deformation else label_ids_of(scored),  # an artificial image has no segmentation
-        deformation=recipe.deformation,
-        refine=refine,
-    )
-
-
-def _refinement(registration: Registration, num_steps: int) -> Refine:
-    """The displacement after `num_steps` of instance optimisation."""
-
-    def refine(fixed: jax.Array, moving: jax.Array, displacement: jax.Array) -> jax.Array:
-        return registration.refine(fixed, moving, displacement, num_steps=num_steps).displacement
-
-    return refine
 
 
 def _with_segmenter(config: Config, recipe: TrainingRecipe, workdir: Path) -> tuple[SavedConfig, dict[str, Any]]:

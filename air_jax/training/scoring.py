@@ -13,6 +13,7 @@ from air_jax.training.recipe import EvaluationPlan
 from air_jax.training.tasks import STAGES, Refine, Task
 
 Scores = dict[str, dict[str, float]]
+EachScores = dict[str, dict[str, np.ndarray]]
 PairLists = dict[str, np.ndarray]
 
 # Column heads of the terminal's table, by score.
@@ -49,16 +50,20 @@ class Scorer:
         """Scores pairs `[n, 2]` (fixed first) of `images`.
 
         Returns:
-          For each stage of `STAGES` that the task has, means over the pairs by name (see `_means` for undefined ones).
+          For each stage of `STAGES` that the task has, means over the pairs by name (see `means` for undefined ones).
         """
+        return means(self.each(params, images, pairs))
+
+    def each(self, params: Any, images: Images, pairs: np.ndarray) -> EachScores:
+        """Scores as `score` does, without the means: `[n]` for each stage and name; NaN where a score is undefined."""
         # On one device: parameters that are on several would make each of them compute all scores.
         params = jax.device_put(params, jax.local_devices()[0])
         collected = []
         for pair, keys, size in self._batches(images, pairs):
             scores = self._evaluate(params, pair, keys)
             collected.append(jax.tree.map(lambda score, size=size: np.asarray(score)[:size], scores))
-        scores = jax.tree.map(lambda *batches: np.concatenate(batches), *collected)
-        return {stage: _means(scores[stage]) for stage in STAGES if stage in scores}
+        joined = jax.tree.map(lambda *batches: np.concatenate(batches), *collected)
+        return {stage: joined[stage] for stage in STAGES if stage in joined}
 
     def seconds_per_pair(self, params: Any, images: Images, pairs: np.ndarray, repeats: int = 5) -> dict[str, float]:
         """Median time of one pair in batches, without compilation: `after` the model and, if any, `refined`."""
@@ -99,14 +104,18 @@ def pair_keys(seed: int, num_images: int, pairs: np.ndarray) -> jax.Array:
     return jax.vmap(lambda pair: jax.random.fold_in(jax.random.fold_in(key, pair[0]), pair[1]))(pairs)
 
 
-def _means(scores: dict[str, np.ndarray]) -> dict[str, float]:
+def means(each: EachScores) -> Scores:
     """Means over pairs. A pair without any foreground has no Dice and no error in it (NaN), and is left out.
 
     Where that is every pair, Dice is 0, so that there is a score to choose a checkpoint by; the error is left out.
     """
+    return {stage: _means(scores) for stage, scores in each.items()}
+
+
+def _means(scores: dict[str, np.ndarray]) -> dict[str, float]:
     defined = {name: values[~np.isnan(values)] for name, values in scores.items()}
-    means = {name: float(values.mean()) for name, values in defined.items() if values.size}
-    return {"dice": 0.0} | means
+    found = {name: float(values.mean()) for name, values in defined.items() if values.size}
+    return {"dice": 0.0} | found
 
 
 def pair_lists(images: Images, plan: EvaluationPlan) -> PairLists:
@@ -127,18 +136,22 @@ def pair_lists(images: Images, plan: EvaluationPlan) -> PairLists:
     return lists
 
 
-def score_lists(scorer: Scorer, params: Any, images: Images, lists: PairLists) -> dict[str, Any]:
-    """Scores of every list, and the time a pair: the part of `eval.json` that is measured."""
+def score_lists(
+    scorer: Scorer, params: Any, images: Images, lists: PairLists
+) -> tuple[dict[str, Any], dict[str, EachScores]]:
+    """Scores of every list, and the time a pair: the part of `eval.json` that is measured; and the scores of each pair
+    by list.
+    """
     first = next(iter(lists.values()))
+    each = {name: scorer.each(params, images, pairs) for name, pairs in lists.items()}
     report: dict[str, Any] = {"num_pairs": len(first)}
-    for name, pairs in lists.items():
-        report[name] = scorer.score(params, images, pairs)
+    report |= {name: means(scores) for name, scores in each.items()}
     seconds = scorer.seconds_per_pair(params, images, first)
     report["seconds_per_pair"] = seconds["after"]
     if "refined" in seconds:
         report["seconds_per_refined_pair"] = seconds["refined"]
     report["machine"] = f"{jax.local_device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}"
-    return report
+    return report, each
 
 
 def table(report: dict[str, Any]) -> str:

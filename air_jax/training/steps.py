@@ -93,7 +93,8 @@ def make_train_steps(
       `train_steps(state, images, device, num_steps)`, with `device` this device's index and `num_steps` a Python int.
       `images` are all training `Images`; with `streaming`, this device's `Pair` of arrays
       `[num_steps, batch_size / num_devices, ...]`. It returns the new state and, by name, each step's metrics
-      `[num_steps]`: `loss`, its terms, and `grad_norm`.
+      `[num_steps]`: `loss`, its terms, and the Euclidean norms over all parameters `grad_norm` of the gradient before
+      clipping, `update_norm` of the optimizer's update, and `param_norm` of the parameters after it.
     """
     local_size = batch_size // num_devices
 
@@ -120,7 +121,8 @@ def make_train_steps(
         grads, value, terms = restore(jax.lax.pmean(flat, axis_name))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": value, **terms, "grad_norm": optax.tree.norm(grads)}
+        norms = {"grad_norm": grads, "update_norm": updates, "param_norm": params}
+        metrics = {"loss": value, **terms, **{name: optax.tree.norm(tree) for name, tree in norms.items()}}
         return TrainState(state.step + 1, params, opt_state), metrics
 
     def train_steps(

@@ -1,9 +1,5 @@
 """The page of one registered pair: slices that a reader moves through, blends and compares, in one HTML file."""
 
-import base64
-import importlib.resources
-import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +8,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
+from air_jax.visualize import html
 from air_jax.visualize.anatomy import BodyAxes, body_axes
 from air_jax.visualize.panels import printable
 from air_jax.visualize.planes import Plane, anatomical_planes, middle, planes_through
@@ -67,11 +64,9 @@ def report_page(
         "warnings": [printable(warning) for warning in warnings],
         "volume_scale": f"{VOLUME_SCALE:g}",
         "planes": [_plane(plane, arrays, shape, sides, body) for plane in planes],
-        "tables": [*_score_tables(scores), *(_fact_table(name, rows) for name, rows in facts.items() if rows)],
+        "tables": [*_score_tables(scores), *(html.fact_table(name, rows) for name, rows in facts.items() if rows)],
     }
-    template = importlib.resources.files("air_jax.visualize").joinpath("page.html").read_text("utf-8")
-    # Nothing in the data can end the element that holds it.
-    return template.replace("$data", json.dumps(content).replace("<", "\\u003c"))
+    return html.page("pair.html", content)
 
 
 def _volume_colours(jacobian: np.ndarray) -> np.ndarray:
@@ -121,9 +116,7 @@ def _tiles(plane: Plane, array: np.ndarray, positions: Sequence[int], columns: i
             cut = cut[::-1]
         tile = Image.fromarray(np.rint(255 * np.clip(cut, 0, 1)).astype(np.uint8)).resize(size, Image.Resampling.BOX)
         sheet.paste(tile, (index % columns * width, index // columns * height))
-    encoded = io.BytesIO()
-    sheet.save(encoded, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode()
+    return html.data_address(sheet, "JPEG", quality=85)
 
 
 def _label(plane: Plane, position: int, shape: Sequence[int], body: BodyAxes | None) -> str:
@@ -137,7 +130,7 @@ def _label(plane: Plane, position: int, shape: Sequence[int], body: BodyAxes | N
 def _score_tables(scores: Mapping[str, Mapping[str, float | None]]) -> list[dict[str, Any]]:
     """Returns the scores of the pair, and those of each label, whose names end in its id."""
     names = dict.fromkeys(name for side in ("before", "after") for name in scores.get(side, {}))
-    rows = [[name, *(_number(scores.get(side, {}).get(name)) for side in ("before", "after"))] for name in names]
+    rows = [[name, *(html.number(scores.get(side, {}).get(name)) for side in ("before", "after"))] for name in names]
     of_labels = [bool(re.search(r"_-?\d+$", name)) for name in names]
     tables = []
     for title, chosen in (("Scores", False), ("Scores of each label", True)):
@@ -145,12 +138,3 @@ def _score_tables(scores: Mapping[str, Mapping[str, float | None]]) -> list[dict
         if kept:
             tables.append({"name": title, "columns": ["", "before", "after"], "rows": kept, "folded": chosen})
     return tables
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
-
-
-def _fact_table(name: str, rows: Mapping[str, str]) -> dict[str, Any]:
-    printed = [[printable(key), printable(value)] for key, value in rows.items()]
-    return {"name": name, "columns": [], "rows": printed, "folded": False}

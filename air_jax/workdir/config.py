@@ -18,8 +18,8 @@ from air_jax.workdir.migration import FORMAT_VERSION, migrate
 from air_jax.workdir.types import check_types
 
 FILE_NAME = "config.json"
-# Keys that may differ when a run is resumed: they affect speed or instance optimisation, not the trained weights.
-_FREE_KEYS = {"compilation_cache", "streaming", "dataset.cache"}
+# Keys that may differ when a run is resumed: they do not change the trained weights.
+_FREE_KEYS = {"compilation_cache", "streaming", "watch", "dataset.cache"}
 _FREE_KEYS |= {f"refine.{key}" for key in ("field", "num_steps", "update_sigma", "total_sigma", "overlap")}
 # Entries of the file that are no keys of the config.
 _IMAGE_SHAPE, _VERSION = "image_shape", "format_version"
@@ -47,8 +47,8 @@ def complete(config: Mapping[str, Any]) -> Config:
       UserError: a key is unknown; one line names it.
     """
     completed = _with_defaults(config, prefix="--config.")
-    known = _flat(_plain(default_config(completed.model.name)))
-    for key, value in _flat(_plain(completed)).items():
+    known = flat(default_config(completed.model.name))
+    for key, value in flat(completed).items():
         if key not in known:
             raise UserError(
                 f"--config.{key}={value!r}: there is no such key; air_jax/workdir/defaults.py has all of them"
@@ -93,6 +93,11 @@ def read(workdir: Path) -> SavedConfig:
     return SavedConfig(config, image_shape, segmenter)
 
 
+def flat(config: Config) -> dict[str, Any]:
+    """Returns the values of a config by keys such as `"model.num_heads"`, as JSON has them."""
+    return _flat(_plain(config))
+
+
 def check_same_run(config: Config, workdir: Path) -> None:
     """Raises `UserError` when `workdir` holds a run of another config.
 
@@ -106,7 +111,7 @@ def check_same_run(config: Config, workdir: Path) -> None:
                 "copy, or choose another --workdir"
             )
         return
-    old, new = _flat(_plain(read(workdir).config)), _flat(_plain(config))
+    old, new = flat(read(workdir).config), flat(config)
     free = _FREE_KEYS | ({"num_train_steps"} if config.schedule == "constant" else set())
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in free)
     if keys:
@@ -119,7 +124,7 @@ def check_same_run(config: Config, workdir: Path) -> None:
 def identity(saved: SavedConfig) -> dict[str, Any]:
     """Returns the keys and values, as JSON has them, that determine a run's weights; not the number of steps."""
     free = _FREE_KEYS | {"num_train_steps"}
-    found = {key: value for key, value in _flat(_plain(saved.config)).items() if key not in free}
+    found = {key: value for key, value in flat(saved.config).items() if key not in free}
     return found | {_IMAGE_SHAPE: list(saved.image_shape)}
 
 
@@ -178,7 +183,7 @@ def _plain(config: Config) -> dict[str, Any]:
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    entries = {}
     for key, value in tree.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
-    return flat
+        entries.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return entries

@@ -40,6 +40,7 @@ def default_config(model: str = "air") -> Config:
     config.clip_norm = 0.0  # larger gradients are scaled down to this norm; 0 clips none
     config.log_every = 200  # steps per dispatch and per line of metrics.jsonl
     config.eval_every = 1_000  # steps between validations, each with a checkpoint
+    config.watch = "none"  # or "tensorboard", or a key that the config file adds to air_jax.training.watch.WATCHES
     config.compilation_cache = True  # keeps compiled programs in the user's cache folder
     # True streams each step's images from the host. Default: only where they would fill half of a device's memory.
     config.streaming = config_dict.placeholder(bool)

@@ -216,7 +216,7 @@ def test_displacements_after_ten_steps_agree_with_one_process(together, alone):
 def test_everything_is_written_once(together):
     workdir, _ = together
     names = {path.name for path in workdir.iterdir()}
-    assert names == {"checkpoints", "config.json", "metrics.jsonl", "eval.json", "figures"}
+    assert names == {"checkpoints", "config.json", "metrics.jsonl", "eval.json", "figures", "report.html"}
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == list(range(START + 1, END + 1))
     assert [line["step"] for line in lines if "validation_dice" in line] == [START + 1, END]

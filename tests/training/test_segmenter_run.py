@@ -76,7 +76,7 @@ def test_a_step_descends_on_the_segmentations_of_both_images():
     data = Images(images[..., None], segmentations=segmentations)
     state, data_there = replicate((init_state(before, optimizer), data), devices)
     state, metrics = jax.device_get(data_parallel(steps, devices)(state, data_there, 1))
-    assert set(metrics) == {"loss", "segmentation", "grad_norm"}
+    assert set(metrics) == {"loss", "segmentation", "grad_norm", "update_norm", "param_norm"}
 
     pair, _ = unit_pair(gather(data, *pairs_of_step(0, 0, len(data), 2)))
 
@@ -90,6 +90,9 @@ def test_a_step_descends_on_the_segmentations_of_both_images():
 
     np.testing.assert_allclose(metrics["loss"][0], loss(before), rtol=1e-5)
     taken = jax.tree.map(np.subtract, before, state.params)
+    for name, tree in (("grad_norm", taken), ("update_norm", taken), ("param_norm", state.params)):
+        norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(tree)))
+        np.testing.assert_allclose(metrics[name][0], norm, rtol=1e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), taken, jax.grad(loss)(before))
 
 

@@ -13,7 +13,8 @@ import pytest
 from air_jax import UserError
 from air_jax.errors import StoppedError
 from air_jax.runtime.signals import stop_requests
-from air_jax.training import loop, run
+from air_jax.training import run
+from air_jax.workdir import log
 from air_jax.workdir.config import FILE_NAME
 
 
@@ -35,13 +36,13 @@ def test_a_stopped_run_loses_no_step_and_goes_on_bit_for_bit(config, tmp_path, m
     """Step 4 is validated, step 2 is not."""
     run.train(config, tmp_path / "whole")
 
-    def killing(workdir, line, log=loop._log):
-        log(workdir, line)
+    def killing(workdir, line, append=log.append):
+        append(workdir, line)
         if line["step"] == at and "loss" in line:
             os.kill(os.getpid(), signal.Signals[name])
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "_log", killing)
+        patched.setattr(log, "append", killing)
         with pytest.raises(StoppedError, match=f"{name}: step {at} is saved in .*; the same command goes on"):
             run.train(config, tmp_path / "stopped")
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

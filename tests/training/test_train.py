@@ -48,6 +48,9 @@ def test_a_run_leaves_what_the_contract_says(finished_run):
         assert set(report[pairs]["before"]) == set(report[pairs]["after"]) == SCORES
         assert report[pairs]["before"]["folding_percent"] == 0
     assert report["seconds_per_pair"] > 0
+    assert all(line["learning_rate"] == 1e-3 and line["update_norm"] > 0 for line in lines if "loss" in line)
+    page = (finished_run / "report.html").read_text()
+    assert all(f'"caption": "{name}: image ' in page for name in ("best", "median", "worst"))
     figures = {path.name for path in (finished_run / "figures").iterdir()}
     assert figures == {"attention.png", "curves.png", "registration.png"}
     for name in figures:

@@ -114,6 +114,7 @@ def test_keys_of_speed_and_refinement_may_differ(tmp_path):
     config = default_config()
     configs.write(SavedConfig(config, (28, 28, 1)), tmp_path)
     config.streaming, config.refine.num_steps, config.refine.update_sigma = True, 5, 1.0
+    config.watch = "tensorboard"
     configs.check_same_run(config, tmp_path)
     config.seed, config.model.head = 7, "dense"
     with pytest.raises(UserError, match=r"model\.head \('control_grid' there, 'dense' now\), seed \(0 there, 7 now\)"):
