@@ -40,15 +40,16 @@ from air_jax.training import feed, figures, scoring, summary
 from air_jax.training.loop import dispatches, train_loop
 from air_jax.training.memory import check_batch
 from air_jax.training.optimizer import make_optimizer
-from air_jax.training.recipe import TrainingRecipe, classes_of, training_recipe, with_label_ids
+from air_jax.training.recipe import TrainingRecipe, classes_of, synthesizer, training_recipe, with_label_ids
 from air_jax.training.steps import TrainState, init_params, init_state, make_train_steps
 from air_jax.training.tasks import Refine, Task, registration_task, segmentation_task
 from air_jax.workdir import config as configs
 from air_jax.workdir import log
 from air_jax.workdir.checkpoint import Checkpoints, restore_best_params
 from air_jax.workdir.config import SavedConfig
-from air_jax.workdir.defaults import SEGMENTER, Config
+from air_jax.workdir.defaults import Config
 from air_jax.workdir.lock import only_run
+from air_jax.workdir.model_section import SEGMENTER
 from air_jax.workdir.recipe import InferenceRecipe, inference_recipe
 from air_jax.workdir.segmenter import own_segmenter, read_segmenter
 
@@ -120,6 +121,7 @@ def train(
         axis_name=AXIS_NAME,
         augmentation=recipe.augmentation,
         deformation=recipe.deformation,
+        synthesize=synthesizer(recipe.synthesis, dataset.train),
         streaming=streaming,
     )
 
@@ -253,7 +255,7 @@ def _with_segmenter(config: Config, recipe: TrainingRecipe, workdir: Path) -> tu
 
 def _needed(train: Images, recipe: TrainingRecipe) -> Images:
     """The training images with only what the steps read: nothing else goes to the devices."""
-    segmented = recipe.terms.soft_dice or not recipe.registers
+    segmented = recipe.terms.soft_dice or recipe.synthesis or not recipe.registers
     return dataclasses.replace(train, classes=None, segmentations=train.segmentations if segmented else None)
 
 
