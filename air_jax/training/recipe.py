@@ -243,6 +243,8 @@ def _check_dataset(config: Config) -> None:
 def _terms(config: Config, deformation: Deformation | None) -> TrainingTerms:
     no_labels = deformation is None or not config.loss.soft_dice
     require(config, "loss.soft_dice", no_labels, "artificially deformed images have no segmentations")
+    known = config.synthesis.velocity and _augmentation(config) is None
+    require(config, "loss.endpoint", known or not config.loss.endpoint, "needs synthesis.velocity and no augmentation")
     consistencies = tuple((name, weight) for name in CONSISTENCIES if (weight := config.loss[name]))
     return TrainingTerms(
         soft_dice=config.loss.soft_dice,

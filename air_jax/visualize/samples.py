@@ -26,16 +26,16 @@ def samples_figure(
     Returns:
       The figure.
     """
-    rows = {"fixed": fixed, "its labels": fixed_segmentation, "moving": moving, "its  labels": moving_segmentation}
-    shown = {name: _plane(np.asarray(array), fixed.ndim - 2) for name, array in rows.items() if array is not None}
-    ids = np.unique([array for name, array in shown.items() if "labels" in name] or [0])
+    rows = (("fixed", fixed), ("labels", fixed_segmentation), ("moving", moving), ("labels", moving_segmentation))
+    shown = [(name, _plane(np.asarray(array), fixed.ndim - 2)) for name, array in rows if array is not None]
+    ids = np.unique([array for name, array in shown if name == "labels"] or [0])
     figure = Figure(figsize=(SIDE * len(fixed) + 0.3, SIDE * len(shown) + 0.4), layout="constrained")
     axes = figure.subplots(len(shown), len(fixed), squeeze=False)
-    for row, (name, arrays) in zip(axes, shown.items(), strict=True):
-        row[0].set_ylabel(name.replace("  ", " "), fontsize=8)
+    for row, (name, arrays) in zip(axes, shown, strict=True):
+        row[0].set_ylabel(name, fontsize=8)
         for axis, array in zip(row, arrays, strict=True):
             axis.set(xticks=[], yticks=[])
-            if "labels" in name:
+            if name == "labels":
                 ranks = np.searchsorted(ids, array) % NUM_COLORS
                 axis.imshow(ranks, cmap="tab20", vmin=0, vmax=NUM_COLORS - 1, interpolation="nearest")
             else:
