@@ -20,7 +20,7 @@ _IMAGES = {
 }
 _FILES = {
     "output_dir": "Folder of the results: warped image, displacement fields, scores.json and report.png.",
-    "workdir": "Folder of a trained run, whose model predicts the deformation. Default: no model.",
+    "workdir": "Folder of a trained run or saved model, which predicts the deformation. Default: no model.",
     "labels": "Segmentation of the moving image. It is also warped.",
     "fixed_labels": "Segmentation of the fixed image, for Dice and HD95 of each label. Needs --labels.",
     "landmarks": "CSV file of landmarks in the moving image: x, y[, z] in mm (LPS), for pictures in pixels.",
@@ -30,6 +30,7 @@ _FILES = {
     "moving_mask": "Mask of the moving image.",
 }
 _WORDS = {
+    "pretrained": "Name of a pretrained model that predicts the deformation, instead of --workdir.",
     "similarity": "Similarity that the deformation maximises: mse, ncc, lncc, squared_lncc, mi, nmi or mind_ssc. "
     "Default: lncc, or the objective of the trained run.",
     "affine": "Affine before the deformation: none, translation, rigid, similarity or affine. "
@@ -45,9 +46,7 @@ _INTEGERS = {
     "Default: 1024, or any size with --workdir.",
     "refine_steps": "Largest number of optimisation steps for this pair. Default: 120, or 0 with --workdir.",
 }
-_FLOATS = {
-    "background": "Value of the warped image outside of the moving image. Default: 0, air or white, see docs.",
-}
+_FLOATS = {"background": "Value of the warped image outside of the moving image. Default: 0, air or white, see docs."}
 
 
 def define_flags() -> None:

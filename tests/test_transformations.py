@@ -183,7 +183,7 @@ ROWS = {
 # Public functions that no transformation applies to: of shapes, of files, of NumPy arrays, or that make other objects.
 OF_NO_ARRAYS = {
     *("between_grids", "control_shape", "identity_grid", "make_objective", "shares", "without_model"),
-    *("compile_refine", "fit_landmarks", "hd95", "label_hd95", "load"),
+    *("compile_refine", "fit_landmarks", "hd95", "label_hd95", "load", "load_pretrained"),
 }
 
 SHAPES = dict(f=(1,), m=(1,), u=(2,), v=(2,), s=(), t=(), w=())

@@ -17,7 +17,11 @@ __all__ = ["SOURCES", "Dataset", "Images", "Source", "label_ids_of", "load_datas
 
 # Modules by the data set's name; each has a function `load() -> Source`. A module is imported when it is asked for,
 # because it may need a library that no other source needs. Any other name is a folder, a stack or a TFDS set.
-SOURCES = {"digits": "air_jax.data.digits"}
+SOURCES = {
+    "digits": "air_jax.data.digits",
+    "shapes": "air_jax.data.shapes",
+    "shapes_3d": "air_jax.data.shapes_3d",
+}
 
 
 def load_dataset(

@@ -23,15 +23,17 @@ class Pair(NamedTuple):
     Attributes:
       fixed, moving: images `[B, *S, C]`: float32 in [0, 1], or uint8 or uint16 over the whole range of the type.
       fixed_segmentation, moving_segmentation: `[B, *S]` integers, or None.
+      displacement: the true displacement `[B, *S, N]` in voxels where it is known, otherwise None.
     """
 
     fixed: jax.Array
     moving: jax.Array
     fixed_segmentation: jax.Array | None = None
     moving_segmentation: jax.Array | None = None
+    displacement: jax.Array | None = None
 
     def swapped(self) -> "Pair":
-        """Returns the pair with the fixed and the moving side exchanged."""
+        """Returns the pair with the fixed and the moving side exchanged, without the displacement."""
         return Pair(self.moving, self.fixed, self.moving_segmentation, self.fixed_segmentation)
 
     def segmentations(self) -> tuple[jax.Array, jax.Array]:

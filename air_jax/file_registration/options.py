@@ -9,7 +9,7 @@ from air_jax.file_registration.guiding import REGULARIZER_FLAGS, Guiding, check_
 from air_jax.io.access import library
 from air_jax.losses import SIMILARITIES, make_objective
 from air_jax.optimize import AFFINES, FIELDS, DenseField
-from air_jax.registration import STEPS_FROM_ZERO, Registration, load, without_model
+from air_jax.registration import STEPS_FROM_ZERO, Registration, load, pretrained_folder, without_model
 from air_jax.transforms.intensity import WINDOWS
 
 NO_AFFINE = "none"
@@ -25,7 +25,8 @@ class Options:
       fixed: file of the image that stays.
       moving: file of the image that is deformed.
       output_dir: folder of the results.
-      workdir: folder of a trained run, whose model predicts the displacement. Default: no model.
+      workdir: folder of a trained run or saved model, which predicts the displacement. Default: no model.
+      pretrained: name of a pretrained model, whose folder becomes `workdir`.
       labels: file of the moving segmentation.
       fixed_labels: file of the fixed segmentation.
       landmarks: file of the moving image's landmarks.
@@ -52,6 +53,7 @@ class Options:
     output_dir: Path
     _: KW_ONLY
     workdir: Path | None = None
+    pretrained: str | None = None
     labels: Path | None = None
     fixed_labels: Path | None = None
     landmarks: Path | None = None
@@ -68,6 +70,19 @@ class Options:
     background: float | None = None
     max_size: int | None = None
     guiding: Guiding = Guiding()
+
+    def __post_init__(self):
+        """Takes the folder of the pretrained model.
+
+        Raises:
+          UserError: there is no such model, or `workdir` is another one.
+        """
+        if self.pretrained is None:
+            return
+        folder = pretrained_folder(self.pretrained)
+        if self.workdir not in (None, folder):
+            raise UserError("--workdir and --pretrained each name a model; leave one of the two out")
+        object.__setattr__(self, "workdir", folder)
 
     @property
     def files_read(self) -> list[Path]:

@@ -37,6 +37,8 @@ class MatchingAiR(nn.Module):
       width: number of features of a patch, a multiple of `num_heads`.
       num_heads: heads, each with its share of the features, its temperature and its bias.
       feed_forward: hidden width of the feature network.
+      edge_tensor: whether patches are those of `edge_tensor` of the images, which is the same for an image and its
+        negative, instead of those of the images. For images of different contrasts.
       vote_sigma: standard deviation, in patches, of the Gaussian over the neighbours that vote.
       total_sigma: standard deviation, in voxels of the level, of the Gaussian that smooths the whole displacement after
         each step.
@@ -53,6 +55,7 @@ class MatchingAiR(nn.Module):
     width: int = 32
     num_heads: int = 2
     feed_forward: int = 32
+    edge_tensor: bool = False
     vote_sigma: float = 1.0
     total_sigma: float = 0.5
 

@@ -2,6 +2,17 @@
 
 from air_jax.registration.from_zero import STEPS_FROM_ZERO, register_images, without_model
 from air_jax.registration.loading import from_recipe, load
+from air_jax.registration.pretrained import load_pretrained, pretrained_folder
 from air_jax.registration.registration import Registration, Result
 
-__all__ = ["STEPS_FROM_ZERO", "Registration", "Result", "from_recipe", "load", "register_images", "without_model"]
+__all__ = [
+    "STEPS_FROM_ZERO",
+    "Registration",
+    "Result",
+    "from_recipe",
+    "load",
+    "load_pretrained",
+    "pretrained_folder",
+    "register_images",
+    "without_model",
+]

@@ -1,4 +1,4 @@
-"""Loading of a trained registration from the folder of its run."""
+"""Loading of a trained registration from the folder of its run, or from that of a saved model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from air_jax.errors import UserError
+from air_jax.registration.model_folder import is_model_folder, read_model
 from air_jax.registration.registration import Registration
 
 if TYPE_CHECKING:  # imported by `load`, so that `import air_jax` stays light
@@ -13,18 +14,22 @@ if TYPE_CHECKING:  # imported by `load`, so that `import air_jax` stays light
 
 
 def load(workdir: str | Path) -> Registration:
-    """Loads the best checkpoint of a finished or interrupted run. It needs only the run's folder.
+    """Loads a saved model, or the best checkpoint of a finished or interrupted run. It needs only the folder.
 
     Args:
-      workdir: the folder.
+      workdir: folder of `Registration.save_pretrained`, or of a run. Only a run needs the extra 'train'.
 
     Returns:
       The registration, with its parameters on the default device.
 
     Raises:
-      UserError: the folder is not that of a registration's run, it cannot be read, or the extra 'train' is not
-        installed.
+      UserError: the folder is not that of a saved model or of a registration's run, it cannot be read, or the extra
+        'train' is not installed.
     """
+    workdir = Path(workdir)
+    if is_model_folder(workdir):
+        settings, params = read_model(workdir)
+        return Registration(params=jax.device_put(params), **settings)
     try:
         from air_jax.workdir import config as configs
         from air_jax.workdir.checkpoint import restore_best_params
@@ -32,7 +37,6 @@ def load(workdir: str | Path) -> Registration:
     except ModuleNotFoundError as error:
         raise UserError(f"air_jax.load needs {error.name}; install air_jax with its extra 'train'") from error
 
-    workdir = Path(workdir)
     saved = configs.read(workdir)
     if is_segmenter(saved.config):
         raise UserError(f"{workdir}: is a segmenter's run; name it as --config.model.segmenter of a registration's run")

@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -14,6 +15,8 @@ from air_jax.errors import OptionError
 from air_jax.losses import Objective
 from air_jax.optimize import Constraints, Field, Geometry, Guidance, Solution, refine
 from air_jax.registration.batches import Array, pair_batches, to_batch, with_margin
+from air_jax.registration.model_card import ModelCard
+from air_jax.registration.model_folder import write_model
 from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import warp, with_edges
 from air_jax.transforms.intensity import WINDOWS
@@ -222,6 +225,31 @@ class Registration:
             classes = _segment(self.model, self.image_shape, self.params, image)
             channels = jnp.concatenate([channels, classes[..., 1:]], axis=-1)
         return channels
+
+    def save_pretrained(
+        self, folder: str | Path, *, name: str = "", data: str = "", license: str = "", scores: str = "",
+        limits: str = "",
+    ) -> None:  # fmt: skip
+        """Writes the model as a folder that `air_jax.load` reads: weights, settings, and a model card.
+
+        The folder needs neither the run nor the extra 'train'. Loaded, the model computes the same displacements to the
+        last bit. An older model in the folder is replaced.
+
+        Args:
+          folder: path; made where there is none.
+          name: title of the card. Default: the model's kind.
+          data: images that trained the model, for the card, in Markdown.
+          license: identifier of the licence of the weights, such as "apache-2.0".
+          scores: measured scores with their command, in Markdown.
+          limits: images for which the model is not meant, in Markdown.
+
+        Raises:
+          OptionError: the model is none of air_jax, or its objective or field cannot be written.
+          UserError: the folder holds something else, or cannot be written.
+        """
+        settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        params = settings.pop("params")
+        write_model(Path(folder), settings, params, ModelCard(name, data, license, scores, limits))
 
     def comparing(self, objective: Objective) -> Objective:
         """Returns the objective of `compared` images: `objective`, and the overlap of their classes.

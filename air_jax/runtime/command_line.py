@@ -23,9 +23,13 @@ from air_jax.runtime.streams import ignore_closed_loops, keep_streams
 
 # Console command `air-jax NAME`: module of the package's root.
 COMMANDS = {"train": "main"}
-COMMANDS |= {name: name for name in ("evaluate", "register", "apply", "motion", "batch", "template", "doctor")}
+COMMANDS |= {
+    name: name
+    for name in ("evaluate", "register", "apply", "motion", "batch", "template", "samples", "export", "doctor")
+}
 # Packages that only one extra of the installation contains. Others belong to several.
-EXTRAS = {"tensorflow": "prepare", "tensorboardX": "watch"} | dict.fromkeys(
+EXTRAS = {"tensorflow": "prepare", "tensorboardX": "watch", "huggingface_hub": "hub", "flatbuffers": "export"}
+EXTRAS |= dict.fromkeys(
     ("array_record", "grain", "ml_collections", "sklearn", "tensorflow_datasets"), "train"
 )
 USER_MISTAKE = 2

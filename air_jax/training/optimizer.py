@@ -4,7 +4,7 @@ from typing import Any
 
 import optax
 
-from air_jax.workdir.defaults import SEGMENTER
+from air_jax.workdir.model_section import SEGMENTER
 
 SCHEDULES = ("constant", "cosine")
 

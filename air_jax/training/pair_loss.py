@@ -4,10 +4,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from air_jax.data.pairs import Pair
 from air_jax.losses import CONSISTENCIES, Objective, dice_loss, one_hot, segmentation_loss
 from air_jax.transforms import warp, with_edges
+
+SMALLEST_DISTANCE = 0.1  # voxels
 
 
 class TrainingTerms(NamedTuple):
@@ -15,6 +18,7 @@ class TrainingTerms(NamedTuple):
 
     Attributes:
       soft_dice: weight of the overlap of segmentations.
+      endpoint: weight of the mean distance from the true displacement, in voxels, for pairs that have one.
       label_ids: the label ids that count.
       consistencies: keys of `CONSISTENCIES` and their weights. With any, both directions are predicted, and their
         objectives and overlaps averaged.
@@ -22,6 +26,7 @@ class TrainingTerms(NamedTuple):
     """
 
     soft_dice: float = 0.0
+    endpoint: float = 0.0
     label_ids: tuple[int, ...] = ()
     consistencies: tuple[tuple[str, float], ...] = ()
     edges: bool = False
@@ -51,6 +56,12 @@ def pair_loss(
             fixed, moving = (one_hot(segmentation, terms.label_ids) for segmentation in pair.segmentations())
             parts = parts | {"soft_dice": dice_loss(fixed, warp(moving, displacement))}
             loss = loss + terms.soft_dice * parts["soft_dice"]
+        if terms.endpoint and pair.displacement is not None:
+            squared = jnp.sum(jnp.square(displacement - pair.displacement), axis=-1)
+            # Its derivative is finite at 0.
+            distance = jnp.sqrt(squared + SMALLEST_DISTANCE**2)
+            parts = parts | {"endpoint": jnp.mean(distance, axis=tuple(range(1, distance.ndim)))}
+            loss = loss + terms.endpoint * parts["endpoint"]
         return loss, parts
 
     forward, _ = apply(pair.fixed, pair.moving, deterministic=False)

@@ -1,16 +1,23 @@
 """A config parsed for training: what a run needs besides the recipe of inference."""
 
 import dataclasses
+from functools import partial
 from typing import Any
+
+import jax
+import jax.numpy as jnp
 
 from air_jax.checks import LARGEST_SEED
 from air_jax.data import Images, label_ids_of
 from air_jax.data.augmentation import Augmentation
 from air_jax.data.deformation import Deformation
+from air_jax.data.synthetic.contrast import Contrast
+from air_jax.data.synthetic.pairs import Synthesis, synthesize
 from air_jax.errors import UserError
 from air_jax.losses import CONSISTENCIES, Objective
 from air_jax.training.optimizer import SCHEDULES
 from air_jax.training.pair_loss import TrainingTerms
+from air_jax.training.steps import Synthesize
 from air_jax.transforms.intensity import WINDOWS
 from air_jax.workdir.defaults import Config
 from air_jax.workdir.recipe import (
@@ -84,6 +91,7 @@ class TrainingRecipe:
       terms: weights of the loss besides the objective.
       augmentation: None where nothing moves.
       deformation: artificial deformation that makes the fixed images; None for real pairs.
+      synthesis: random deformations and contrasts of the segmentations, in training only; None for real images.
       streaming: whether images come from the host; None lets the run decide.
       watch: key of `air_jax.training.watch.WATCHES`.
     """
@@ -98,6 +106,7 @@ class TrainingRecipe:
     terms: TrainingTerms
     augmentation: Augmentation | None
     deformation: Deformation | None
+    synthesis: Synthesis | None
     streaming: bool | None
     watch: str
 
@@ -130,10 +139,11 @@ def training_recipe(config: Config) -> TrainingRecipe:
         evaluation=_evaluation(config, refine_steps, deformation is not None),
         dataset=config.dataset.to_dict(),
         segmenter_workdir=config.model.get("segmenter") or "",
-        objective=training_objective(config) if registers else None,
+        objective=_objective(config) if registers else None,
         terms=_terms(config, deformation) if registers else TrainingTerms(),
         augmentation=_augmentation(config),
         deformation=deformation,
+        synthesis=_synthesis(config, deformation) if registers else None,
         streaming=config.streaming,
         watch=config.watch,
     )
@@ -154,6 +164,23 @@ def with_label_ids(terms: TrainingTerms, train: Images) -> TrainingTerms:
             "give --config.dataset.labels, or 0"
         )
     return terms._replace(label_ids=label_ids)
+
+
+def synthesizer(synthesis: Synthesis | None, train: Images) -> Synthesize | None:
+    """The function that makes pairs of these training images' segmentations; None without a synthesis.
+
+    Raises:
+      UserError: there are no segmentations.
+    """
+    if synthesis is None:
+        return None
+    label_ids = label_ids_of(train)
+    if not label_ids:
+        raise UserError(
+            f"--config.synthesis.velocity={synthesis.velocity}: the set has no segmentations to make images of; "
+            "give --config.dataset.labels, or 0"
+        )
+    return partial(synthesize, label_ids=label_ids, synthesis=synthesis)
 
 
 def classes_of(train: Images, num_classes: int) -> tuple[int, ...]:
@@ -219,14 +246,41 @@ def _check_dataset(config: Config) -> None:
 def _terms(config: Config, deformation: Deformation | None) -> TrainingTerms:
     no_labels = deformation is None or not config.loss.soft_dice
     require(config, "loss.soft_dice", no_labels, "artificially deformed images have no segmentations")
+    known = config.synthesis.velocity and _augmentation(config) is None
+    require(config, "loss.endpoint", known or not config.loss.endpoint, "needs synthesis.velocity and no augmentation")
     consistencies = tuple((name, weight) for name in CONSISTENCIES if (weight := config.loss[name]))
-    return TrainingTerms(soft_dice=config.loss.soft_dice, consistencies=consistencies, edges=bool(config.loss.edges))
+    return TrainingTerms(
+        soft_dice=config.loss.soft_dice,
+        endpoint=config.loss.endpoint,
+        consistencies=consistencies,
+        edges=bool(config.loss.edges),
+    )
 
 
 def _augmentation(config: Config) -> Augmentation | None:
     with naming_key("augmentation"):
         augmentation = Augmentation(**config.augmentation)
     return augmentation if augmentation.moves() else None
+
+
+def _objective(config: Config) -> Objective:
+    objective = training_objective(config)
+    return objective if config.loss.train_similarity else dataclasses.replace(objective, similarity=_no_similarity)
+
+
+def _no_similarity(fixed: jax.Array, warped: jax.Array) -> jax.Array:
+    del warped
+    return jnp.zeros(len(fixed))
+
+
+def _synthesis(config: Config, deformation: Deformation | None) -> Synthesis | None:
+    section = config.synthesis.to_dict()
+    with naming_key("synthesis"):
+        pairs = {name: section.pop(name) for name in ("velocity", "spacings")}
+        synthesis = Synthesis(**pairs, contrast=Contrast(**section))
+    one = deformation is None or not synthesis.velocity
+    require(config, "synthesis.velocity", one, "is also a deformation; set deformation.amplitude to 0")
+    return synthesis if synthesis.velocity else None
 
 
 def _deformation(config: Config) -> Deformation | None:

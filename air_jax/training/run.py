@@ -37,14 +37,15 @@ from air_jax.training.loop import dispatches, train_loop
 from air_jax.training.memory import check_batch
 from air_jax.training.monitor import Monitor
 from air_jax.training.optimizer import make_optimizer, rate_schedule
-from air_jax.training.recipe import TrainingRecipe, training_recipe
+from air_jax.training.recipe import TrainingRecipe, synthesizer, training_recipe
 from air_jax.training.steps import TrainState, init_params, init_state, make_train_steps
 from air_jax.workdir import config as configs
 from air_jax.workdir import log
 from air_jax.workdir.checkpoint import Checkpoints
 from air_jax.workdir.config import SavedConfig
-from air_jax.workdir.defaults import SEGMENTER, Config
+from air_jax.workdir.defaults import Config
 from air_jax.workdir.lock import only_run
+from air_jax.workdir.model_section import SEGMENTER
 from air_jax.workdir.recipe import inference_recipe
 from air_jax.workdir.segmenter import own_segmenter, read_segmenter
 
@@ -117,6 +118,7 @@ def train(
         axis_name=AXIS_NAME,
         augmentation=recipe.augmentation,
         deformation=recipe.deformation,
+        synthesize=synthesizer(recipe.synthesis, dataset.train),
         streaming=streaming,
     )
 
@@ -183,7 +185,7 @@ def _with_segmenter(config: Config, recipe: TrainingRecipe, workdir: Path) -> tu
 
 def _needed(train: Images, recipe: TrainingRecipe) -> Images:
     """The training images with only what the steps read: nothing else goes to the devices."""
-    segmented = recipe.terms.soft_dice or not recipe.registers
+    segmented = recipe.terms.soft_dice or recipe.synthesis or not recipe.registers
     return dataclasses.replace(train, classes=None, segmentations=train.segmentations if segmented else None)
 
 

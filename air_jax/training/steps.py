@@ -22,6 +22,9 @@ Params = Any
 # pairs in [0, 1] and its unweighted terms by name, each `[B]`.
 Loss = Callable[[Callable[..., Any], Pair], tuple[jax.Array, dict[str, jax.Array]]]
 
+# `synthesize(keys, segmentations)` makes a pair of each segmentation `[B, *S]`, see `air_jax.data.synthetic.pairs`.
+Synthesize = Callable[[jax.Array, jax.Array], Pair]
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -58,6 +61,32 @@ def init_state(params: Params, optimizer: optax.GradientTransformation) -> Train
     return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
 
 
+def make_preparation(
+    *,
+    augmentation: Augmentation | None = None,
+    deformation: Deformation | None = None,
+    synthesize: Synthesize | None = None,
+) -> Callable[[Pair, Callable[[int], jax.Array]], Pair]:
+    """Builds the function that makes the pairs of a step as the model sees them.
+
+    Args:
+      augmentation, deformation, synthesize: see `make_train_steps`.
+
+    Returns:
+      `prepare(pair, keys)`: with `keys(stream)` the random keys `[B]` of one of the step's streams, the pair with
+      float32 images in [0, 1].
+    """
+
+    def prepare(pair: Pair, keys: Callable[[int], jax.Array]) -> Pair:
+        if synthesize is not None:
+            pair = synthesize(keys(4), pair.segmentations()[0])
+        else:
+            pair, _ = unit_pair(pair) if deformation is None else unit_pair(pair, deformation, keys(2))
+        return pair if augmentation is None else augment(keys(3), pair, augmentation)
+
+    return prepare
+
+
 def make_train_steps(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
@@ -69,6 +98,7 @@ def make_train_steps(
     axis_name: str,
     augmentation: Augmentation | None = None,
     deformation: Deformation | None = None,
+    synthesize: Synthesize | None = None,
     streaming: bool = False,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Builds the function that takes many training steps in one dispatch, for one of `num_devices` devices.
@@ -87,6 +117,7 @@ def make_train_steps(
       axis_name: name of the mapped axis.
       augmentation: random maps of pairs; None for none.
       deformation: artificial deformation that makes the fixed image of a pair from the moving one; None for none.
+      synthesize: makes pairs of the fixed segmentations, see `Synthesize`; None for the images' own pairs.
       streaming: True if the images of each step's pairs come from the host, see `air_jax.data.stream`.
 
     Returns:
@@ -97,6 +128,7 @@ def make_train_steps(
       clipping, `update_norm` of the optimizer's update, and `param_norm` of the parameters after it.
     """
     local_size = batch_size // num_devices
+    prepare = make_preparation(augmentation=augmentation, deformation=deformation, synthesize=synthesize)
 
     def local(array: jax.Array, device: jax.Array) -> jax.Array:
         return jax.lax.dynamic_slice_in_dim(array, device * local_size, local_size)
@@ -107,9 +139,7 @@ def make_train_steps(
         def local_keys(stream: int) -> jax.Array:
             return local(jax.random.split(jax.random.fold_in(key, stream), batch_size), device)
 
-        pair, _ = unit_pair(pair) if deformation is None else unit_pair(pair, deformation, local_keys(2))
-        if augmentation is not None:
-            pair = augment(local_keys(3), pair, augmentation)
+        pair = prepare(pair, local_keys)
         rngs = {"dropout": jax.random.fold_in(jax.random.split(key)[1], device)}
 
         def mean_loss(params: Params) -> tuple[jax.Array, dict[str, jax.Array]]:

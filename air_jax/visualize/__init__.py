@@ -4,6 +4,7 @@ from air_jax.visualize.motion import motion_figure
 from air_jax.visualize.page import report_page
 from air_jax.visualize.report import report_figure
 from air_jax.visualize.runs import attention_figure, curves_figure, registration_figure
+from air_jax.visualize.samples import samples_figure
 from air_jax.visualize.segmentations import segmentation_figure
 from air_jax.visualize.template import template_figure
 
@@ -14,6 +15,7 @@ __all__ = [
     "registration_figure",
     "report_figure",
     "report_page",
+    "samples_figure",
     "segmentation_figure",
     "template_figure",
 ]

@@ -13,8 +13,9 @@ from air_jax.errors import UserError
 from air_jax.models import MODELS, SEGMENTERS
 from air_jax.runtime.files import replace_text
 from air_jax.workdir.checkpoint import checkpoint_steps
-from air_jax.workdir.defaults import SEGMENTER, Config, default_config
+from air_jax.workdir.defaults import Config, default_config
 from air_jax.workdir.migration import FORMAT_VERSION, migrate
+from air_jax.workdir.model_section import SEGMENTER
 from air_jax.workdir.types import check_types
 
 FILE_NAME = "config.json"

@@ -10,10 +10,10 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from air_jax.models import MODELS, SEGMENTERS
+from air_jax.workdir.model_section import SEGMENTER
 
 # An `ml_collections.ConfigDict`, whose attributes a type checker cannot know.
 Config = Any
-SEGMENTER = "segmenter"  # key of a model's section: workdir of a finished segmenter's run, "" for none
 # Types of options whose default is None, or that have none.
 _OPTIONAL = {"head_size": int, "relative_radius": int, "downsampling": tuple, "num_classes": int}
 
@@ -77,8 +77,18 @@ def default_config(model: str = "air") -> Config:
     config.deformation.amplitude = 0.0  # root mean square of the velocity, in voxels; 0 for none
     config.deformation.spacing = 7  # voxels between control points; larger is smoother
 
+    config.synthesis = ConfigDict()  # trains on random deformations and contrasts of the segmentations
+    config.synthesis.velocity = 0.0  # largest root mean square of the velocities, in voxels; 0 trains on the images
+    config.synthesis.spacings = (8, 16, 32)  # voxels between control points of the velocities
+    config.synthesis.noise = 0.05  # largest standard deviation of a label's grey values, which are in [0, 1]
+    config.synthesis.black = 0.2  # probability of a black background
+    config.synthesis.blur = 1.0  # largest standard deviation of the Gaussian blur, in voxels
+    config.synthesis.bias = 0.3  # largest root mean square of the bias field's logarithm
+    config.synthesis.gamma = 0.25  # standard deviation of the exponent's logarithm
+
     config.loss = ConfigDict()
     config.loss.similarity = "mse"  # or "ncc", "lncc", "squared_lncc"; for other modalities "mi", "nmi", "mind_ssc"
+    config.loss.train_similarity = True  # False: only refinement uses the similarity, training the other terms
     config.loss.window = 0  # side of the windows of "lncc" and "squared_lncc" in voxels, odd; 0: their own, 9
     config.loss.edges = False  # compares the images' edges as a further channel
     config.loss.mse = 0.0  # weight of the mean squared difference beside another similarity
@@ -86,6 +96,7 @@ def default_config(model: str = "air") -> Config:
     config.loss.folding = 0.0
     config.loss.bending = 0.0
     config.loss.soft_dice = 0.0  # weight of the overlap of segmentations, in training only
+    config.loss.endpoint = 0.0  # weight of the distance from the true displacement, in training on synthesised pairs
     config.loss.inverse_consistency = 0.0  # weight, in training only; predicts both directions
     config.loss.gradient_inverse_consistency = 0.0  # weight of its gradient (GradICON)
 

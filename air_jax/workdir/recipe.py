@@ -3,25 +3,25 @@
 Everything that `air_jax.load` needs is here. What training needs besides is in `air_jax.training.recipe`.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 
 from air_jax.checks import MOST_STEPS, is_integer, is_number
-from air_jax.errors import OptionError, UserError
+from air_jax.errors import UserError
 from air_jax.losses import CONSISTENCIES, Objective, make_objective
-from air_jax.models import MODELS, SEGMENTERS, Segmenter
+from air_jax.models import SEGMENTERS
 from air_jax.optimize import FIELDS, DenseField, Field
 from air_jax.workdir.config import SavedConfig
-from air_jax.workdir.defaults import SEGMENTER, Config
+from air_jax.workdir.defaults import Config
+from air_jax.workdir.model_section import build_model, naming_key
 
 FOLDING_WEIGHT = 5.0  # of the penalty in refinement, where the training had none and the field can fold
 # Keys of the section `loss` that are no terms of the objective.
-TRAINING_LOSSES = ("soft_dice", *CONSISTENCIES)
-_SETTINGS = ("edges", *TRAINING_LOSSES)
+TRAINING_LOSSES = ("soft_dice", "endpoint", *CONSISTENCIES)
+_SETTINGS = ("edges", "train_similarity", *TRAINING_LOSSES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def inference_recipe(saved: SavedConfig) -> InferenceRecipe:
 def training_objective(config: Config, **changes: float) -> Objective:
     """The objective of the section `loss`, with `changes` to its weights."""
     for key in config.loss:
-        if key not in ("similarity", "window", "edges"):
+        if key not in ("similarity", "window", "edges", "train_similarity"):
             require_number(config, f"loss.{key}")
     terms: dict[str, Any] = {key: value for key, value in config.loss.items() if key not in _SETTINGS} | changes
     similarity = terms.pop("similarity")
@@ -99,59 +99,12 @@ def build_field(config: Config) -> Field:
         return dense if FIELDS[kind] is DenseField else FIELDS[kind]()
 
 
-def build_model(section: Mapping[str, Any], segmenter: Mapping[str, Any] | None = None) -> nn.Module:
-    """The Flax module of a config's section `model`.
-
-    Args:
-      section: `name`, a key of `MODELS` or `SEGMENTERS`, and the module's options.
-      segmenter: section `model` of the segmenter inside it (under "model"), for models that have one.
-
-    Raises:
-      UserError: an unknown name or option, or a value that an option cannot take.
-    """
-    name, models = section["name"], MODELS | SEGMENTERS
-    if name not in models:
-        raise UserError(f"--config.model.name={name!r}: must be one of {', '.join(models)}")
-    known = {field.name for field in dataclasses.fields(models[name])} - {"parent", "name"}
-    options = {}
-    for key, value in section.items():
-        if key == "name":
-            continue
-        if key not in known:
-            raise UserError(f"--config.model.{key}={value!r}: the model {name!r} has no such option")
-        options[key] = tuple(value) if isinstance(value, list) else value
-    if SEGMENTER in known:
-        options[SEGMENTER] = build_segmenter(segmenter)
-    with naming_key("model"):
-        if options.get("dtype", "float32") not in ("float32", "bfloat16"):
-            raise OptionError("dtype", options["dtype"], "must be float32 or bfloat16")
-        return models[name](**options)
-
-
-def build_segmenter(segmenter: Mapping[str, Any] | None) -> Segmenter | None:
-    """The module of `SavedConfig.segmenter`; None without one."""
-    if segmenter is None:
-        return None
-    built = build_model(segmenter["model"])
-    assert isinstance(built, Segmenter)
-    return built
-
-
 def is_segmenter(config: Config) -> bool:
     """Whether a config describes a segmenter's run, and not a registration."""
     return config.model.name in SEGMENTERS
 
 
 # ---- Checks ----------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def naming_key(section: str) -> Iterator[None]:
-    """Turns an `OptionError` into a `UserError` that names the key of the config's section."""
-    try:
-        yield
-    except OptionError as error:
-        raise UserError(f"--config.{section}.{error.option}={error.value!r}: {error.what}") from error
 
 
 def require(config: Config, key: str, condition: bool, what: str) -> None:

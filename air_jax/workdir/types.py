@@ -39,4 +39,4 @@ def _fits(value: Any, kind: type) -> bool:
         return is_number(value)
     if kind is int:
         return is_integer(value)
-    return isinstance(value, kind)
+    return isinstance(value, (tuple, list) if kind is tuple else kind)  # JSON has lists only

@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import THOROUGH
 from jax.test_util import check_grads
 from model_helpers import compiled, perturbed
 from scipy import ndimage
 
 from air_jax.models import MatchingAiR
+from air_jax.models.layers.edge_tensor import edge_tensor
 from air_jax.models.layers.matching import attention_matrix, match_windows, neighbours, window_offsets
 from air_jax.models.layers.matching_step import vote
 from air_jax.models.layers.window_scores import window_scores
@@ -220,3 +222,20 @@ def test_the_figure_shows_the_windows_of_the_first_level():
     expected = attention_matrix(window[0], 2)[:, row * 14 + column].reshape(2, 16, 14)
     for axis, weights in zip(heads, expected, strict=True):
         np.testing.assert_array_equal(axis.images[1].get_array(), weights)
+
+
+@pytest.mark.parametrize("shape", [(9, 8), pytest.param((6, 7, 5), marks=THOROUGH)])
+def test_edge_tensor_is_that_of_the_negative_and_of_a_factor(shape):
+    image = np.random.default_rng(0).random((2, *shape, 2), dtype=np.float32)
+    found, negative, fainter = np.asarray(jax.jit(jax.vmap(edge_tensor))(np.stack([image, 1 - image, 0.5 * image])))
+    np.testing.assert_allclose(negative, found, atol=1e-5)
+    np.testing.assert_allclose(fainter, found, rtol=0.1, atol=0.02)
+    num_axes = len(shape)
+    kernel = [-0.5, 0.0, 0.5]
+    slopes = [
+        ndimage.correlate1d(image.astype(float), kernel, axis=axis, mode="nearest") for axis in range(1, 1 + num_axes)
+    ]
+    squared = sum((slope**2).sum(-1) for slope in slopes)
+    around = ndimage.gaussian_filter(squared, (0, *(2.0,) * num_axes), mode="nearest", truncate=3.0)
+    products = [(slopes[i] * slopes[j]).sum(-1) for i in range(num_axes) for j in range(i, num_axes)]
+    np.testing.assert_allclose(found, np.stack(products, -1) / (around + 0.02**2)[..., None], rtol=2e-3, atol=1e-4)

@@ -51,6 +51,14 @@ def test_overlap_of_segmentations(pair):
     np.testing.assert_allclose(parts["soft_dice"], 1 - dice, rtol=1e-4)
 
 
+def test_distance_from_the_true_displacement(pair):
+    truth = np.random.default_rng(1).standard_normal((3, 8, 9, 2)).astype(np.float32)
+    loss, parts = loss_of(pair._replace(displacement=truth), endpoint=0.3)
+    distance = np.sqrt(((np.asarray(displacement_of(pair)) - truth) ** 2).sum(-1) + 0.01)
+    np.testing.assert_allclose(parts["endpoint"], distance.mean((1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(loss, loss_of(pair)[0] + 0.3 * parts["endpoint"], rtol=1e-6)
+
+
 def test_consistency_takes_both_directions(pair):
     terms = {"consistencies": (("inverse_consistency", 0.7),)}
     loss, parts = loss_of(pair, **terms)

@@ -7,12 +7,14 @@ import pytest
 from air_jax.data import Images
 from air_jax.data.augmentation import Augmentation
 from air_jax.data.deformation import Deformation
+from air_jax.data.synthetic.contrast import Contrast
+from air_jax.data.synthetic.pairs import Synthesis
 from air_jax.errors import UserError
 from air_jax.losses import make_objective
 from air_jax.models import PyramidAiR
 from air_jax.optimize import BSplineField, DenseField
 from air_jax.training.pair_loss import TrainingTerms
-from air_jax.training.recipe import StepPlan, classes_of, training_recipe, with_label_ids
+from air_jax.training.recipe import StepPlan, classes_of, synthesizer, training_recipe, with_label_ids
 from air_jax.workdir.config import SavedConfig, complete
 from air_jax.workdir.defaults import default_config
 from air_jax.workdir.recipe import inference_recipe
@@ -34,7 +36,7 @@ def test_values_arrive_in_the_recipes():
     config.augmentation.rotation = 10.0
     config.model.width = 32
     training, inference = parse(config)
-    assert inference.model == PyramidAiR(width=32, dtype="float32")
+    assert inference.model == PyramidAiR(width=32)
     assert inference.field == DenseField(update_sigma=1.5, total_sigma=0.5)
     assert inference.objective == training.objective == make_objective("lncc", window=3, mse=3.0)
     assert inference.edges
@@ -70,6 +72,23 @@ def test_artificial_deformation():
     assert training_recipe(config).deformation == Deformation(1.5, 7)
     config.loss.soft_dice = 1.0
     with pytest.raises(UserError, match="artificially deformed images have no segmentations"):
+        training_recipe(config)
+
+
+def test_synthesis_of_labels():
+    config = default_config()
+    assert training_recipe(config).synthesis is None
+    config.synthesis.update({"velocity": 3.0, "blur": 0.5})
+    config.loss.update({"similarity": "mind_ssc", "train_similarity": False, "diffusion": 0.1, "endpoint": 1.0})
+    recipe = training_recipe(config)
+    assert recipe.synthesis == Synthesis(3.0, contrast=Contrast(blur=0.5))
+    images, field = np.random.default_rng(0).random((2, 1, 8, 9, 1), np.float32), np.ones((1, 8, 9, 2), np.float32)
+    np.testing.assert_array_equal(recipe.objective(*images, field)[0], 0)  # a translation, without similarity
+    assert inference_recipe(SavedConfig(config, ())).objective.similarity == "mind_ssc"  # which refinement uses
+    with pytest.raises(UserError, match=r"synthesis\.velocity=3\.0: the set has no segmentations"):
+        synthesizer(recipe.synthesis, Images(SEGMENTED.images))
+    config.deformation.amplitude = 1.5
+    with pytest.raises(UserError, match="is also a deformation"):
         training_recipe(config)
 
 
@@ -112,6 +131,10 @@ MISTAKES = [
     ("air", "augmentation.elastic_spacing", 0, "must be positive"),
     ("air", "deformation.amplitude", -1.0, "must be finite and not negative"),
     ("air", "deformation.spacing", 0, "must be positive"),
+    ("air", "synthesis.velocity", -1.0, "must not be negative"),
+    ("air", "synthesis.spacings", (8, 1), "must be at least 2"),
+    ("air", "synthesis.black", 1.5, "must be at most 1"),
+    ("air", "loss.endpoint", 1.0, "needs synthesis.velocity and no augmentation"),
     ("air", "loss.similarity", "nope", "must be one of"),
     ("air", "loss.window", 4, "odd"),
     ("air", "loss.window", 5, "window"),

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from air_jax.checks import require
+from air_jax.checks import check_flag, require
 from air_jax.models.layers.attention_step import INJECTIVITY_BOUND
+from air_jax.models.layers.edge_tensor import edge_tensor
 from air_jax.models.layers.inputs import crop, pad_to_multiple
 from air_jax.models.layers.matching import Match, match_windows, neighbours, window_offsets
 from air_jax.models.layers.options import (
@@ -43,6 +44,7 @@ class MatchingOptions:
     width: int
     num_heads: int
     feed_forward: int
+    edge_tensor: bool
     vote_sigma: float
     total_sigma: float
 
@@ -57,6 +59,7 @@ class MatchingOptions:
             require(odd, "patch_size", self.patch_size, f"must be odd multiples of stride {self.stride}")
         whole = self.width % self.num_heads == 0
         require(whole, "width", self.width, f"must be a multiple of num_heads ({self.num_heads})")
+        check_flag("edge_tensor", self.edge_tensor)
         require_not_negative(vote_sigma=self.vote_sigma, total_sigma=self.total_sigma)
 
     @classmethod
@@ -89,17 +92,20 @@ class TokenFeatures(nn.Module):
       stride, patch_size: in voxels of the level.
       width: number of features.
       feed_forward: hidden width.
+      edge_tensor: whether patches are those of the image's edge tensor.
     """
 
     stride: int
     patch_size: int
     width: int
     feed_forward: int
+    edge_tensor: bool
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
         """Returns the features `[B, *G, width]` of an image `[B, *S, C]`."""
         num_axes = image.ndim - 2
+        image = edge_tensor(image) if self.edge_tensor else image
         strides, sizes = (self.stride,) * num_axes, (self.patch_size,) * num_axes
         patches = overlapping_patches(pad_to_multiple(image, strides), strides, sizes)
         tokens = nn.Dense(self.width, name="patch_embedding")(patches)
@@ -124,7 +130,11 @@ class MatchingStep(nn.Module):
     def setup(self):
         options = self.options
         self.features = TokenFeatures(
-            options.stride[self.level], options.patch_size[self.level], options.width, options.feed_forward
+            options.stride[self.level],
+            options.patch_size[self.level],
+            options.width,
+            options.feed_forward,
+            options.edge_tensor,
         )
         self.gate = nn.Dense(options.num_heads, kernel_init=nn.initializers.zeros_init())
 

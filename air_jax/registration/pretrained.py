@@ -1,0 +1,69 @@
+"""Models by their names: those in the package, and repositories of Hugging Face."""
+
+import difflib
+from importlib import resources
+from pathlib import Path
+
+from air_jax.errors import UserError
+from air_jax.registration.loading import load
+from air_jax.registration.model_folder import CARD, CONFIG, WEIGHTS
+from air_jax.registration.registration import Registration
+
+_SHIPPED = "pretrained"  # folder of the package
+
+
+def load_pretrained(name: str) -> Registration:
+    """Loads a model by its name.
+
+    Args:
+      name: one of `pretrained_names()`, or `OWNER/NAME`, a repository of huggingface.co, which is downloaded once and
+        needs the extra 'hub'.
+
+    Returns:
+      The registration, with its parameters on the default device.
+
+    Raises:
+      UserError: there is no such model, or it cannot be read or downloaded.
+    """
+    return load(pretrained_folder(name))
+
+
+def pretrained_names() -> list[str]:
+    """Returns the names of the models in the package, sorted."""
+    root = resources.files("air_jax") / _SHIPPED
+    if not root.is_dir():
+        return []
+    return sorted(folder.name for folder in root.iterdir() if (folder / CONFIG).is_file())
+
+
+def pretrained_folder(name: str) -> Path:
+    """Returns the folder of a model, see `load_pretrained`; downloads it where it is not here.
+
+    Args:
+      name: its name.
+
+    Raises:
+      UserError: there is no such model, or it cannot be downloaded.
+    """
+    names = pretrained_names()
+    if name in names:
+        return Path(str(resources.files("air_jax") / _SHIPPED / name))
+    if name.count("/") == 1 and all(name.split("/")):
+        return _downloaded(name)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UserError(
+        f"no pretrained model {name!r}: {hint}there are {', '.join(names) or 'none'}, and OWNER/NAME of huggingface.co"
+    )
+
+
+def _downloaded(repository: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ModuleNotFoundError as error:
+        raise UserError(f"{repository}: needs {error.name}; install air_jax with its extra 'hub'") from error
+    try:
+        return Path(snapshot_download(repository, allow_patterns=[WEIGHTS, CONFIG, CARD]))
+    except Exception as error:  # of the hub, of the network, of the disk
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(f"{repository}: cannot be downloaded from huggingface.co ({reason})") from error

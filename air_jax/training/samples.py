@@ -1,0 +1,56 @@
+"""A sheet of training pairs, as the model sees them."""
+
+from pathlib import Path
+
+import jax
+
+from air_jax import visualize
+from air_jax.data import load_dataset
+from air_jax.data.pairs import Pair, gather, pairs_of_step, step_key
+from air_jax.errors import UserError
+from air_jax.training.recipe import synthesizer, training_recipe
+from air_jax.training.steps import make_preparation
+from air_jax.workdir import config as configs
+from air_jax.workdir.defaults import Config
+
+
+def draw_samples(config: Config, path: Path, *, step: int = 0, num_pairs: int = 8) -> Pair:
+    """Draws pairs of a training step: artificial deformations, synthesis and augmentation included.
+
+    Args:
+      config: keys of `air_jax.workdir.defaults.default_config`.
+      path: the picture, PNG or PDF; its folder must exist.
+      step: number of steps before this one, at least 0.
+      num_pairs: number of pairs, at least 1. They are the first of the step if `batch_size` is the same.
+
+    Returns:
+      The pairs; of volumes, the middle slices are drawn.
+
+    Raises:
+      UserError: the config, the data or the path cannot be used.
+    """
+    config = configs.complete(config)
+    recipe = training_recipe(config)
+    train = load_dataset(**recipe.dataset).train
+    if train.images.shape[-1] not in (1, 3):
+        raise UserError(f"--config.dataset.name={recipe.dataset['name']!r}: only images of 1 or 3 channels are drawn")
+    prepare = make_preparation(
+        augmentation=recipe.augmentation,
+        deformation=recipe.deformation,
+        synthesize=synthesizer(recipe.synthesis, train),
+    )
+    key = step_key(recipe.seed, step)
+
+    def keys(stream: int) -> jax.Array:
+        return jax.random.split(jax.random.fold_in(key, stream), num_pairs)
+
+    indices = pairs_of_step(recipe.seed, step, len(train), num_pairs, listed=train.pairs)
+    pair = gather(train, *map(jax.device_get, indices))
+    pair = jax.device_get(jax.jit(lambda pair: prepare(pair, keys))(pair))
+    title = f"{Path(recipe.dataset['name']).name}: pairs of training step {step:,}, seed {recipe.seed}"
+    figure = visualize.samples_figure(pair.fixed, pair.moving, pair.fixed_segmentation, pair.moving_segmentation, title)
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--output={path}: cannot be written ({error}); give a .png in a folder that exists") from error
+    return pair

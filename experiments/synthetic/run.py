@@ -1,0 +1,142 @@
+"""Scores a model trained on synthetic shapes on measured images that it has never seen, in three contrasts.
+
+  python -m experiments.synthetic.run --data=FOLDER --model=runs/shapes --output_dir=experiments/synthetic
+
+`FOLDER` holds `acdc_ed_es/acdc_2d_mid_128.npz`; MNIST is that of TensorFlow Datasets. The moving image is taken as it is,
+inverted, and with its grey values remapped (`REMAPPED`); the fixed image and all scores are those of the images as they
+are. Beside the model stand its controls, and instance optimisation from zero with air_jax's defaults. `--num_pairs`
+takes fewer of the 1,000 MNIST pairs. Rows go into `<output_dir>/results.json`, beside those that are there.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import air_jax
+from air_jax import Registration, metrics
+from air_jax.data import load_dataset
+from air_jax.data.pairs import random_pairs
+from air_jax.transforms import warp
+from experiments.compare_real.classical import machine
+from experiments.compare_real.run import Pairs, cardiac, in_batches, unregistered
+from experiments.matching.run import untrained, without_attention
+
+REMAPPED = ((0.0, 0.25, 0.5, 0.75, 1.0), (0.4, 1.0, 0.1, 0.7, 0.0))  # grey values before and after, linear between
+CONTRASTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "as it is": lambda image: image,
+    "inverted": lambda image: 1 - image,
+    "remapped": lambda image: np.interp(image, *REMAPPED).astype(np.float32),
+}
+FROM_ZERO = ("lncc", "mi", "mind_ssc")
+BATCH = 20
+COLUMNS = {
+    "dice": ("Dice", ".3f"),
+    "folding_percent": ("folding %", ".3f"),
+    "any_corner_folding_percent": ("any corner %", ".3f"),
+    "sd_log_jacobian": ("SD log J", ".3f"),
+    "seconds_per_pair": ("seconds a pair", ".3g"),
+}
+
+
+def mnist(num_pairs: int) -> Pairs:
+    """The first random test pairs of the protocol; the labels are the masks above 0.5."""
+    test = load_dataset("mnist", train_fraction=0.8, num_validation=2_000).test
+    fixed, moving = (test.images[index, ..., 0] / np.float32(255) for index in random_pairs(0, len(test), 1_000).T)
+    fixed, moving = fixed[:num_pairs], moving[:num_pairs]
+    return Pairs(fixed, moving, fixed > 0.5, moving > 0.5)
+
+
+def scores(name: str, pairs: Pairs, displacements: np.ndarray) -> dict[str, float]:
+    """Means over pairs. On MNIST, Dice is that of the protocol: of the masks of the warped images."""
+    labels = [int(label) for label in np.unique(pairs.fixed_labels) if label]
+
+    @jax.jit
+    def of_batch(pairs: Pairs, displacement: jax.Array) -> dict[str, jax.Array]:
+        if name == "mnist":
+            warped = warp(pairs.moving[..., None], displacement)
+            dice = metrics.image_scores(pairs.fixed[..., None], warped)["dice"]
+        else:
+            warped = warp(pairs.moving_labels, displacement, order=0)
+            dice = metrics.label_mean(metrics.label_dice(pairs.fixed_labels, warped, labels))
+        return metrics.displacement_scores(displacement) | {"dice": dice}
+
+    arrays = Pairs(*map(jnp.asarray, (*pairs[:2], *(labels.astype(np.int32) for labels in pairs[2:]))))
+    values = of_batch(arrays, jnp.asarray(displacements))
+    return {key: float(np.nanmean(value)) for key, value in values.items()}
+
+
+def methods_of(registration: Registration, seed: int) -> dict[str, tuple[Callable, dict]]:
+    """Functions of the fixed and the moving images by the names of their rows, and their settings."""
+    # The model takes any size; without this, images smaller than those of training would get a margin of zeros.
+    registration = dataclasses.replace(registration, image_shape=(1, 1, 1))
+    rows: dict[str, tuple[Callable, dict]] = {"before": (unregistered, {})}
+    for similarity in FROM_ZERO:
+        optimisation = air_jax.without_model(2, similarity=similarity)
+
+        def register(fixed: jax.Array, moving: jax.Array, optimisation: Registration = optimisation) -> jax.Array:
+            return optimisation.refine(fixed, moving).displacement
+
+        settings = {"field": "dense", "num_steps": optimisation.refine_steps}
+        rows[f"from zero, {similarity}"] = partial(in_batches, register, BATCH), settings
+    models = {"untrained": untrained(registration, seed), "attention zeroed": without_attention(registration)}
+    for kind, model in (models | {"trained": registration}).items():
+
+        def predict(fixed: jax.Array, moving: jax.Array, model: Registration = model) -> jax.Array:
+            return model.predict(fixed, moving)[0]
+
+        step = 0 if kind == "untrained" else model.step
+        rows[f"shapes, {kind}"] = partial(in_batches, predict, BATCH), {"step": step}
+    return rows
+
+
+def table(results: dict) -> str:
+    lines = [
+        f"| set | moving image | method | {' | '.join(title for title, _ in COLUMNS.values())} |",
+        "|---" * (3 + len(COLUMNS)) + "|",
+    ]
+    for name, contrasts in results.items():
+        for contrast, rows in contrasts.items():
+            for method, row in rows.items():
+                cells = [format(row[key], form) if key in row else "" for key, (_, form) in COLUMNS.items()]
+                lines.append(f"| {name} | {contrast} | {method} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
+    parser.add_argument("--model", type=Path, required=True, help="workdir of a run, or folder of a saved model")
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder of results.json and table.md")
+    parser.add_argument("--num_pairs", type=int, default=1_000, help="of MNIST")
+    parser.add_argument("--methods", nargs="*", help="beginnings of the rows that are run; default: all")
+    parser.add_argument("--seed", type=int, default=0, help="of the untrained parameters")
+    arguments = parser.parse_args()
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    path = arguments.output_dir / "results.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    methods = methods_of(air_jax.load(arguments.model), arguments.seed)
+    chosen = tuple(arguments.methods or methods)
+    for name, pairs in {"mnist": mnist(arguments.num_pairs), "cardiac": cardiac(arguments.data)}.items():
+        for contrast, change in CONTRASTS.items():
+            for method, (run, settings) in methods.items():
+                if not method.startswith(chosen):
+                    continue
+                displacements, timing = run(pairs.fixed, change(pairs.moving))
+                row = scores(name, pairs, displacements) | timing | {"num_pairs": len(pairs.fixed)}
+                row |= {"settings": settings, "machine": machine(), "load_average": round(os.getloadavg()[0], 1)}
+                print(name, contrast, method, {key: round(row[key], 4) for key in COLUMNS if key in row}, flush=True)
+                results.setdefault(name, {}).setdefault(contrast, {})[method] = row
+                path.write_text(json.dumps(results, indent=1) + "\n")
+    (arguments.output_dir / "table.md").write_text(table(results))
+
+
+if __name__ == "__main__":
+    main()
