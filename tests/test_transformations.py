@@ -128,7 +128,7 @@ ROWS = {
     "sample": row(lambda m, u: transforms.sample(m, u + 3, mode="nearest"), "mu"),
     "compose": row(transforms.compose, "uv"),
     "exponential": row(lambda u: transforms.exponential(u, integration_steps=2), "u"),
-    "inverse": row(lambda u: transforms.inverse(u, num_iterations=6), "u"),
+    "inverse": row(lambda u: transforms.inverse(u, num_iterations=2), "u"),
     "resize": row(lambda u: transforms.resize(u, (4, 4)), "u"),
     "transform_points": row(lambda u, p: transforms.transform_points(u[0], p), "up", NO_BATCH),
     "smooth": row(lambda u: transforms.smooth(u, 1.0), "u", FIXED_SIZE),
