@@ -46,7 +46,7 @@ def values_and_gradients(model, name):
 
 
 def assert_gradients_agree(found, expected):
-    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4 * largest), found, expected)
 
 

@@ -47,8 +47,9 @@ def test_unrolled_demons_agree_with_scipy(shape, segmenter):
 )
 def test_untrained_gated_demons_are_unrolled_demons_with_half_the_gain(shape, segmenter):
     fixed, moving = reference.smooth_images(np.random.default_rng(0), shape)
-    shared = dict(downsampling=(2, 1), num_steps=(1, 1), force_sigma=1.2, total_sigma=0.4, edges=True, expansion=0.3)
-    gated = GatedDemons(**ATTENTION, **shared, max_force_gain=(3.0, 6.0), segmenter=segmenter)
+    shared = dict(downsampling=(2,), num_steps=(2,), force_sigma=1.2, total_sigma=0.4, edges=True, expansion=0.3)
+    levels = {name: value[:1] if isinstance(value, tuple) else value for name, value in ATTENTION.items()}
+    gated = GatedDemons(**levels, **shared, max_force_gain=(3.0, 6.0), segmenter=segmenter)
     unrolled = UnrolledDemons(**shared, force_gain=(1.5, 3.0), segmenter=segmenter)
     params = jax.jit(gated.init)(jax.random.key(0), fixed, moving)["params"]
     if segmenter:
