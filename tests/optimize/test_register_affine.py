@@ -108,7 +108,7 @@ def coarse_contrast(fixed, warped, weights):
 
 
 # One program for several similarities: the number of one is an argument.
-SEVERAL = {"ncc": ncc, "mi": SIMILARITIES["mi"], "coarse contrast": coarse_contrast}
+SEVERAL = {"ncc": ncc, "coarse contrast": coarse_contrast}
 
 
 def choose(number, fixed, warped, weights):
@@ -302,13 +302,15 @@ def test_images_that_show_different_parts_are_aligned():
 
 @pytest.mark.slow
 def test_leaving_the_view_is_not_rewarded():
-    """Unrelated noise: the fewer voxels are compared, the higher is their mutual information."""
+    """Unrelated noise in blocks that overlap in part: the fewer voxels are compared, the higher they correlate."""
     rng = np.random.default_rng(0)
-    fixed, moving, *others = make_pair(2)
+    fixed, moving, *others = make_pair(2, beside=-20.0)
     noise = (rng.random(image.shape, np.float32) for image in (fixed, moving))
-    matrix = register_weighted((*noise, *others), "mi")
-    points = np.asarray(apply_affine(matrix[None], identity_grid(fixed.shape[1:-1])[None])[0])
-    seen = np.all((points >= 0) & (points <= np.array(moving.shape[1:-1]) - 1), axis=-1)
+    weights, moving_weights = (np.zeros(image.shape[:-1], np.float32) for image in (fixed, moving))
+    weights[:, 12:36, 8:32], moving_weights[:, 12:39, 15:37] = 1, 1
+    matrix = register_weighted((*noise, *others), weights=weights, moving_weights=moving_weights)
+    points = np.stack(np.indices(fixed.shape[1:-1]), axis=-1)[weights[0] > 0] @ matrix[:, :2].T + matrix[:, 2]
+    seen = np.all((points >= [12, 15]) & (points <= [38, 36]), axis=-1)
     assert seen.mean() > module.LEAST_COVERAGE - 0.1
 
 
