@@ -3,24 +3,19 @@
 The file is a stack of synthetic brains at 2 mm with the axes (superior, posterior, left), see docs/results.md.
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 from matplotlib.figure import Figure
 
 import air_jax
 from air_jax.visualize.panels import draw_lines, fusion
+from experiments.gallery.arguments import paths
 
 SLICES = 34, 44, 52  # axial
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    arguments = parser.parse_args()
-    with np.load(arguments.data) as arrays:
+    data, output = paths(__doc__, "data", "output")
+    with np.load(data) as arrays:
         fixed, moving = arrays["image"][:2] / np.float32(255)
     result = air_jax.register_images(fixed, moving, affine="affine")
     warped, displacement = np.asarray(result.warped), np.asarray(result.displacement)
@@ -35,7 +30,7 @@ def main() -> None:
             axis.set(xticks=[], yticks=[], title=name if z == SLICES[0] else "")
         points = np.moveaxis(np.indices(fixed.shape[1:]), 0, -1) + displacement[z, ..., 1:]
         draw_lines(row[5], [*points[::4, :, ::-1], *points[:, ::4, ::-1].swapaxes(0, 1)])
-    figure.savefig(arguments.output, dpi=95)
+    figure.savefig(output, dpi=95)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 `D` contains `Rat-Kidney_HE.jpg` and `Rat-Kidney_PanCytokeratin.jpg` of the BIRL data (BSD-3-Clause, J. Borovec).
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
@@ -13,14 +12,12 @@ from matplotlib.figure import Figure
 from air_jax import io
 from air_jax.file_registration.run import Options, register_files
 from air_jax.visualize.panels import checkerboard
+from experiments.gallery.arguments import paths
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    arguments = parser.parse_args()
-    files = [arguments.data / f"Rat-Kidney_{stain}.jpg" for stain in ("HE", "PanCytokeratin")]
+    data, output = paths(__doc__, "data", "output")
+    files = [data / f"Rat-Kidney_{stain}.jpg" for stain in ("HE", "PanCytokeratin")]
     with tempfile.TemporaryDirectory() as folder:
         register_files(Options(fixed=files[0], moving=files[1], output_dir=Path(folder) / "out"))
         warped = io.read_image(next((Path(folder) / "out").glob("warped.*"))).array
@@ -34,7 +31,7 @@ def main() -> None:
         axis.imshow(image)
         axis.set_title(name, fontsize=10)
         axis.set_axis_off()
-    figure.savefig(arguments.output, dpi=100, pil_kwargs={"quality": 85})
+    figure.savefig(output, dpi=100, pil_kwargs={"quality": 85})
 
 
 if __name__ == "__main__":

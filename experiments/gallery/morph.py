@@ -3,24 +3,20 @@
 The pairs are registered as they are, with nothing to train. The set is prepared once by TensorFlow Datasets.
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 from PIL import Image
 
 import air_jax
 from air_jax.data import load_dataset
 from air_jax.visualize import morph_gif
+from experiments.gallery.arguments import paths
 
 SIDE = 112  # pixels, four times those of MNIST
 PAIRS = ((3, 3), (2, 2), (4, 9), (0, 6), (5, 5), (7, 1))  # digits of the fixed and the moving image
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True)
-    output = parser.parse_args().output
+    (output,) = paths(__doc__, "output")
     test = load_dataset("mnist", train_fraction=0.8, num_validation=2_000).test
     chosen = [(np.flatnonzero(test.classes == a)[0], np.flatnonzero(test.classes == b)[1]) for a, b in PAIRS]
     fixed, moving = (np.stack([_enlarged(test.images[pair[side]]) for pair in chosen]) for side in (0, 1))
