@@ -110,7 +110,7 @@ def _background(image: np.ndarray) -> float:
 def _mask(image: np.ndarray) -> np.ndarray:
     """1 in the head and its surround."""
     near = ndimage.binary_dilation(image > _background(image), iterations=SURROUND)
-    return ndimage.binary_fill_holes(near).astype(np.uint8)
+    return np.asarray(ndimage.binary_fill_holes(near), np.uint8)
 
 
 def _classes(image: np.ndarray) -> np.ndarray:
