@@ -1,32 +1,36 @@
-"""The notebook runs from top to bottom on digits. Outside Colab its install cell does nothing."""
+"""The notebooks run from top to bottom without a download. Outside Colab their install cell does nothing."""
 
 import ast
+import json
 import re
 
 import nbclient
 import nbformat
+import numpy as np
 import pytest
 from helpers import REPOSITORY
 
-PATH = REPOSITORY / "experiments" / "notebooks" / "air_mnist.ipynb"
+from air_jax.io import read_image
+
+FOLDER = REPOSITORY / "experiments" / "notebooks"
 
 
 def outputs(notebook):
     return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
 
 
-def read():
+def read(name):
     """Returns the notebook and its cell of parameters."""
-    notebook = nbformat.read(PATH, as_version=4)
+    notebook = nbformat.read(FOLDER / name, as_version=4)
     (parameters,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     return notebook, parameters
 
 
-def test_the_notebook_is_valid_and_has_no_outputs():
-    notebook, parameters = read()
+@pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.glob("*.ipynb")))
+def test_a_notebook_is_valid_and_has_no_outputs(name):
+    notebook, _ = read(name)
     nbformat.validate(notebook)
     assert not outputs(notebook), "clear the notebook's outputs before committing it"
-    assert 'config_name = "mnist"' in parameters.source
     for cell in notebook.cells:
         if cell.cell_type == "code":
             ast.parse(re.sub(r"^(\s*)[!%].*$", r"\1pass", cell.source, flags=re.MULTILINE))
@@ -35,7 +39,7 @@ def test_the_notebook_is_valid_and_has_no_outputs():
 @pytest.mark.slow
 @pytest.mark.thorough  # half a minute of another process
 def test_the_notebook_runs_on_digits(tmp_path):
-    notebook, parameters = read()
+    notebook, parameters = read("air_mnist.ipynb")
     parameters.source = f'config_name = "digits"\nnum_train_steps = 100\nworkdir = "{tmp_path / "run"}"'
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     pictures = [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
@@ -43,3 +47,20 @@ def test_the_notebook_runs_on_digits(tmp_path):
     text = "".join(output.get("text", "") for output in outputs(notebook))
     first, last = map(float, re.search(r"template: ([\d.]+) at first, ([\d.]+) after", text).groups())
     assert last < 0.8 * first
+
+
+@pytest.mark.slow
+@pytest.mark.thorough  # a minute of another process
+@pytest.mark.parametrize("source", ["sample 2-D", "sample 3-D"])
+def test_own_images_are_registered(tmp_path, source):
+    notebook, parameters = read("register_your_images.ipynb")
+    assert 'source = "sample 2-D"' in parameters.source
+    parameters.source += f'\nsource, folder = "{source}", "{tmp_path / "registered"}"'
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [output.get("data", {}) for output in outputs(notebook)]
+    assert sum("image/png" in data for data in shown) == 2  # the report, and what moved along
+    assert any("Moving image" in data.get("text/html", "") for data in shown)  # the page
+    scores = json.loads((tmp_path / "registered" / "out" / "scores.json").read_text())
+    assert scores["after"]["ncc_overlap"] > 0.97 > scores["before"]["ncc_overlap"]
+    labels = {path.stem.split(".")[0]: read_image(path).array for path in (tmp_path / "registered").glob("*labels*")}
+    assert set(np.unique(labels["moved_labels"])) == {0, 1, 2, 3}
