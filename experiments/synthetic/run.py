@@ -2,10 +2,10 @@
 
   python -m experiments.synthetic.run --data=FOLDER --model=runs/shapes --output_dir=experiments/synthetic
 
-`FOLDER` holds `acdc_ed_es/acdc_2d_mid_128.npz`; MNIST is that of TensorFlow Datasets. The moving image is taken as it is,
-inverted, and with its grey values remapped (`REMAPPED`); the fixed image and all scores are those of the images as they
-are. Beside the model stand its controls, and instance optimisation from zero with air_jax's defaults. `--num_pairs`
-takes fewer of the 1,000 MNIST pairs. Rows go into `<output_dir>/results.json`, beside those that are there.
+`FOLDER` holds `acdc_ed_es/acdc_2d_mid_128.npz`; MNIST is that of TensorFlow Datasets. The moving image is taken as it
+is, inverted, and with its grey values remapped (`REMAPPED`); the fixed image and all scores are those of the images as
+they are. Beside the model stand its controls, and instance optimisation from zero with air_jax's defaults. Of the 1,000
+MNIST pairs, `--num_pairs` takes the first. Rows go into `<output_dir>/results.json`, beside those that are there.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def scores(name: str, pairs: Pairs, displacements: np.ndarray) -> dict[str, floa
 def methods_of(registration: Registration, seed: int) -> dict[str, tuple[Callable, dict]]:
     """Functions of the fixed and the moving images by the names of their rows, and their settings."""
     # The model takes any size; without this, images smaller than those of training would get a margin of zeros.
-    registration = dataclasses.replace(registration, image_shape=(1, 1, 1))
+    registration = dataclasses.replace(registration, image_shape=(16, 16, 1))
     rows: dict[str, tuple[Callable, dict]] = {"before": (unregistered, {})}
     for similarity in FROM_ZERO:
         optimisation = air_jax.without_model(2, similarity=similarity)
