@@ -29,9 +29,7 @@ COMMANDS |= {
 }
 # Packages that only one extra of the installation contains. Others belong to several.
 EXTRAS = {"tensorflow": "prepare", "tensorboardX": "watch", "huggingface_hub": "hub", "flatbuffers": "export"}
-EXTRAS |= dict.fromkeys(
-    ("array_record", "grain", "ml_collections", "sklearn", "tensorflow_datasets"), "train"
-)
+EXTRAS |= dict.fromkeys(("array_record", "grain", "ml_collections", "sklearn", "tensorflow_datasets"), "train")
 USER_MISTAKE = 2
 
 
