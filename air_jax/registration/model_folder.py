@@ -152,7 +152,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({_first_line(error)}); get the folder again") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise UserError(f"{path}: is no model of air_jax; save one with Registration.save_pretrained")
-    version = config.get("format_version")
+    version: Any = config.get("format_version")
     if not is_integer(version) or not 1 <= version <= FORMAT_VERSION:
         raise UserError(
             f"{path}: format_version is {version!r}; this air_jax reads versions up to {FORMAT_VERSION}; "

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from air_jax import visualize
 from air_jax.data import load_dataset
@@ -39,12 +40,13 @@ def draw_samples(config: Config, path: Path, *, step: int = 0, num_pairs: int = 
         deformation=recipe.deformation,
         synthesize=synthesizer(recipe.synthesis, train),
     )
-    key = step_key(recipe.seed, step)
+    this_step = np.asarray(step, np.int32)
+    key = step_key(recipe.seed, this_step)
 
     def keys(stream: int) -> jax.Array:
         return jax.random.split(jax.random.fold_in(key, stream), num_pairs)
 
-    indices = pairs_of_step(recipe.seed, step, len(train), num_pairs, listed=train.pairs)
+    indices = pairs_of_step(recipe.seed, this_step, len(train), num_pairs, listed=train.pairs)
     pair = gather(train, *map(jax.device_get, indices))
     pair = jax.device_get(jax.jit(lambda pair: prepare(pair, keys))(pair))
     title = f"{Path(recipe.dataset['name']).name}: pairs of training step {step:,}, seed {recipe.seed}"

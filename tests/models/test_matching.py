@@ -238,4 +238,6 @@ def test_edge_tensor_is_that_of_the_negative_and_of_a_factor(shape):
     squared = sum((slope**2).sum(-1) for slope in slopes)
     around = ndimage.gaussian_filter(squared, (0, *(2.0,) * num_axes), mode="nearest", truncate=3.0)
     products = [(slopes[i] * slopes[j]).sum(-1) for i in range(num_axes) for j in range(i, num_axes)]
-    np.testing.assert_allclose(found, np.stack(products, -1) / (around + 0.02**2)[..., None], rtol=2e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        found, 0.25 * np.stack(products, -1) / (around + 0.05**2)[..., None], rtol=2e-3, atol=1e-4
+    )

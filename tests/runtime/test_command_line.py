@@ -133,7 +133,7 @@ def test_every_config_is_listed_with_its_data_and_training(capsys):
     for path in sorted((REPOSITORY / "configs").glob("*.py")):
         assert any(line.startswith(f"{path.stem} ") for line in lines)
     (digits,) = [line for line in lines if line.startswith("digits ")]
-    assert digits.split("  ")[-1] == "a minute on two CPU cores"
+    assert digits.split("  ")[-1].strip() == "a minute on two CPU cores"
     assert "2,000 steps of 128 pairs" in digits
 
 
