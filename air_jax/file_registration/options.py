@@ -8,7 +8,7 @@ from air_jax.errors import UserError, naming_flag
 from air_jax.file_registration.guiding import REGULARIZER_FLAGS, Guiding, check_guiding
 from air_jax.io.access import library
 from air_jax.losses import SIMILARITIES, make_objective
-from air_jax.optimize import AFFINES, FIELDS, DenseField
+from air_jax.optimize import AFFINES, FIELDS, DenseField, shares
 from air_jax.registration import STEPS_FROM_ZERO, Registration, load, pretrained_folder, without_model
 from air_jax.transforms.intensity import WINDOWS
 
@@ -39,6 +39,7 @@ class Options:
       initial: transform that the registration starts from, see `air_jax.io.transform`. Where it has a field, the
         affine is not registered unless `affine` is given.
       stop_after: "affine": nothing is deformed.
+      fast: whether the finest level of the deformation is left out, with its share of the steps.
       fixed_mask: file of a mask of the fixed image: where it is 0, the image does not count.
       moving_mask: file of a mask of the moving image.
       background: value of the warped image outside of the moving image. Default: see
@@ -65,6 +66,7 @@ class Options:
     normalization: str | None = None
     initial: Path | None = None
     stop_after: str | None = None
+    fast: bool | None = None
     fixed_mask: Path | None = None
     moving_mask: Path | None = None
     background: float | None = None
@@ -115,7 +117,7 @@ def check_options(options: Options) -> None:
     if options.fixed_landmarks is not None and options.landmarks is None:
         raise UserError("--fixed_landmarks needs --landmarks, the same points in the moving image")
     if options.stop_after is not None:
-        for name in ("workdir", "refine_steps", "field"):
+        for name in ("workdir", "refine_steps", "field", "fast"):
             if getattr(options, name) is not None:
                 raise UserError(f"--{name} is of the deformation, before which --stop_after=affine stops; leave it out")
     with naming_flag():
@@ -128,6 +130,8 @@ def check_options(options: Options) -> None:
     check_guiding(
         options.guiding, workdir=options.workdir, refine_steps=options.refine_steps, stop_after=options.stop_after
     )
+    if options.workdir is not None and options.fast:
+        raise UserError("--fast is of the optimisation without a model; with --workdir or --pretrained leave it out")
     for name in ("normalization", "field"):
         if options.workdir is not None and getattr(options, name) is not None:
             raise UserError(f"--{name} is the trained run's own with --workdir; leave it out")
@@ -160,6 +164,8 @@ def choose_registration(options: Options, num_axes: int) -> tuple[Registration, 
             refine_steps=_steps_from_zero(options),
             normalization=options.normalization or "percentile",
         )
+        if options.fast:
+            registration = _without_finest_level(registration)
         return _smoothed(registration, options.guiding), options.affine or "affine"
     registration = load(options.workdir)
     axes, channels = len(registration.image_shape) - 1, registration.image_shape[-1]
@@ -177,6 +183,12 @@ def _steps_from_zero(options: Options) -> int:
     if options.stop_after is not None:
         return 0
     return STEPS_FROM_ZERO if options.refine_steps is None else options.refine_steps
+
+
+def _without_finest_level(registration: Registration) -> Registration:
+    levels, steps = registration.field.levels, registration.refine_steps
+    field = replace(registration.field, levels=levels[:-1])
+    return replace(registration, field=field, refine_steps=sum(shares(steps, len(levels))[:-1]))
 
 
 def _smoothed(registration: Registration, guiding: Guiding) -> Registration:

@@ -14,7 +14,7 @@ from air_jax.optimize import DenseField, VelocityField
 FILES = Path("fixed.nii.gz"), Path("moving.nii.gz"), Path("out")
 
 
-def test_without_a_workdir_180_steps_optimise_lncc_after_an_affine():
+def test_without_a_workdir_120_steps_optimise_lncc_after_an_affine():
     registration, affine = choose_registration(Options(*FILES), 3)
     assert affine == "affine"
     assert registration.image_shape == (1, 1, 1, 1)
@@ -30,6 +30,12 @@ def test_every_option_replaces_its_default():
     assert registration.objective == make_objective("mi")
     assert (registration.field, registration.refine_steps) == (VelocityField(), 7)
     assert registration.normalization == "ct"
+
+
+def test_fast_leaves_out_the_finest_level_and_its_steps():
+    registration, _ = choose_registration(Options(*FILES, fast=True, refine_steps=10), 3)
+    assert registration.field.levels == DenseField().levels[:-1]
+    assert registration.refine_steps == 6  # 3, 3 and 4 on three levels
 
 
 @pytest.mark.parametrize(("refine_steps", "similarity"), [(None, None), (5, None), (5, "ncc")])
