@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import REPOSITORY, THOROUGH
+from helpers import REPOSITORY
 
 import air_jax
 from air_jax import io
@@ -24,7 +24,6 @@ LEVELS = {"num_steps": (1,), "downsampling": (2,)}
 PATCHES = {**LEVELS, "stride": (4,), "patch_size": (4,), "spacing": (4,), "width": 8, "num_heads": 2}
 MATCHING = {**LEVELS, "stride": (4,), "patch_size": (4,), "radius": (1,), "width": 8, "num_heads": 2}
 SCORED = ("mnist", "mnist_best", "cardiac_labels", "hippocampus_labels")  # one a kind of model
-COMPILED = ("mnist_unet",)  # compiles fastest; .ci/full trains all, and other tests compile each kind of model
 REFINED = ("mnist",)  # the others refine by the same code
 SMALL = {
     "air": {"width": 8, "feed_forward": 8},
@@ -152,14 +151,8 @@ def test_every_config_has_a_train_step(name, stack, untrained_segmenter, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in COMPILED else THOROUGH)
-        for name in NAMES
-        if not name.endswith("_segmenter")
-    ],
-)
+@pytest.mark.thorough  # test_train.py compiles, trains and loads a run in every suite
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith("_segmenter")])
 def test_every_registration_config_trains_and_loads(name, stack, segmenter, tmp_path, monkeypatch):
     config = shrunk(config_of(name), stack)
     config.refine.num_steps = 3 * (name in REFINED)

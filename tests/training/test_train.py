@@ -113,7 +113,7 @@ def test_scores_after_registration_agree_with_scipy(finished_run):
 
 @pytest.mark.slow
 def test_training_improves_the_registration_of_unseen_pairs(digits_config, tmp_path):
-    digits_config.num_train_steps, digits_config.log_every, digits_config.eval_every = 300, 100, 300
+    digits_config.num_train_steps, digits_config.log_every, digits_config.eval_every = 150, 50, 150
     digits_config.batch_size, digits_config.eval.num_pairs = 32, 100
     report = train(digits_config, tmp_path / "run")
     losses = [line["loss"] for line in lines_of(tmp_path / "run") if "loss" in line]
