@@ -18,7 +18,7 @@ from air_jax.workdir.defaults import default_config
 README, DOCS = REPOSITORY / "README.md", sorted((REPOSITORY / "docs").glob("*.md"))
 GUIDES = [README, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "CHANGELOG.md", *DOCS]
 PAGES = [*GUIDES, *sorted((REPOSITORY / "experiments").rglob("*.md"))]
-FENCE = re.compile(r"^(?:<!-- (run|continue) -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^(?:<!-- (run|continue|file \S+) -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Flags that make a story's training short.
 SHORTER = {"train": ["--config.num_train_steps=2", "--config.log_every=1", "--config.eval_every=2"]}
 
@@ -143,7 +143,7 @@ def test_commands_name_modules_and_configs_that_exist(path, _, code):
     for module in re.findall(r"python -m (\S+)", code):
         assert importlib.util.find_spec(module), module
     for config in re.findall(r"--config=(\S+\.py)", code):
-        assert "$" in config or (REPOSITORY / config).exists(), config
+        assert "$" in config or "/" not in config or (REPOSITORY / config).exists(), config  # a file of the page
 
 
 @pytest.mark.parametrize("path", [REPOSITORY / "docs/paper.md", REPOSITORY / "docs/architecture.md"], ids=name_of)
@@ -166,9 +166,9 @@ def stories():
     found = []
     for path in PAGES:
         for mark, language, code in [match.groups() for match in FENCE.finditer(path.read_text()) if match[1]]:
-            if mark == "run":
+            if mark != "continue":
                 found.append((path, []))
-            found[-1][1].append((language, code))
+            found[-1][1].append((mark.removeprefix("file ") if mark.startswith("file ") else language, code))
     return found
 
 
@@ -188,6 +188,9 @@ def test_marked_code_runs(path, blocks, tmp_path, monkeypatch):
     for language, code in blocks:
         if language == "python":
             exec(compile(code, name_of(path), "exec"), namespace)
+            continue
+        if language != "sh":  # the name of a file
+            (tmp_path / language).write_text(code)
             continue
         for line in code.replace("\\\n", " ").splitlines():
             program, command, *flags = shlex.split(line, comments=True)

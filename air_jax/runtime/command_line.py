@@ -183,7 +183,8 @@ def _help(main: Callable[[], None]) -> str:
 def _summary(module: str) -> tuple[str, str]:
     """The first line of a module's docstring without the command in it, and the flags of its first example."""
     text = (importlib.import_module(module).__doc__ or "").strip()
-    example = re.search(rf"python -m {re.escape(module)}\b ?([^`\n\\]*)", text)
+    command = f"python -m {module}", *(f"air-jax {name}" for name in COMMANDS if f"air_jax.{COMMANDS[name]}" == module)
+    example = re.search(rf"(?:{'|'.join(map(re.escape, command))})\b ?([^`\n\\]*)", text)
     return text.splitlines()[0].split(": `")[0].rstrip("."), example[1] if example else ""
 
 
