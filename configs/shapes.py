@@ -13,17 +13,17 @@ from air_jax.workdir.defaults import default_config
 
 def get_config() -> ConfigDict:
     config = default_config("matching_air")
-    config.num_train_steps, config.batch_size, config.learning_rate = 20_000, 8, 2e-3
-    config.warmup_steps, config.clip_norm = 200, 1.0
-    config.log_every, config.eval_every = 50, 500
+    config.num_train_steps, config.batch_size, config.learning_rate = 8_000, 8, 3e-3
+    config.schedule, config.warmup_steps, config.clip_norm = "cosine", 200, 1.0
+    config.log_every, config.eval_every = 50, 1_000
     config.dataset.name = "shapes"
-    config.synthesis.velocity = 2.5
+    config.synthesis.velocity, config.synthesis.spacings = 4.0, (8, 16, 24)
     config.model.downsampling, config.model.num_steps, config.model.total_sigma = (4, 2, 1), (3, 3, 3), 0.7
     config.model.stride, config.model.patch_size, config.model.radius = (2, 2, 2), (6, 6, 6), (2, 2, 2)
     config.model.edge_tensor, config.model.feed_forward = True, 64
     config.loss.similarity, config.loss.train_similarity = "mind_ssc", False  # of refinement only
-    config.loss.soft_dice, config.loss.endpoint = 1.0, 0.1
-    config.loss.diffusion, config.loss.folding = 0.02, 1.0
+    config.loss.soft_dice, config.loss.endpoint = 1.0, 0.03
+    config.loss.diffusion, config.loss.folding = 0.005, 1.0
     config.refine.field, config.refine.update_sigma = "dense", 1.0
     config.eval.num_pairs, config.eval.batch_size = 100, 20
     return config.lock()

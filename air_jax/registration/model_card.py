@@ -40,8 +40,8 @@ def card_text(card: ModelCard, config: dict[str, Any]) -> str:
     axes = len(config["image_shape"]) - 1
     facts = [
         f"- Model: `{config['model']['name']}`, {config['parameters']['number']:,} parameters, {axes}-D images.",
-        f"- Image size in training: {' x '.join(map(str, config['image_shape'][:-1]))}, "
-        f"{config['image_shape'][-1]} channel(s).",
+        f"- Images: {config['image_shape'][-1]} channel(s); those smaller than "
+        f"{' x '.join(map(str, config['image_shape'][:-1]))} get a margin of zeros.",
         f"- Normalisation: `{config['normalization']}`. Training step: {config['step']:,}.",
     ]
     sections = {"Data": card.data, "Licence": card.license, "Scores": card.scores, "Limits": card.limits}

@@ -54,5 +54,8 @@ def draw_samples(config: Config, path: Path, *, step: int = 0, num_pairs: int = 
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
-        raise UserError(f"--output={path}: cannot be written ({error}); give a .png in a folder that exists") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"--output={path}: cannot be written ({reason}); give a .png in a folder that exists"
+        ) from error
     return pair
