@@ -121,10 +121,11 @@ def _add(files, config, target):
     if files.get_file_from_path(uri) or not (path.exists() or path.name == "README.md"):
         return None
     if not path.exists():  # a folder without a page: its files
-        names = sorted(file.name for file in path.parent.iterdir() if file.is_file())
-        text = f"# {path.parent.name}\n\n" + "".join(f"- [{name}]({name})\n" for name in names)
-        for name in names:
-            _add(files, config, f"{posixpath.dirname(target)}/{name}")
+        inside = [file.relative_to(REPOSITORY).as_posix() for file in sorted(path.parent.iterdir()) if file.is_file()]
+        links = [(Path(file).name, posixpath.relpath(_site_uri(file), posixpath.dirname(target))) for file in inside]
+        text = f"# {path.parent.name}\n\n" + "".join(f"- [{name}]({link})\n" for name, link in links)
+        for file in inside:
+            _add(files, config, file)
         files.append(File.generated(config, uri, content=text))
         return None
     if uri.startswith("code/"):
