@@ -34,7 +34,7 @@ def is_model_folder(folder: Path) -> bool:
     if (folder / WEIGHTS).exists():
         return True
     try:
-        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        content = json.loads(_bytes(folder / CONFIG))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and content.get("format") == FORMAT
@@ -143,9 +143,15 @@ def _settings_of(config: dict[str, Any], prefix: str) -> dict[str, Any]:
     }
 
 
+def _bytes(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # reading a pipe may never end
+        raise OSError("a folder, a pipe or a device")
+    return path.read_bytes()
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(_bytes(path))
     except FileNotFoundError as error:
         raise UserError(f"{path}: not found; is {path.parent} the folder of a saved model?") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -166,7 +172,7 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     import safetensors.numpy
 
     try:
-        return safetensors.numpy.load(path.read_bytes())
+        return safetensors.numpy.load(_bytes(path))
     except FileNotFoundError as error:
         raise UserError(f"{path}: not found; get the folder again") from error
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:

@@ -102,7 +102,8 @@ def test_all_pairs_are_listed_once():
 def test_gather_collects_images_and_segmentations():
     images = np.arange(6, dtype=np.uint8)[:, None, None, None]
     pair = gather(Images(images, segmentations=10 + images[..., 0]), np.array([1, 4]), np.array([0, 2]))
-    assert [array.ravel().tolist() for array in pair] == [[1, 4], [0, 2], [11, 14], [10, 12]]
+    assert [array.ravel().tolist() for array in pair[:4]] == [[1, 4], [0, 2], [11, 14], [10, 12]]
+    assert pair.displacement is None
     assert gather(Images(images), np.array([1]), np.array([0])).fixed_segmentation is None
 
 

@@ -35,7 +35,7 @@ def test_the_pairs_are_those_that_steps_draw_on_the_device():
             key = jax.random.split(jax.random.fold_in(jax.random.key(7), step))[0]
             fixed, moving = map(np.asarray, draw_pairs(key, len(IMAGES), 8))
             expected = IMAGES[fixed], IMAGES[moving], SEGMENTATIONS[fixed], SEGMENTATIONS[moving]
-            for found, array in zip(pair, expected, strict=True):
+            for found, array in zip(pair[:4], expected, strict=True):
                 np.testing.assert_array_equal(found[0, index], array)
             step += 1
     assert step == 6
@@ -44,7 +44,7 @@ def test_the_pairs_are_those_that_steps_draw_on_the_device():
 @pytest.mark.slow
 def test_each_device_gets_its_share_and_each_process_those_of_its_devices():
     for all_four, last_two, whole in zip(batches(4, [0, 1, 2, 3]), batches(4, [2, 3]), batches(1, [0]), strict=True):
-        for share, late, expected in zip(all_four, last_two, whole, strict=True):
+        for share, late, expected in zip(all_four[:4], last_two[:4], whole[:4], strict=True):
             assert share.shape[:3] == (4, expected.shape[1], 2)
             np.testing.assert_array_equal(np.concatenate(share, axis=1), expected[0])
             np.testing.assert_array_equal(late, share[2:])

@@ -103,7 +103,7 @@ def test_a_registration_takes_the_segmenter_into_its_own_run(stack, segmenter, t
     train(gated_config(stack, tmp_path / "segmenter"), tmp_path / "run")
     shutil.rmtree(tmp_path / "segmenter")
     registration = air_jax.load(tmp_path / "run")
-    assert registration.model.segmenter == Segmenter(num_classes=2, features=(4, 4), dtype="float32")
+    assert registration.model.segmenter == Segmenter(num_classes=2, features=(4, 4), dtype=np.float32)
     _, trained = restore_best_params(segmenter / "checkpoints")
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(registration.params["segmenter"]), trained)
     image = np.random.default_rng(0).random((1, *SHAPE, 1), np.float32)
