@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import MappingProxyType
 
 import jax
@@ -96,23 +95,18 @@ def finish(pair: Pair, maps: Maps, clock: Clock) -> Scores:
     """
     inputs, folder = pair.inputs, pair.options.output_dir
     begin(folder)
-    with ThreadPoolExecutor(1) as threads:  # compressing takes as long as the scores, and holds no lock of Python
-        written = threads.submit(_write, inputs, maps, folder)
+    with ThreadPoolExecutor(2) as threads:  # compressing takes longer than the scores, and holds no lock of Python
+        written = [threads.submit(write, inputs, maps, folder) for write in (write_transforms, write_images)]
         scores = _before_and_after(pair.options, inputs, maps)
         scores |= doubts(pair.affine, tuple(np.deg2rad(ANGLES)), inputs, maps.matrix, scores["after"])
-        written.result()
+        for task in written:
+            task.result()
     clock.done("inverse, scores and files")
     draw_reports(inputs, maps.whole, scores, clock.seconds, folder)
     clock.done("report")
     scores |= {"seconds": clock.seconds, "files": output_names(inputs)}
     replace_text(folder / SCORES, json.dumps(scores, indent=2) + "\n")
     return scores
-
-
-def _write(inputs: Inputs, maps: Maps, folder: Path) -> None:
-    """Writes all files of a pair, first the transforms: a folder without scores holds what took the longest."""
-    write_transforms(inputs, maps, folder)
-    write_images(inputs, maps, folder)
 
 
 def written_options(options: Options) -> dict[str, str | None]:
