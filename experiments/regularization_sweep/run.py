@@ -82,7 +82,8 @@ def plot(found: dict[str, jax.Array], path: Path) -> None:
     axes = figure.subplots()
     axes.plot(found["folding_percent"], found["dice"], "o-")
     for weight, x, y in zip(WEIGHTS, found["folding_percent"], found["dice"], strict=True):
-        axes.annotate(f"{weight:.3g}", (float(x), float(y)))
+        axes.annotate(f"{weight:.2g}", (float(x), float(y)), (5, -11), textcoords="offset points", fontsize=8)
+    axes.margins(x=0.1)
     axes.set(xlabel="folding, % of voxels", ylabel="Dice", title="weight of the diffusion regulariser")
     figure.savefig(path)
 
