@@ -1,5 +1,6 @@
 """Figures of training runs and of registered pairs."""
 
+from air_jax.visualize.matching import matching_figure
 from air_jax.visualize.morph import morph_frames, morph_gif
 from air_jax.visualize.motion import motion_figure
 from air_jax.visualize.page import report_page
@@ -12,6 +13,7 @@ from air_jax.visualize.template import template_figure
 __all__ = [
     "attention_figure",
     "curves_figure",
+    "matching_figure",
     "morph_frames",
     "morph_gif",
     "motion_figure",
