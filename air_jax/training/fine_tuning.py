@@ -50,10 +50,12 @@ def fine_tune(
     check_integer("seed", seed, 0)
     check_number("learning_rate", learning_rate, positive=True)
     objective = registration.comparing(registration.objective if objective is None else objective)
-    axes = len(registration.image_shape) + 1
-    if np.ndim(fixed) not in (axes - 1, axes) or np.shape(fixed) != np.shape(moving):
-        raise ValueError(f"fixed has shape {np.shape(fixed)} and moving {np.shape(moving)}; give equal [n, *S] or [n, *S, C]")
-    images = [np.asarray(registration.normalize(image)).reshape(*image.shape[: axes - 1], -1) for image in (fixed, moving)]
+    num_axes = len(registration.image_shape) - 1
+    shape = np.shape(fixed)
+    if len(shape) not in (num_axes + 1, num_axes + 2) or shape != np.shape(moving):
+        raise ValueError(f"fixed has shape {shape} and moving {np.shape(moving)}; give equal [n, *S] or [n, *S, C]")
+    batch = (*shape[: num_axes + 1], -1)
+    images = [np.asarray(registration.normalize(image)).reshape(batch) for image in (fixed, moving)]
     optimizer = optax.adam(learning_rate)
 
     def loss_fn(params: Any, fixed: jax.Array, moving: jax.Array) -> jax.Array:

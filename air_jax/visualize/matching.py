@@ -21,9 +21,9 @@ def matching_figure(
 ) -> Figure:
     """Draws, for each level of `MatchingAiR`, the patch around a point and the moving patches that it matches.
 
-    The upper row shows the fixed image with the patch. The lower row shows the moving image as the level read it, warped
-    by the steps before, under the attention of the patch, averaged over the heads. Attention to offsets that lead out of
-    the image is drawn at the border.
+    The upper row shows the fixed image with the patch. The lower row shows the moving image as the level read it,
+    warped by the steps before, under the attention of the patch, averaged over the heads. Attention to offsets that
+    lead out of the image is drawn at the border.
 
     Args:
       fixed: `[H, W, C]` in [0, 1], C of 1 or 3.
@@ -63,7 +63,8 @@ def matching_figure(
         for axis in (upper, lower):
             axis.set(xticks=[], yticks=[], xlim=(-0.5, size[1] - 0.5), ylim=(size[0] - 0.5, -0.5))
     figure.suptitle(
-        "coarse to fine; orange: the point and its patch; blue: the same place; green: the largest attention", fontsize=9
+        "coarse to fine; orange: the point and its patch; blue: the same place; green: the largest attention",
+        fontsize=9,
     )
     return figure
 

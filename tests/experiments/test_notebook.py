@@ -36,6 +36,34 @@ def test_a_notebook_is_valid_and_has_no_outputs(name):
             ast.parse(re.sub(r"^(\s*)[!%].*$", r"\1pass", cell.source, flags=re.MULTILINE))
 
 
+def execute(name, folder, source=""):
+    """Runs a notebook with further lines in its cell of parameters; returns its text and its number of pictures."""
+    notebook, parameters = read(name)
+    parameters.source += f"\n{source}"
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    printed = outputs(notebook)
+    pictures = sum("image/png" in output.get("data", {}) for output in printed)
+    return "".join(output.get("text", "") for output in printed if output.get("name") == "stdout"), pictures
+
+
+@pytest.mark.slow
+@pytest.mark.thorough  # a minute of another process each
+@pytest.mark.parametrize(
+    ("name", "source", "num_pictures", "improves"),
+    [
+        ("attention", "", 2, r"squared difference ([\d.]+), folds[\s\S]*fine-tuned: .* difference ([\d.]+)"),
+        ("air_in_your_model", "", 2, r"NNX: loss ([\d.]+) at first, ([\d.]+) at last"),
+        ("train_on_your_folder", "num_train_steps = 200", 3, r"squared difference ([\d.]+), fine-tuned ([\d.]+)"),
+    ],
+)
+def test_a_notebook_runs_without_a_download(tmp_path, name, source, num_pictures, improves):
+    text, pictures = execute(f"{name}.ipynb", tmp_path, source)
+    assert pictures == num_pictures
+    before, after = map(float, re.search(improves, text).groups())
+    assert after < before, text
+    assert "the same result: False" not in text
+
+
 @pytest.mark.slow
 @pytest.mark.thorough  # half a minute of another process
 def test_the_notebook_runs_on_digits(tmp_path):
