@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from helpers import THOROUGH
 
 import air_jax
 from air_jax import metrics
@@ -26,20 +25,21 @@ def test_shipped_models_are_small_readable_and_described():
     assert sum(sizes) < MOST_BYTES_TOGETHER
 
 
-@pytest.mark.parametrize("change", [lambda image: image, pytest.param(lambda image: 1 - image, marks=THOROUGH)])
 @pytest.mark.slow
-def test_shapes_register_digits_in_both_contrasts(change):
-    """Scikit-learn's digits, which train nothing; the Dice of the masks is that of the images as they are."""
+def test_shapes_register_digits_in_both_contrasts():
+    """Scikit-learn's digits, which train nothing."""
     digits = pytest.importorskip("air_jax.data.digits").load().images.images[:40] / np.float32(255)
     fixed, moving = digits[:20], digits[20:]
-    displacement = air_jax.load_pretrained("shapes-2d").register(fixed, change(moving)).displacement
-    before, after = (
-        float(np.nanmean(metrics.image_scores(fixed, np.asarray(air_jax.warp(moving, field)))["dice"]))
-        for field in (np.zeros_like(displacement), displacement)
-    )
-    assert before < 0.65
-    assert after > LEAST
-    assert float(np.mean(metrics.displacement_scores(displacement)["folding_percent"])) < 0.05
+    registration = air_jax.load_pretrained("shapes-2d")
+    before = dice(fixed, moving, np.zeros((*fixed.shape[:-1], 2), np.float32))
+    assert before < 0.7
+    for shown in (moving, 1 - moving):
+        displacement = registration.register(fixed, shown).displacement
+        assert dice(fixed, moving, displacement) > 0.8
+        assert float(np.mean(metrics.displacement_scores(displacement)["folding_percent"])) < 0.05
 
 
-LEAST = 0.7
+def dice(fixed, moving, displacement):
+    """Mean Dice of the masks of the images as they are."""
+    warped = np.asarray(air_jax.warp(moving, displacement))
+    return float(np.nanmean(metrics.image_scores(fixed, warped)["dice"]))
