@@ -63,9 +63,11 @@ def run() -> None:
     with command_line.naming_extra("train"):
         define_flags()
         if "--list" in sys.argv[1:]:
+            from air_jax.runtime.streams import keep_streams
             from air_jax.workdir.config_list import config_table
 
-            print(config_table())
+            keep_streams()
+            print(config_table(), flush=True)
             return
     command_line.run(main, "config", extra="train")
 

@@ -35,6 +35,7 @@ USER_MISTAKE = 2
 
 def console() -> None:
     """The entry point of `air-jax COMMAND [--flag=value ...]`."""
+    keep_streams()
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("--help", "-h", "help"):
         print("usage: air-jax COMMAND [--flag=value ...]\n\ncommands:")
@@ -59,10 +60,10 @@ def run(main: Callable[[], None], *required: str, extra: str = "files") -> None:
       *required: flags that must be given.
       extra: extra of the installation that the command needs.
     """
+    keep_streams()
     if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in sys.argv[1:]):
         print(_help(main))
         sys.exit(0)
-    keep_streams()
     ignore_closed_loops()
     logging.set_verbosity(logging.ERROR)  # warnings of config_flags, beside which our own line would be the second
     try:
