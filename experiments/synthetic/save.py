@@ -26,7 +26,7 @@ LIMITS = """- 2-D images of one channel, roughly aligned: the training deformati
 
 def scores_text(results: dict) -> str:
     """The rows of the trained model and those from zero, as a table."""
-    lines = ["Means over 1,000 test pairs of MNIST and 20 validation patients of ACDC, none of which trained the model."]
+    lines = ["Means over 1,000 test pairs of MNIST and 20 patients of ACDC, none of which trained the model."]
     lines += ["Each moving image as it is, inverted, and with remapped grey values."]
     lines += [
         "",
