@@ -1,6 +1,8 @@
-"""Ctrl-C while a command still imports: one line instead of a traceback. Imports nothing that takes time."""
+"""Ctrl-C while a command still imports: one line instead of a traceback. Imports nothing before it watches."""
 
+import importlib
 import os
+import signal
 import sys
 from types import TracebackType
 
@@ -34,3 +36,9 @@ def watch() -> None:
         os._exit(RUN_AGAIN)  # nothing has been opened or written yet
 
     sys.excepthook = hook
+    # An interrupt while jaxlib 0.10 starts is a segmentation fault: it waits until that is done.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        importlib.import_module("jaxlib.xla_client")
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
