@@ -102,7 +102,7 @@ def test_functions_are_documented_and_their_options_keyword_only(room):
 
 
 def test_rules_find_offences():
-    def bad(image: "jax.Array", order=1):  # noqa: F821 (the rule reads the text of the annotation)
+    def bad(image: "np.ndarray", order=1):
         """Does something.
 
         Args:

@@ -1,5 +1,6 @@
 """Export of a registration: a StableHLO program that JAX runs without air_jax, and its metadata."""
 
+import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,10 +47,8 @@ def export_registration(
     size = tuple(trained) if size is None else tuple(size)
     check_shape("size", size, len(trained))
     check_integer("refine_steps", refine_steps, 0)
-    try:
-        import flatbuffers  # noqa: F401 (`jax.export` writes with it)
-    except ModuleNotFoundError as error:
-        raise UserError("export needs flatbuffers; install air_jax with its extra 'export'") from error
+    if importlib.util.find_spec("flatbuffers") is None:  # `jax.export` writes with it
+        raise UserError("export needs flatbuffers; install air_jax with its extra 'export'")
 
     def program(fixed: jax.Array, moving: jax.Array) -> tuple[jax.Array, jax.Array]:
         displacement, _ = registration.predict(fixed, moving)

@@ -3,6 +3,7 @@
 `WATCHES[config.watch]` makes the watch of a run, in its first process. A config file may add an entry.
 """
 
+import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -89,7 +90,7 @@ def check(name: str) -> None:
             "air_jax.training.watch.WATCHES, see docs/training.md"
         )
     if name == "tensorboard":
-        import tensorboardX  # noqa: F401
+        importlib.import_module("tensorboardX")  # a package that is missing shows before the run, not at its first line
 
 
 def open_watch(name: str, config: Any, workdir: Path, step: int) -> Watch | None:

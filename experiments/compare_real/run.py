@@ -34,6 +34,7 @@ from air_jax.transforms import sample, warp
 from air_jax.transforms.intensity import normalize
 from experiments.compare_real.classical import SETTINGS, TOOLS, machine, one_by_one
 from experiments.register_real.run import CARDIAC, HIPPOCAMPUS, HIPPOCAMPUS_OPTIONS, from_zero
+from experiments.tables import score_table
 
 BRAINS = make_objective("lncc", window=5)
 
@@ -273,13 +274,12 @@ def read_results(folder: Path) -> dict[str, dict]:
 
 def table(results: dict[str, dict]) -> str:
     """The scores of all sets as a Markdown table."""
-    head = ["set", "method", "pairs", *(title for title, _ in COLUMNS.values())]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for name in SETS:
-        for method, result in results.get(name, {"methods": {}})["methods"].items():
-            values = [format(result[key], style) if key in result else "" for key, (_, style) in COLUMNS.items()]
-            lines.append("| " + " | ".join([name, method, str(result["num_pairs"]), *values]) + " |")
-    return "\n".join(lines) + "\n"
+    rows = (
+        ((name, method, str(result["num_pairs"])), result)
+        for name in SETS
+        for method, result in results.get(name, {"methods": {}})["methods"].items()
+    )
+    return score_table(("set", "method", "pairs"), rows, COLUMNS)
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ from air_jax.transforms.intensity import normalize
 from experiments.compare_real.classical import machine
 from experiments.compare_real.run import FROM_ZERO, OURS, SETS, Pairs, in_batches, scores, unregistered
 from experiments.register_real.run import from_zero
+from experiments.tables import score_table
 
 SIGMAS = (0.35, 0.5, 0.7, 1.0)  # voxels, of the whole field from zero; 0.5 is the setting of compare_real
 HALF = 0.5  # of the volume
@@ -113,15 +114,8 @@ def rows_of(name: str, workdirs: list[Path], seed: int) -> dict[str, tuple[Any, 
 
 
 def table(results: dict) -> str:
-    lines = [
-        f"| set | method | {' | '.join(title for title, _ in COLUMNS.values())} |",
-        "|---" * (2 + len(COLUMNS)) + "|",
-    ]
-    for name, rows in results.items():
-        for method, row in rows.items():
-            cells = [format(row[key], form) if key in row else "" for key, (_, form) in COLUMNS.items()]
-            lines.append(f"| {name} | {method} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    rows = (((name, method), row) for name, methods in results.items() for method, row in methods.items())
+    return score_table(("set", "method"), rows, COLUMNS)
 
 
 def main() -> None:

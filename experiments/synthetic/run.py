@@ -28,6 +28,7 @@ from air_jax.transforms import resize, warp
 from experiments.compare_real.classical import machine
 from experiments.compare_real.run import Pairs, cardiac, in_batches, unregistered
 from experiments.matching.run import untrained, without_attention
+from experiments.tables import score_table
 
 REMAPPED = ((0.0, 0.25, 0.5, 0.75, 1.0), (0.4, 1.0, 0.1, 0.7, 0.0))  # grey values before and after, linear between
 CONTRASTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -120,17 +121,16 @@ def methods_of(name: str, registration: Registration, seed: int) -> dict[str, tu
     return rows
 
 
-def table(results: dict) -> str:
-    lines = [
-        f"| set | moving image | method | {' | '.join(title for title, _ in COLUMNS.values())} |",
-        "|---" * (3 + len(COLUMNS)) + "|",
-    ]
-    for name, contrasts in results.items():
-        for contrast, rows in contrasts.items():
-            for method, row in rows.items():
-                cells = [format(row[key], form) if key in row else "" for key, (_, form) in COLUMNS.items()]
-                lines.append(f"| {name} | {contrast} | {method} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+def table(results: dict, shown: Callable[[str], bool] = lambda _: True) -> str:
+    """The rows whose method is shown."""
+    rows = (
+        ((name, contrast, method), row)
+        for name, contrasts in results.items()
+        for contrast, methods in contrasts.items()
+        for method, row in methods.items()
+        if shown(method)
+    )
+    return score_table(("set", "moving image", "method"), rows, COLUMNS)
 
 
 def main() -> None:

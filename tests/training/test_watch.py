@@ -91,7 +91,11 @@ def test_a_terminal_gets_a_bar_instead_of_lines(tmp_path, monkeypatch):
 
 def test_figures_are_drawn_about_ten_times_and_at_the_end(tmp_path):
     recorded, drawn = Recorded(), []
-    draw = lambda params, step: drawn.append((params, step)) or {"registration": Figure()}  # noqa: E731
+
+    def draw(params, step):
+        drawn.append((params, step))
+        return {"registration": Figure()}
+
     with Monitor(tmp_path, PLAN, lambda step: recorded, draw) as monitor, monitor.running(0):
         for step in range(2, 101, 2):
             monitor.validation(step, {"dice": 0.0}, "params")
