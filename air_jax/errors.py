@@ -1,7 +1,8 @@
-"""The exceptions that mean: the caller can fix this."""
+"""The exceptions that mean: the caller can fix this. The words of their messages."""
 
 import contextlib
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -46,3 +47,13 @@ def naming_flag() -> Iterator[None]:
         yield
     except OptionError as error:
         raise UserError(f"--{error.option}={error.value}: {error.what}") from error
+
+
+def first_line(error: Exception, *, length: int = 120) -> str:
+    """Returns the first line of another library's message, cut to a length; the exception's name where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:length]
+
+
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """Returns the word of the list that is most like the given one; None where none is like it."""
+    return next(iter(difflib.get_close_matches(word, list(words), n=1)), None)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from air_jax.data.dataset import PARTS, Images
@@ -39,8 +40,8 @@ def draw(shape: Sequence[int], sizes: Sequence[int], shapes: Shapes, synthesis: 
     def some(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
         map_keys, pair_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
         pair = synthesize(pair_keys, draw_shapes(map_keys, shape, shapes), shapes.label_ids, synthesis)
-        images = jax.numpy.stack([pair.fixed, pair.moving], axis=1)
-        return jax.numpy.round(255 * images).astype(np.uint8), jax.numpy.stack(pair.segmentations(), axis=1)
+        images = jnp.stack([pair.fixed, pair.moving], axis=1)
+        return jnp.round(255 * images).astype(np.uint8), jnp.stack(pair.segmentations(), axis=1)
 
     total = sum(sizes)
     keys = jax.random.split(jax.random.key(0), -(-total // _AT_ONCE) * _AT_ONCE).reshape(-1, _AT_ONCE)

@@ -11,7 +11,7 @@ import numpy as np
 from air_jax.data.dataset import Images
 from air_jax.data.decoded import decoded
 from air_jax.data.source import Source
-from air_jax.errors import UserError
+from air_jax.errors import UserError, first_line
 
 ADVICE = (
     "To use a copy prepared elsewhere (file_format array_record), set TFDS_DATA_DIR to its folder; "
@@ -74,7 +74,8 @@ def _prepared_builder(name: str) -> Any:
     except Exception as error:
         raise UserError(
             f"dataset.name={name!r}: there is no such version or part, or the prepared copy cannot be read as "
-            f"array_record ({_first_line(error)}); set TFDS_DATA_DIR to a folder where a copy can be prepared. {ADVICE}"
+            f"array_record ({first_line(error, length=200)}); set TFDS_DATA_DIR to a folder where a copy can be "
+            f"prepared. {ADVICE}"
         ) from error
     if builder.is_prepared():
         return builder
@@ -91,7 +92,9 @@ def _prepared_builder(name: str) -> Any:
     try:
         builder.download_and_prepare()
     except Exception as error:  # network, disk, licence or checksum: the user can do the same about each
-        raise UserError(f"{tried} and found none; downloading it failed ({_first_line(error)}). {ADVICE}") from error
+        raise UserError(
+            f"{tried} and found none; downloading it failed ({first_line(error, length=200)}). {ADVICE}"
+        ) from error
     return builder
 
 
@@ -105,7 +108,3 @@ def _image_shape(builder: Any) -> tuple[int, ...]:
             "only sets of uint8 images [H, W, C] of one size can be used"
         )
     return shape
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

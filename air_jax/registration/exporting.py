@@ -12,7 +12,7 @@ from jax import export
 
 from air_jax._version import __version__
 from air_jax.checks import check_integer, check_shape, require
-from air_jax.errors import OptionError, UserError
+from air_jax.errors import OptionError, UserError, first_line
 from air_jax.registration.registration import Registration
 from air_jax.runtime.files import replace_text, replacing
 from air_jax.transforms import warp
@@ -61,7 +61,7 @@ def export_registration(
     try:
         artefact = export.export(jax.jit(program), platforms=PLATFORMS)(images, images)
     except ValueError as error:  # a model that takes other sizes only
-        raise OptionError("size", size, f"the model cannot take it ({str(error).splitlines()[0][:120]})") from error
+        raise OptionError("size", size, f"the model cannot take it ({first_line(error)})") from error
     content = artefact.serialize()
     metadata = _metadata(registration, size, refine_steps) | {
         "bytes": len(content),

@@ -15,7 +15,7 @@ import numpy as np
 
 from air_jax._version import __version__
 from air_jax.checks import is_integer
-from air_jax.errors import OptionError, UserError
+from air_jax.errors import OptionError, UserError, first_line
 from air_jax.losses import Objective
 from air_jax.optimize import FIELDS, Field
 from air_jax.registration.model_card import ModelCard, card_text
@@ -90,7 +90,7 @@ def read_model(folder: Path) -> tuple[dict[str, Any], Any]:
     except UserError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: cannot be read ({_first_line(error)}); get the folder again") from error
+        raise UserError(f"{path}: cannot be read ({first_line(error)}); get the folder again") from error
     weights = folder / WEIGHTS
     tensors = _read_tensors(weights)
     found = {name: tensor.shape for name, tensor in tensors.items()}
@@ -155,7 +155,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: not found; is {path.parent} the folder of a saved model?") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read ({_first_line(error)}); get the folder again") from error
+        raise UserError(f"{path}: cannot be read ({first_line(error)}); get the folder again") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise UserError(f"{path}: is no model of air_jax; save one with Registration.save_pretrained")
     version: Any = config.get("format_version")
@@ -176,7 +176,7 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: not found; get the folder again") from error
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: cannot be read ({_first_line(error)}); get the folder again") from error
+        raise UserError(f"{path}: cannot be read ({first_line(error)}); get the folder again") from error
 
 
 def _shapes(model: Any, image_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
@@ -203,7 +203,3 @@ def _nested(flat: dict[str, Any]) -> dict[str, Any]:
             place = place.setdefault(parent, {})
         place[last] = value
     return tree
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]

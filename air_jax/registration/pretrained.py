@@ -1,10 +1,9 @@
 """Models by their names: those in the package, and repositories of Hugging Face."""
 
-import difflib
 from importlib import resources
 from pathlib import Path
 
-from air_jax.errors import UserError
+from air_jax.errors import UserError, first_line, nearest
 from air_jax.registration.loading import load
 from air_jax.registration.model_folder import CARD, CONFIG, WEIGHTS
 from air_jax.registration.registration import Registration
@@ -50,8 +49,8 @@ def pretrained_folder(name: str) -> Path:
         return Path(str(resources.files("air_jax") / _SHIPPED / name))
     if name.count("/") == 1 and all(name.split("/")):
         return _downloaded(name)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    near = nearest(name, names)
+    hint = f"did you mean {near!r}? " if near else ""
     raise UserError(
         f"no pretrained model {name!r}: {hint}there are {', '.join(names) or 'none'}, and OWNER/NAME of huggingface.co"
     )
@@ -65,5 +64,5 @@ def _downloaded(repository: str) -> Path:
     try:
         return Path(snapshot_download(repository, allow_patterns=[WEIGHTS, CONFIG, CARD]))
     except Exception as error:  # of the hub, of the network, of the disk
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        reason = first_line(error, length=200)
         raise UserError(f"{repository}: cannot be downloaded from huggingface.co ({reason})") from error

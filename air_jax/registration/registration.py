@@ -227,12 +227,18 @@ class Registration:
         return channels
 
     def save_pretrained(
-        self, folder: str | Path, *, name: str = "", data: str = "", license: str = "", scores: str = "",
+        self,
+        folder: str | Path,
+        *,
+        name: str = "",
+        data: str = "",
+        license: str = "",
+        scores: str = "",
         limits: str = "",
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Writes the model as a folder that `air_jax.load` reads: weights, settings, and a model card.
 
-        The folder needs neither the run nor the extra 'train'. Loaded, the model computes the same displacements to the
+        The folder needs neither the run nor the extra 'train'. The loaded model computes the same displacements to the
         last bit. An older model in the folder is replaced.
 
         Args:
@@ -248,8 +254,7 @@ class Registration:
           UserError: the folder holds something else, or cannot be written.
         """
         settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        params = settings.pop("params")
-        write_model(Path(folder), settings, params, ModelCard(name, data, license, scores, limits))
+        write_model(Path(folder), settings, settings.pop("params"), ModelCard(name, data, license, scores, limits))
 
     def comparing(self, objective: Objective) -> Objective:
         """Returns the objective of `compared` images: `objective`, and the overlap of their classes.

@@ -16,9 +16,8 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from air_jax.errors import StoppedError, UserError
+from air_jax.errors import StoppedError, UserError, nearest
 from air_jax.runtime.interrupts import MESSAGE, RUN_AGAIN
-from air_jax.runtime.shipped_configs import nearest
 from air_jax.runtime.streams import ignore_closed_loops, keep_streams
 
 # Console command `air-jax NAME`: module of the package's root.

@@ -13,8 +13,8 @@ from typing import Any
 
 from absl import flags
 
-from air_jax.errors import UserError
-from air_jax.runtime.shipped_configs import is_name, nearest, path_of_name, shipped_configs
+from air_jax.errors import UserError, nearest
+from air_jax.runtime.shipped_configs import is_name, path_of_name, shipped_configs
 
 
 class ConfigFileParser(flags.ArgumentParser):

@@ -3,13 +3,13 @@
 import importlib.metadata
 import os
 import platform
-import re
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+from packaging.requirements import Requirement
 
 from air_jax._version import __version__
 from air_jax.runtime.files import cache_folder
@@ -55,34 +55,16 @@ def missing_packages(extra: str) -> list[str]:
     Raises:
       importlib.metadata.PackageNotFoundError: air_jax itself is not installed.
     """
-    here = {"python_version": f"{sys.version_info.major}.{sys.version_info.minor}", "sys_platform": sys.platform}
-    here |= {"platform_machine": platform.machine(), "extra": extra}
     missing = []
-    for requirement in importlib.metadata.requires("air_jax") or ():
-        package, _, marker = (part.strip() for part in requirement.partition(";"))
-        if extra and "extra" not in marker:
+    for requirement in map(Requirement, importlib.metadata.requires("air_jax") or ()):
+        marker, version = requirement.marker, _version(requirement.name)
+        if extra and "extra" not in str(marker):
             continue
-        # The markers are those of our own setup.cfg: comparisons of these four names.
-        if marker and not eval(marker, {"__builtins__": {}}, here):
+        if marker and not marker.evaluate({"extra": extra}):
             continue
-        if not _is_met(package):
-            missing.append(package)
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            missing.append(f"{requirement.name}{requirement.specifier}")
     return missing
-
-
-def _is_met(requirement: str) -> bool:
-    """Whether a package is installed in a version that `name[extra]>=1.2,!=1.3` allows."""
-    version = _version(re.split(r"[\[<>=!~ ]", requirement)[0])
-    if version is None:
-        return False
-    lowest = re.search(r">=([\d.]+)", requirement)
-    if lowest and _numbers(version) < _numbers(lowest[1]):
-        return False
-    return version not in re.findall(r"!=([\w.]+)", requirement)
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", version)]
 
 
 def _version(package: str) -> str | None:

@@ -3,11 +3,9 @@
 In a clone they are in the top-level folder `configs/`; an installed package contains them as `air_jax/configs/`.
 """
 
-import difflib
-from collections.abc import Iterable
 from pathlib import Path
 
-from air_jax.errors import UserError
+from air_jax.errors import UserError, nearest
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -44,8 +42,3 @@ def path_of_name(name: str) -> Path:
     found = nearest(name, configs)
     advice = f"did you mean --config={found}?" if found else "air-jax train --list names all of them"
     raise UserError(f"--config={name}: no shipped config has this name; {advice}")
-
-
-def nearest(word: str, words: Iterable[str]) -> str | None:
-    """Returns the word of the list that is most like the given one; None where none is like it."""
-    return next(iter(difflib.get_close_matches(word, list(words), n=1)), None)

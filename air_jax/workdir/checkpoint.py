@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from air_jax.errors import UserError
+from air_jax.errors import UserError, first_line
 from air_jax.workdir.checksums import check_identity, check_part, checksum, scores_checksum
 
 BEST_SCORE = "dice"
@@ -143,7 +143,7 @@ class Checkpoints:
             folder, error = damaged[0]
             raise UserError(
                 f"{self.directory}: none of the {len(damaged)} checkpoints can be read (step {folder.name}: "
-                f"{_first_line(error)}); restore them from a copy, or choose another --workdir"
+                f"{first_line(error)}); restore them from a copy, or choose another --workdir"
             )
         return None
 
@@ -180,7 +180,7 @@ class Checkpoints:
             yield
         except Exception as error:
             raise UserError(
-                f"{self.directory}: a checkpoint cannot be written ({_first_line(error)}); those before are whole; "
+                f"{self.directory}: a checkpoint cannot be written ({first_line(error)}); those before are whole; "
                 "make room or allow writing, and give the same command again"
             ) from error
 
@@ -189,7 +189,7 @@ class Checkpoints:
         shutil.rmtree(aside, ignore_errors=True)
         aside.parent.mkdir(exist_ok=True)
         shutil.move(folder, aside)
-        print(f"checkpoints: step {folder.name} is damaged ({_first_line(error)}); moved it to {aside}", flush=True)
+        print(f"checkpoints: step {folder.name} is damaged ({first_line(error)}); moved it to {aside}", flush=True)
 
 
 def restore_best_params(directory: Path, *, identity: dict[str, Any] | None = None) -> tuple[int, Any]:
@@ -211,7 +211,7 @@ def restore_best_params(directory: Path, *, identity: dict[str, Any] | None = No
         try:
             ranked.append((_read_scores(folder)[BEST_SCORE], int(folder.name), folder))
         except (OSError, ValueError, KeyError) as error:
-            print(f"checkpoints: {folder} is damaged ({_first_line(error)}); passing it over", flush=True)
+            print(f"checkpoints: {folder} is damaged ({first_line(error)}); passing it over", flush=True)
     for _, step, folder in sorted(ranked, reverse=True):
         try:
             params = _read_item(folder, "params")
@@ -222,7 +222,7 @@ def restore_best_params(directory: Path, *, identity: dict[str, Any] | None = No
         except UserError:
             raise
         except Exception as error:  # see restore_newest
-            print(f"checkpoints: {folder} is damaged ({_first_line(error)}); passing it over", flush=True)
+            print(f"checkpoints: {folder} is damaged ({first_line(error)}); passing it over", flush=True)
     raise UserError(
         f"{directory}: no checkpoint that can be read; is it a run's, and did the run reach its first validation?"
     )
@@ -281,7 +281,3 @@ def _this_process_alone() -> ocp.options.MultiprocessingOptions:
     return ocp.options.MultiprocessingOptions(
         primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process_{index}"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]

@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from air_jax.checks import is_integer
-from air_jax.errors import UserError
+from air_jax.errors import UserError, first_line
 from air_jax.models import MODELS, SEGMENTERS
 from air_jax.runtime.files import replace_text
 from air_jax.workdir.checkpoint import checkpoint_steps
@@ -87,9 +87,8 @@ def read(workdir: Path) -> SavedConfig:
     except FileNotFoundError as error:
         raise UserError(f"{path}: not found; is {workdir} the workdir of a run?") from error
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"{path}: cannot be read ({reason}); restore it from a copy, or train again in another workdir"
+            f"{path}: cannot be read ({first_line(error)}); restore it from a copy, or train again in another workdir"
         ) from error
     return SavedConfig(config, image_shape, segmenter)
 

@@ -12,7 +12,7 @@ from air_jax.data.synthetic.noise import smooth_noise
 
 MEANS = (0.1, 0.9)  # range of the labels' grey values; the background's begins at 0
 _BIAS_SPACING = 40  # voxels between the control points of the bias field
-_BIAS_FREE = 1e-6  # least range of an image, so that no division by 0 occurs
+_LEAST_RANGE = 1e-6  # least range of an image, so that no division by 0 occurs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,9 +82,9 @@ def _draw(key: jax.Array, index: jax.Array, num_labels: int, contrast: Contrast)
         strength = jax.random.uniform(strength_key, maxval=contrast.bias)
         image = image * jnp.exp(strength * smooth_noise(bias_key, index.shape, _BIAS_SPACING, 1)[..., 0])
     image = jnp.clip(image, 0, 1)
-    image = (image - image.min()) / jnp.maximum(image.max() - image.min(), _BIAS_FREE)
+    image = (image - image.min()) / jnp.maximum(image.max() - image.min(), _LEAST_RANGE)
     exponent = jnp.exp(contrast.gamma * jax.random.normal(gamma_key))
-    return jnp.power(jnp.maximum(image, _BIAS_FREE), exponent)
+    return jnp.power(jnp.maximum(image, _LEAST_RANGE), exponent)
 
 
 def _blurred(image: jax.Array, sigma: jax.Array, largest: float) -> jax.Array:

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from air_jax import UserError, io
-from air_jax.data import samples
+from air_jax.data import sample_files
 
 
 @pytest.mark.parametrize(("num_axes", "shape"), [(2, (256, 256)), (3, (128, 96, 24))])
 def test_the_files_of_a_pair_fit_each_other(tmp_path, num_axes, shape):
-    files = samples.write_sample_pair(tmp_path / "files", num_axes=num_axes)
+    files = sample_files.write_sample_pair(tmp_path / "files", num_axes=num_axes)
     volumes = {name: io.read_image(path) for name, path in files._asdict().items()}
     assert {volume.array.shape for volume in volumes.values()} == {shape}
     arrays = {name: np.asarray(volume.array, float) for name, volume in volumes.items()}
@@ -27,6 +27,6 @@ def test_the_files_of_a_pair_fit_each_other(tmp_path, num_axes, shape):
 def test_a_package_without_its_files_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("matplotlib.get_data_path", lambda: str(tmp_path))
     with pytest.raises(UserError, match=r"s1045\.ima\.gz: is not installed here; give files of your own"):
-        samples.write_sample_pair(tmp_path / "files")
+        sample_files.write_sample_pair(tmp_path / "files")
     with pytest.raises(ValueError, match="num_axes=4"):
-        samples.write_sample_pair(tmp_path, num_axes=4)
+        sample_files.write_sample_pair(tmp_path, num_axes=4)
