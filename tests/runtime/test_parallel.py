@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import FASTEST_UNET, REPOSITORY
+from helpers import FASTEST_UNET, REPOSITORY, environment_with_devices
 
 from air_jax.data import Images
 from air_jax.losses import make_objective
@@ -121,11 +121,7 @@ np.savez(sys.argv[1], *jax.tree.leaves(state.params), **metrics)
 def test_eight_devices_agree(tmp_path):
     """In a process of its own: more virtual devices than cores make every other test slower."""
     folders = Path(__file__).resolve().parent, REPOSITORY / "tests", REPOSITORY
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "PYTHONPATH": os.pathsep.join(map(str, folders)),
-    }
+    environment = environment_with_devices(8) | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
     command = [sys.executable, "-c", EIGHT_DEVICES, str(tmp_path / "eight.npz")]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

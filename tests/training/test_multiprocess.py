@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import os
 import shutil
 import signal
 import socket
@@ -17,7 +16,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
-from helpers import FASTEST_UNET, REPOSITORY
+from helpers import FASTEST_UNET, REPOSITORY, environment_with_devices
 
 from air_jax.data import load_dataset
 from air_jax.errors import UserError
@@ -99,7 +98,7 @@ def two_processes(command, *, joined=with_flags, devices=1, second=()):
     try:
         for index in range(2):
             flags, variables = joined(port, index)
-            environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", **variables}
+            environment = environment_with_devices(devices) | variables
             started.append(
                 subprocess.Popen(
                     [sys.executable, *command, *flags, *(second if index else ())],
