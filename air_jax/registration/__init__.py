@@ -1,5 +1,6 @@
 """The public object: a model with its parameters, or none, that registers images."""
 
+from air_jax.registration.features import feature_similarity
 from air_jax.registration.from_zero import STEPS_FROM_ZERO, register_images, without_model
 from air_jax.registration.loading import from_recipe, load
 from air_jax.registration.pretrained import load_pretrained, pretrained_folder
@@ -9,6 +10,7 @@ __all__ = [
     "STEPS_FROM_ZERO",
     "Registration",
     "Result",
+    "feature_similarity",
     "from_recipe",
     "load",
     "load_pretrained",

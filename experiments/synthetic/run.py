@@ -4,8 +4,9 @@
 
 `FOLDER` holds `acdc_ed_es/acdc_2d_mid_128.npz`; MNIST is that of TensorFlow Datasets. The moving image is taken as it
 is, inverted, and with its grey values remapped (`REMAPPED`); the fixed image and all scores are those of the images as
-they are. Beside the model stand its controls, and instance optimisation from zero with air_jax's defaults. Of the 1,000
-MNIST pairs, `--num_pairs` takes the first. Rows go into `<output_dir>/results.json`, beside those that are there.
+they are. Beside the model stand its controls, and instance optimisation from zero with air_jax's defaults, by the
+package's similarities and by the model's features. Of the 1,000 MNIST pairs, `--num_pairs` takes the first. Rows go
+into `<output_dir>/results.json`, beside those that are there.
 """
 
 import argparse
@@ -97,8 +98,9 @@ def methods_of(name: str, registration: Registration, seed: int) -> dict[str, tu
     # The model takes any size; without this, images smaller than those of training would get a margin of zeros.
     registration = dataclasses.replace(registration, image_shape=(16, 16, 1))
     rows: dict[str, tuple[Callable, dict]] = {"before": (unregistered, {})}
-    for similarity in FROM_ZERO:
-        optimisation = air_jax.without_model(2, similarity=similarity)
+    similarities = {name: name for name in FROM_ZERO} | {"features of shapes": air_jax.feature_similarity(registration)}
+    for similarity, loss in similarities.items():
+        optimisation = air_jax.without_model(2, similarity=loss)
 
         def register(fixed: jax.Array, moving: jax.Array, optimisation: Registration = optimisation) -> jax.Array:
             return optimisation.refine(fixed, moving).displacement
