@@ -17,31 +17,20 @@ MAX_SIZE = 1024  # pixels along the longer side of a picture that is registered
 SMALLEST_MAX_SIZE = 16
 
 
-@dataclass(frozen=True)
-class Options:
-    """Options of the registration of two files: the flags of `air_jax.register`. None stands for the default.
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Options that are the same for all pairs of a batch. None stands for the default.
 
     Attributes:
-      fixed: file of the image that stays.
-      moving: file of the image that is deformed.
-      output_dir: folder of the results.
       workdir: folder of a trained run or saved model, which predicts the displacement. Default: no model.
       pretrained: name of a pretrained model, whose folder becomes `workdir`.
-      labels: file of the moving segmentation.
-      fixed_labels: file of the fixed segmentation.
-      landmarks: file of the moving image's landmarks.
-      fixed_landmarks: file of the same landmarks in the fixed image.
       similarity: key of `air_jax.losses.SIMILARITIES`. Default: "lncc", or the objective of the trained run.
       affine: "none" or a key of `air_jax.optimize.AFFINES`. Default: "affine", or "none" with `workdir`.
       field: key of `air_jax.optimize.FIELDS`. Default: "dense", or the field of the trained run.
       refine_steps: largest number of steps of instance optimisation, 0 or more. Default: 120, or 0 with `workdir`.
       normalization: key of `air_jax.transforms.intensity.WINDOWS`. Default: "percentile", or that of the trained run.
-      initial: transform that the registration starts from, see `air_jax.io.transform`. Where it has a field, the
-        affine is not registered unless `affine` is given.
       stop_after: "affine": nothing is deformed.
       fast: whether the finest level of the deformation is left out, with its share of the steps.
-      fixed_mask: file of a mask of the fixed image: where it is 0, the image does not count.
-      moving_mask: file of a mask of the moving image.
       background: value of the warped image outside of the moving image. Default: see
         `air_jax.file_registration.field_of_view.background_of`.
       max_size: pixels along the longer side at which pictures are registered; larger ones are reduced, and the warped
@@ -49,26 +38,15 @@ class Options:
       guiding: smoothness, regions, axes, landmarks and further contrasts.
     """
 
-    fixed: Path
-    moving: Path
-    output_dir: Path
-    _: KW_ONLY
     workdir: Path | None = None
     pretrained: str | None = None
-    labels: Path | None = None
-    fixed_labels: Path | None = None
-    landmarks: Path | None = None
-    fixed_landmarks: Path | None = None
     similarity: str | None = None
     affine: str | None = None
     field: str | None = None
     refine_steps: int | None = None
     normalization: str | None = None
-    initial: Path | None = None
     stop_after: str | None = None
     fast: bool | None = None
-    fixed_mask: Path | None = None
-    moving_mask: Path | None = None
     background: float | None = None
     max_size: int | None = None
     guiding: Guiding = Guiding()
@@ -85,6 +63,37 @@ class Options:
         if self.workdir not in (None, folder):
             raise UserError("--workdir and --pretrained each name a model; leave one of the two out")
         object.__setattr__(self, "workdir", folder)
+
+
+@dataclass(frozen=True)
+class Options(Settings):
+    """Options of the registration of two files: the flags of `air_jax.register`. None stands for the default.
+
+    Attributes:
+      fixed: file of the image that stays.
+      moving: file of the image that is deformed.
+      output_dir: folder of the results.
+      labels: file of the moving segmentation.
+      fixed_labels: file of the fixed segmentation.
+      landmarks: file of the moving image's landmarks.
+      fixed_landmarks: file of the same landmarks in the fixed image.
+      initial: transform that the registration starts from, see `air_jax.io.transform`. Where it has a field, the
+        affine is not registered unless `affine` is given.
+      fixed_mask: file of a mask of the fixed image: where it is 0, the image does not count.
+      moving_mask: file of a mask of the moving image.
+    """
+
+    fixed: Path
+    moving: Path
+    output_dir: Path
+    _: KW_ONLY
+    labels: Path | None = None
+    fixed_labels: Path | None = None
+    landmarks: Path | None = None
+    fixed_landmarks: Path | None = None
+    initial: Path | None = None
+    fixed_mask: Path | None = None
+    moving_mask: Path | None = None
 
     @property
     def files_read(self) -> list[Path]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import SimpleITK
+from fault_batches import make_tables
 from fault_guides import make_guides, make_series
 from PIL import Image
 
@@ -55,6 +56,7 @@ def make(folder: Path, run: Path) -> None:
     _stacks(folder, rng)
     make_guides(folder, rng)
     make_series(folder, rng)
+    make_tables(folder)
     for name, text in CONFIGS.items():
         (folder / f"config_{name}.py").write_text(text)
     (folder / "config_latin.py").write_bytes("# \xe9\nx = 1\n".encode("latin-1"))

@@ -31,6 +31,7 @@ DEFAULTS = {
     "train": {"config": "config_digits.py", "workdir": "out"},
     "evaluate": {"workdir": "run"},
     "motion": {"input": "series.nii.gz", "output_dir": "out"},
+    "batch": {"pairs": "list_good.csv", "output_dir": "out"},
 }
 MODULES = {"train": "main"}  # of doors whose module has another name
 SECONDS = 60
@@ -228,8 +229,8 @@ def preload() -> None:
     """Imports all that the doors import, so that children need not; starts no backend of JAX."""
     import importlib
 
-    modules = ["main", "register", "apply", "evaluate", "motion"]
-    modules += ["training.run", "file_registration.run", "file_transforms.run", "file_series.run"]
+    modules = ["main", "register", "apply", "evaluate", "motion", "batch"]
+    modules += ["training.run", "file_registration.run", "file_transforms.run", "file_series.run", "file_batches.run"]
     for name in [*modules, "visualize", "data", "data.stream", "data.tfds_images"]:
         importlib.import_module(f"air_jax.{name}")
     importlib.import_module("air_jax.data.digits").load()  # what it imports, another user may not be able to read
