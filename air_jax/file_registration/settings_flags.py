@@ -11,6 +11,8 @@ _WORDS = {
     "pretrained": "Name of a pretrained model that predicts the deformation, instead of --workdir.",
     "similarity": "Similarity that the deformation maximises: mse, ncc, lncc, squared_lncc, mi, nmi or mind_ssc. "
     "Default: lncc, or the objective of the trained run.",
+    "features": "Name or folder of a pretrained model, such as shapes-2d, by whose features images are compared, of "
+    "different contrasts also. Instead of --similarity.",
     "affine": "Affine: none, translation, rigid, similarity or affine. Default: affine, or none with --workdir.",
     "field": "Deformation that is optimised: dense, control_grid or velocity. Default: dense, or that of the run.",
     "stop_after": "affine: register the affine only.",
