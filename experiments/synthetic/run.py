@@ -98,7 +98,11 @@ def methods_of(name: str, registration: Registration, seed: int) -> dict[str, tu
     # The model takes any size; without this, images smaller than those of training would get a margin of zeros.
     registration = dataclasses.replace(registration, image_shape=(16, 16, 1))
     rows: dict[str, tuple[Callable, dict]] = {"before": (unregistered, {})}
-    similarities = {name: name for name in FROM_ZERO} | {"features of shapes": air_jax.feature_similarity(registration)}
+    models = {"untrained": untrained(registration, seed), "attention zeroed": without_attention(registration)}
+    similarities = {name: name for name in FROM_ZERO} | {
+        "features of shapes": air_jax.feature_similarity(registration),
+        "features of shapes, untrained": air_jax.feature_similarity(models["untrained"]),
+    }
     for similarity, loss in similarities.items():
         optimisation = air_jax.without_model(2, similarity=loss)
 
@@ -107,7 +111,6 @@ def methods_of(name: str, registration: Registration, seed: int) -> dict[str, tu
 
         settings = {"field": "dense", "num_steps": optimisation.refine_steps}
         rows[f"from zero, {similarity}"] = partial(in_batches, register, BATCH), settings
-    models = {"untrained": untrained(registration, seed), "attention zeroed": without_attention(registration)}
     for kind, model in (models | {"trained": registration}).items():
 
         def predict(fixed: jax.Array, moving: jax.Array, model: Registration = model) -> jax.Array:
