@@ -1,5 +1,6 @@
 """Functions that several test files use. A random generator is not among them: each test makes its own."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -15,6 +16,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 THOROUGH = (pytest.mark.slow, pytest.mark.thorough)
 # Options of the model that compiles fastest, in a third of AiR's time: for runs in which any model will do.
 FASTEST_UNET = {"encoder": (4,), "decoder": (4,), "final": (4,)}
+
+
+def site_hooks():
+    """Returns the module `docs/site.py`: the rooms of the API and their public names."""
+    spec = importlib.util.spec_from_file_location("site_hooks", REPOSITORY / "docs" / "site.py")
+    site = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(site)
+    return site
 
 
 def data_folder(name):
