@@ -1,5 +1,6 @@
 """Functions that several test files use. A random generator is not among them: each test makes its own."""
 
+import importlib.util
 import os
 import re
 from pathlib import Path
@@ -28,6 +29,14 @@ REAL_KERNELS = (
 def environment_with_devices(count):
     """Returns the environment of a process with so many virtual CPU devices, and the compiler flags of this one."""
     return {**os.environ, "XLA_FLAGS": re.sub(r"(?<=device_count=)\d+", str(count), os.environ["XLA_FLAGS"])}
+
+
+def site_hooks():
+    """Returns the module `docs/site.py`: the rooms of the API and their public names."""
+    spec = importlib.util.spec_from_file_location("site_hooks", REPOSITORY / "docs" / "site.py")
+    site = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(site)
+    return site
 
 
 def data_folder(name):

@@ -46,6 +46,13 @@ class MatchingAiR(nn.Module):
 
     Raises:
       OptionError: an option has a value that it cannot take, or options do not fit together.
+
+    Examples:
+      >>> options = dict(downsampling=(1,), stride=(2,), patch_size=(6,), num_steps=(1,), radius=(1,))
+      >>> model, image = air_jax.models.MatchingAiR(**options), jnp.zeros((1, 8, 8, 1))
+      >>> (displacement, out), variables = jax.eval_shape(model.init_with_output, jax.random.key(0), image, image)
+      >>> displacement.shape, out["attention"][0].shape
+      ((1, 8, 8, 2), (1, 4, 4, 2, 9))
     """
 
     downsampling: Sequence[int] = (4, 2, 1)

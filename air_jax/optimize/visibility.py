@@ -96,6 +96,12 @@ def fill(image: jax.Array, weights: jax.Array | None) -> jax.Array:
     Returns:
       `[B, *S, C]`: the image where the weight is above 0. Elsewhere the weighted Gaussian mean of the voxels around,
       and far from all of them the weighted mean of the image.
+
+    Examples:
+      >>> image = jnp.full((1, 8, 8, 1), 0.5).at[:, 4, 4].set(jnp.nan)
+      >>> weights = jnp.ones((1, 8, 8)).at[:, 4, 4].set(0.0)
+      >>> round(float(air_jax.optimize.fill(image, weights)[0, 4, 4, 0]), 3)
+      0.5
     """
     if weights is None:
         return image
@@ -192,6 +198,12 @@ def objective_value(
 
     Returns:
       `[B]`.
+
+    Examples:
+      >>> fixed, still = jnp.zeros((1, 8, 8, 1)).at[:, 2:6, 2:6].set(1.0), jnp.zeros((1, 8, 8, 2))
+      >>> moving, objective = jnp.roll(fixed, 1, axis=1), air_jax.losses.make_objective("mse")
+      >>> air_jax.optimize.objective_value(objective, fixed, moving, still).tolist()
+      [0.125]
     """
     return _value(objective, fixed, moving, displacement, geometry.matrix, weights)
 

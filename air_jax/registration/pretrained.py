@@ -23,6 +23,11 @@ def load_pretrained(name: str) -> Registration:
 
     Raises:
       UserError: there is no such model, or it cannot be read or downloaded.
+
+    Examples:
+      >>> registration = air_jax.load_pretrained("shapes-2d")
+      >>> type(registration.model).__name__, sum(leaf.size for leaf in jax.tree.leaves(registration.params))
+      ('MatchingAiR', 38766)
     """
     return load(pretrained_folder(name))
 
@@ -43,6 +48,11 @@ def pretrained_folder(name: str) -> Path:
 
     Raises:
       UserError: there is no such model, or it cannot be downloaded.
+
+    Examples:
+      >>> from air_jax.registration import pretrained_folder
+      >>> sorted(path.name for path in pretrained_folder("shapes-2d").iterdir())
+      ['README.md', 'config.json', 'model.safetensors']
     """
     names = pretrained_names()
     if name in names:
