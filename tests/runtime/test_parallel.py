@@ -13,12 +13,13 @@ import numpy as np
 import optax
 import pytest
 from helpers import FASTEST_UNET, REPOSITORY, environment_with_devices
+from jax.sharding import NamedSharding, PartitionSpec
 
 from air_jax.data import Images
 from air_jax.losses import make_objective
 from air_jax.models import UNet
 from air_jax.runtime import parallel
-from air_jax.runtime.parallel import AXIS_NAME, data_parallel, replicate
+from air_jax.runtime.parallel import AXIS_NAME, data_parallel, mesh_of, replicate, sharded_data_parallel
 from air_jax.training.pair_loss import TrainingTerms, pair_loss
 from air_jax.training.steps import init_params, init_state, make_train_steps
 
@@ -104,6 +105,27 @@ def test_gradients_of_one_step_agree(num_devices):
 @pytest.mark.parametrize("num_devices", [2, 4])
 def test_displacements_after_ten_steps_agree(num_devices):
     assert_ten_steps_agree(displacements_after_ten_steps(num_devices))
+
+
+def split_over(mesh, leaf):
+    """The sharding of an array whose first axis that the devices divide is split among them."""
+    divided = [size % mesh.size == 0 and size > 0 for size in leaf.shape]
+    spec = [None] * divided.index(True) + [AXIS_NAME] if any(divided) else []
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parameters", ["replicated", "split"])
+def test_one_program_that_xla_partitions_agrees(parameters):
+    """Also with parameters of which each device holds a part, as in FSDP."""
+    mesh, initial = mesh_of(jax.local_devices()), one_step(1)[0]
+    sharding = jax.tree.map(partial(split_over, mesh), initial) if parameters == "split" else None
+    take_steps = sharded_data_parallel(train_steps_of(4, DESCENT), mesh, state_sharding=sharding)
+    state = replicate(initial, jax.local_devices()) if sharding is None else jax.device_put(initial, sharding)
+    state, metrics = take_steps(state, replicate(Images(IMAGES), jax.local_devices()), 1)
+    kernel = state.params["Conv_0"]["kernel"]
+    assert kernel.addressable_shards[0].data.size == kernel.size // (4 if parameters == "split" else 1)
+    assert_one_step_agrees(jax.tree.leaves(state.params), metrics)
 
 
 EIGHT_DEVICES = """
