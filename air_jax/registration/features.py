@@ -39,6 +39,13 @@ def feature_similarity(registration: Registration) -> Similarity:
 
     Raises:
       OptionError: the model has no features.
+
+    Examples:
+      >>> similarity = air_jax.feature_similarity(air_jax.load_pretrained("shapes-2d"))
+      >>> fixed = jnp.zeros((1, 16, 16, 1)).at[:, 4:10, 4:10].set(1)
+      >>> negative, moved = similarity(fixed, 1 - fixed), similarity(fixed, jnp.roll(fixed, 3, axis=1))
+      >>> bool(negative[0] < 0.1 * moved[0])
+      True
     """
     if not hasattr(registration.model, "features"):
         name = type(registration.model).__name__
