@@ -93,6 +93,17 @@ def test_a_known_deformation_is_found_across_contrasts():
     assert errors["features"] < 0.5 * before < errors["lncc"], (before, errors)
 
 
+@pytest.mark.parametrize("shape", [(13, 10), (9, 8, 11)])
+def test_weights_of_1_change_nothing_on_a_coarser_level(shape):
+    model = MatchingAiR(downsampling=(2,), stride=(2,), patch_size=(6,), num_steps=(1,), radius=(1,), width=4)
+    images = np.random.default_rng(0).random((2, 1, *shape, 1), np.float32)
+    params = jax.jit(model.init)(jax.random.key(0), *images)["params"]
+    registration = air_jax.Registration(model, params, (*shape, 1), 0, make_objective("mse"), DenseField())
+    similarity = air_jax.feature_similarity(registration)
+    weighted = similarity(*images, weights=np.ones((1, *shape), np.float32))
+    np.testing.assert_allclose(weighted, similarity(*images), rtol=1e-6)
+
+
 def test_what_has_no_features_is_refused():
     with pytest.raises(OptionError, match=r"Identity'.* has no features"):
         air_jax.feature_similarity(air_jax.without_model(2))
