@@ -6,19 +6,31 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
+from unittest import mock
 
+import jax
+import numpy as np
 import pytest
 from helpers import REPOSITORY, THOROUGH, site_hooks
 
 import air_jax
+from air_jax import io
+from air_jax.file_registration.run import Options, register_files
+from air_jax.losses import make_objective
 from air_jax.models import MODELS, SEGMENTERS
+from air_jax.optimize import DenseField
 from air_jax.runtime import command_line
+from air_jax.training import watch
 from air_jax.workdir.defaults import default_config
 
 README, DOCS = REPOSITORY / "README.md", sorted((REPOSITORY / "docs").glob("*.md"))
 GUIDES = [README, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "CHANGELOG.md", *DOCS]
 PAGES = [*GUIDES, *sorted((REPOSITORY / "experiments").rglob("*.md"))]
-FENCE = re.compile(r"^(?:<!-- (run|continue|file \S+) -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# `run` and `file` begin a story, `continue` goes on with it. `run given X` runs it where X is, see `GIVEN`.
+# `run thorough` is for one that takes more than three seconds.
+MARK = r"(?:<!-- (run(?: thorough)?(?: given \w+)?|continue|file \S+) -->\n)"
+FENCE = re.compile(rf"^{MARK}?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Flags that make a story's training short.
 SHORTER = {"train": ["--config.num_train_steps=2", "--config.log_every=1", "--config.eval_every=2"]}
 
@@ -64,15 +76,15 @@ def test_the_repository_has_one_address():
     setup.read(REPOSITORY / "setup.cfg")
     address = setup["metadata"].get("url", "").removeprefix("https://github.com/")
     pages = [*PAGES, REPOSITORY / "CITATION.cff", *sorted((REPOSITORY / "experiments" / "notebooks").glob("*.ipynb"))]
-    found = {
-        name_of(path): set(re.findall(r"(?:github(?:\.com)?/|REPOSITORY = \W+)([\w-]+/air_jax)\b", path.read_text()))
-        for path in pages
-    }
+    mention = r"(?:github(?:\.com)?/|REPOSITORY = \W*)([\w-]+/air_jax)\b"
+    found = {name_of(path): set(re.findall(mention, path.read_text())) for path in pages}
+    named = {name: mentions for name, mentions in found.items() if mentions}
     if address:
-        assert {"README.md", "CITATION.cff"} <= {name for name, mentions in found.items() if mentions}
-        assert {name: mentions for name, mentions in found.items() if mentions - {address}} == {}
-    else:  # a notebook's variable is no link: it is used in Colab only, where nobody comes without the badge
-        assert {name: mentions for name, mentions in found.items() if mentions and not name.endswith(".ipynb")} == {}
+        needed = {name for name in found if name in ("README.md", "CITATION.cff") or name.endswith(".ipynb")}
+        assert needed <= set(named)
+        assert {name: mentions for name, mentions in named.items() if mentions != {address}} == {}
+    else:
+        assert named == {}
 
 
 def test_version_changelog_and_citation_agree():
@@ -159,30 +171,102 @@ def test_python_compiles():
         compile(code, name_of(path), "exec")
 
 
+def test_every_block_of_python_runs():
+    assert [f"{name_of(path)}: {code.splitlines()[0]}" for path, mark, code in fences("python") if not mark] == []
+
+
 def stories():
-    """The stories of each page: a fence marked `run`, and those marked `continue` after it, `[(language, code)]`."""
+    """The stories: page, mark of the first block, name of what is given or None, and blocks `[(language, code)]`."""
     found = []
     for path in PAGES:
         for mark, language, code in [match.groups() for match in FENCE.finditer(path.read_text()) if match[1]]:
             if mark != "continue":
-                found.append((path, []))
-            found[-1][1].append((mark.removeprefix("file ") if mark.startswith("file ") else language, code))
+                found.append((path, mark, mark.partition(" given ")[2] or None, []))
+            found[-1][3].append((mark.removeprefix("file ") if mark.startswith("file ") else language, code))
     return found
 
 
-def cost(blocks):
+def pair(shape):
+    """A box, and the same moved by one voxel along the first axis, float32 in [0, 1]."""
+    image = np.zeros(shape, np.float32)
+    image[tuple(slice(size // 4, size // 4 + size // 2) for size in shape)] = 1
+    return {"fixed": image, "moving": np.roll(image, 1, axis=0)}
+
+
+def given_run(request):
+    """Two arrays, and a finished run of the paper's model."""
+    Path("runs").mkdir()
+    Path("runs/mnist").symlink_to(request.getfixturevalue("finished_run"))
+    return pair((28, 28))
+
+
+def given_arrays(request):
+    """Two 2-D arrays."""
+    del request
+    return pair((32, 32))
+
+
+def given_files(request):
+    """A volume and a field."""
+    del request
+    io.write_image("image.nii.gz", pair((6, 7, 8))["fixed"], np.eye(4))
+    io.write_field("warp.nii.gz", np.zeros((6, 7, 8, 3), np.float32), np.eye(4))
+    return {}
+
+
+def given_result(request):
+    """The folder of a registration of two volumes, the volumes, a segmentation and points."""
+    del request
+    volumes = pair((16, 18, 20))
+    for name, array in volumes.items():
+        io.write_image(f"{name}.nii.gz", array, np.diag([2.0, 1.0, 1.5, 1.0]))
+    io.write_segmentation("labels.nii.gz", volumes["moving"].astype(np.uint8), np.diag([2.0, 1.0, 1.5, 1.0]))
+    steps = {"affine": "translation", "refine_steps": 4}
+    register_files(Options(Path("fixed.nii.gz"), Path("moving.nii.gz"), Path("registered"), **steps))
+    return {}
+
+
+def given_ants(request):
+    """What `given_result` makes, where ANTs is."""
+    pytest.importorskip("ants")
+    return given_result(request)
+
+
+def given_model(request):
+    """The folder of a saved model that is not trained, and two arrays."""
+    del request
+    model, image = air_jax.AiR(patch_size=4), np.zeros((1, 8, 8, 1), np.float32)
+    params = jax.jit(model.init)(jax.random.key(0), image, image)["params"]
+    settings = (8, 8, 1), 0, make_objective("mse"), DenseField()
+    air_jax.Registration(model, params, *settings).save_pretrained("saved", name="untrained", data="None.")
+    return pair((8, 8))
+
+
+def given_wandb(request):
+    """A package that only has the names of Weights & Biases."""
+    request.getfixturevalue("monkeypatch").setitem(sys.modules, "wandb", mock.MagicMock())
+    request.getfixturevalue("monkeypatch").setattr(watch, "WATCHES", dict(watch.WATCHES))
+    return {}
+
+
+GIVEN = {name.removeprefix("given_"): value for name, value in list(globals().items()) if name.startswith("given_")}
+
+
+def cost(mark, blocks):
     """Marks of a story: one with commands trains and compiles as users do."""
-    return THOROUGH if any(language == "sh" for language, _ in blocks) else (pytest.mark.slow,)
+    thorough = "thorough" in mark or any(language == "sh" for language, _ in blocks)
+    return THOROUGH if thorough else (pytest.mark.slow,)
 
 
 @pytest.mark.parametrize(
-    ("path", "blocks"), [pytest.param(*story, marks=cost(story[1]), id=name_of(story[0])) for story in stories()]
+    ("path", "given", "blocks"),
+    [pytest.param(path, *rest, marks=cost(mark, rest[1]), id=name_of(path)) for path, mark, *rest in stories()],
 )
-def test_marked_code_runs(path, blocks, tmp_path, monkeypatch):
+def test_marked_code_runs(path, given, blocks, tmp_path, monkeypatch, request):
     """Runs a story in one folder and one namespace."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    namespace = {}
+    namespace = {} if given is None else GIVEN[given](request)
     for language, code in blocks:
         if language == "python":
             exec(compile(code, name_of(path), "exec"), namespace)
