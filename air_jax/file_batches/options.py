@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ OUTPUT = "output"
 # Columns of a table of pairs: flags of `register` that name a file of one pair.
 FILES = ("fixed", "moving", "labels", "fixed_labels", "landmarks", "fixed_landmarks", "fixed_mask", "moving_mask")
 FILES += ("initial",)
+LONGEST_NAME = 255  # bytes, of a folder
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ def _rows_of_table(path: Path) -> Iterator[tuple[str, str, dict[str, Path]]]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--pairs={path}: cannot be read ({getattr(error, 'strerror', 'not UTF-8')})") from error
     first = text.split("\n", 1)[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
+    # Strict, so that a quote that is not closed does not swallow the rows behind it.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
     try:
         lines = [(f"{path}: line {reader.line_num}", [cell.strip() for cell in row]) for row in reader]
     except csv.Error as error:
@@ -148,8 +151,10 @@ def _stem(path: Path) -> str:
 
 
 def _checked_name(place: str, name: str) -> str:
-    if name != Path(name).name or name.startswith((".", "summary")) or "\0" in name:
+    if name != Path(name).name or name.startswith((".", "summary")) or min(name) < " ":
         raise UserError(f"{place}: its output {name!r} must be the name of a folder, and not begin with . or summary")
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        raise UserError(f"{place}: its output {name[:40]}... has {len(name)} letters; give a shorter one as {OUTPUT}")
     return name
 
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from air_jax.file_registration.run import Clock, finish, written_options
 from air_jax.file_registration.solve import solve
 from air_jax.io.field import read_field
 from air_jax.io.transform import FIELD
+from air_jax.registration import load
 
 CHUNK_VOXELS, CHUNK_PAIRS = 2**26, 64  # that are read before they are grouped
 # Voxels of a batch, of both images. A CPU is no faster with several pairs of volumes than with one after the other.
@@ -57,13 +59,15 @@ def register_batch(options: BatchOptions) -> dict[str, Row]:
     for name, pair in every.items():
         if (scores := finished_scores(pair)) is not None:
             rows[name] = rows[name]._replace(status="done", scores=scores)
-        elif missing := [path for path in pair.files_read if not path.exists()]:
+        elif missing := [path for path in pair.files_read if not os.path.exists(path)]:
             _fail(rows, name, UserError(f"{missing[0]}: not found"))
+    open_pairs = {name: pair for name, pair in every.items() if rows[name].status == "open"}
+    if options.workdir is not None and open_pairs:
+        load(options.workdir)  # a model that cannot be loaded is a mistake in the flag, not in each pair
     try:
         options.output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output_dir={options.output_dir}: cannot be made ({error.strerror})") from error
-    open_pairs = {name: pair for name, pair in every.items() if rows[name].status == "open"}
     if skipped := sum(row.status == "done" for row in rows.values()):
         print(f"{skipped} of {len(rows)} pairs are finished", flush=True)
 

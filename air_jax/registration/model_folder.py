@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from air_jax._version import __version__
-from air_jax.checks import is_integer
+from air_jax.checks import MOST_STEPS, check_integer, is_integer
 from air_jax.errors import OptionError, UserError, first_line
 from air_jax.losses import Objective
 from air_jax.optimize import FIELDS, Field
@@ -89,6 +89,8 @@ def read_model(folder: Path) -> tuple[dict[str, Any], Any]:
         number, digest = config["parameters"]["number"], config["parameters"]["sha256"]
     except UserError:
         raise
+    except OptionError as error:
+        raise UserError(f"{path}: {error}; get the folder again") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read ({first_line(error)}); get the folder again") from error
     weights = folder / WEIGHTS
@@ -128,9 +130,11 @@ def _config_of(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _settings_of(config: dict[str, Any], prefix: str) -> dict[str, Any]:
     settings = {name: config[name] for name in _PLAIN}
+    check_integer("step", settings["step"], 0)
     shape = config["image_shape"]
-    if not (isinstance(shape, list) and len(shape) in (3, 4) and all(is_integer(n) and n > 0 for n in shape)):
-        raise UserError(f"{prefix}image_shape={shape!r}: must be [H, W, C] or [D, H, W, C]")
+    valid = isinstance(shape, list) and len(shape) in (3, 4)
+    if not (valid and all(is_integer(size) and 0 < size <= MOST_STEPS for size in shape)):
+        raise UserError(f"{prefix}image_shape={shape!r}: must be [H, W, C] or [D, H, W, C], integers of 1 to {MOST_STEPS}")
     objective = config["objective"]
     section = dict(config["field"])
     kind: Any = FIELDS[section.pop("name")]

@@ -11,7 +11,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import SimpleITK
+from fault_formats import make_formats
 from fault_guides import make_guides, make_series
+from fault_models import make_models, make_subjects, make_tables
 from PIL import Image
 
 from air_jax import io
@@ -55,6 +57,10 @@ def make(folder: Path, run: Path) -> None:
     _stacks(folder, rng)
     make_guides(folder, rng)
     make_series(folder, rng)
+    make_formats(folder, rng)
+    make_models(folder)
+    make_tables(folder)
+    make_subjects(folder, rng)
     for name, text in CONFIGS.items():
         (folder / f"config_{name}.py").write_text(text)
     (folder / "config_latin.py").write_bytes("# \xe9\nx = 1\n".encode("latin-1"))
