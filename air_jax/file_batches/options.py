@@ -11,6 +11,7 @@ from pathlib import Path
 from air_jax.errors import UserError
 from air_jax.file_registration.options import Options, check_options
 from air_jax.io.image import SUFFIXES
+from air_jax.runtime.files import read_bytes
 
 OUTPUT = "output"
 # Columns of a table of pairs: flags of `register` that name a file of one pair.
@@ -74,6 +75,7 @@ def list_pairs(options: BatchOptions) -> dict[str, Options]:
         del shared[name]
     if options.workdir is not None:
         shared["workdir"] = options.workdir.absolute()
+    check_options(Options(Path("fixed"), Path("moving"), options.output_dir, **shared))  # no line of the table is wrong
     found: dict[str, Options] = {}
     places: dict[str, str] = {}
     for place, name, files in rows:
@@ -96,7 +98,7 @@ def list_pairs(options: BatchOptions) -> dict[str, Options]:
 def _rows_of_table(path: Path) -> Iterator[tuple[str, str, dict[str, Path]]]:
     """The place of each row for messages, its output, and its files."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--pairs={path}: cannot be read ({getattr(error, 'strerror', 'not UTF-8')})") from error
     first = text.split("\n", 1)[0]

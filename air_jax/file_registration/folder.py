@@ -9,7 +9,7 @@ from pathlib import Path
 
 from air_jax.errors import UserError
 from air_jax.io.image import SUFFIXES
-from air_jax.runtime.files import replace_text
+from air_jax.runtime.files import read_json, replace_text
 
 SCORES = "scores.json"
 _INCOMPLETE = ".incomplete.json"  # lists the files of a registration that has not ended
@@ -76,13 +76,14 @@ def _own_files(folder: Path) -> list[str]:
     listed = []
     for name in (SCORES, _INCOMPLETE):
         try:
-            content = json.loads((folder / name).read_text(encoding="utf-8"))
+            content = read_json(folder / name)
         except (OSError, ValueError):
             continue
         if name == _INCOMPLETE:
             listed += content if isinstance(content, list) else []
         elif isinstance(content, dict) and str(content.get("version", "")).startswith("air_jax"):
-            listed += [SCORES, *content.get("files", _UNLISTED)]
+            files = content.get("files", _UNLISTED)
+            listed += [SCORES, *(files if isinstance(files, (list, tuple)) else ())]
     return [name for name in listed if isinstance(name, str) and name == Path(name).name]
 
 

@@ -202,8 +202,18 @@ def main() -> None:
     options = parser.parse_args()
     begun = time.monotonic()
     sys.path.insert(0, str(ROOT / "tests"))
-    for name in ("conftest", "flax.linen", "optax", "SimpleITK", "nibabel", "scipy.ndimage", "scipy.stats", "matplotlib.pyplot"):
-        importlib.import_module(name)  # the first one makes the settings of the tests; no backend of JAX starts
+    # The first one makes the settings of the tests; no backend of JAX starts.
+    for name in (
+        "conftest",
+        "flax.linen",
+        "optax",
+        "SimpleITK",
+        "nibabel",
+        "scipy.ndimage",
+        "scipy.stats",
+        "matplotlib",
+    ):
+        importlib.import_module(name)
     every = [(module, number) for module in TESTS for number in range(num_mutants(module))]
     drawn = random.Random(options.seed).sample(every, min(options.number, len(every)))
     found = json.loads(options.output.read_text()) if options.output.exists() else {}

@@ -10,6 +10,7 @@ class of the error.
 """
 
 import argparse
+import codecs
 import collections
 import dataclasses
 import json
@@ -250,6 +251,7 @@ def preload() -> None:
         "safetensors.numpy",
     ):
         importlib.import_module(name)
+    codecs.lookup("utf-8-sig")
 
 
 def main() -> None:
