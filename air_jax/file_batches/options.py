@@ -11,7 +11,7 @@ from pathlib import Path
 from air_jax.errors import UserError
 from air_jax.file_registration.options import Options, check_options
 from air_jax.io.image import SUFFIXES
-from air_jax.runtime.files import read_bytes
+from air_jax.runtime.files import read_bytes, real_path
 
 OUTPUT = "output"
 # Columns of a table of pairs: flags of `register` that name a file of one pair.
@@ -140,10 +140,10 @@ def _rows_of_folder(options: BatchOptions) -> Iterator[tuple[str, str, dict[str,
         raise UserError(f"--images={options.images}: is no folder")
     if not options.reference.exists():
         raise UserError(f"--reference={options.reference}: not found")
-    left_out = {path.resolve() for path in (options.reference, options.fixed_mask) if path is not None}
+    left_out = {real_path(path) for path in (options.reference, options.fixed_mask) if path is not None}
     common = {"fixed": options.reference} | ({"fixed_mask": options.fixed_mask} if options.fixed_mask else {})
     for path in sorted(options.images.iterdir()):
-        if path.is_file() and path.name.lower().endswith(SUFFIXES) and path.resolve() not in left_out:
+        if path.is_file() and path.name.lower().endswith(SUFFIXES) and real_path(path) not in left_out:
             yield str(path), _checked_name(str(path), _stem(path)), common | {"moving": path}
 
 
@@ -161,10 +161,10 @@ def _checked_name(place: str, name: str) -> str:
 
 
 def _check_places(options: BatchOptions, found: dict[str, Options]) -> None:
-    results = {(options.output_dir / name).resolve() for name in found}
-    if options.images is not None and options.output_dir.resolve() == options.images.resolve():
+    results = {real_path(options.output_dir / name) for name in found}
+    if options.images is not None and real_path(options.output_dir) == real_path(options.images):
         raise UserError(f"--output_dir={options.output_dir}: is the folder of the images; give another one")
     for pair in found.values():
         for path in pair.files_read:
-            if results & {path.resolve(), *path.resolve().parents}:
+            if results & {real_path(path), *real_path(path).parents}:
                 raise UserError(f"--output_dir={options.output_dir}: {path} is read and lies in the folder of a result")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from air_jax.errors import UserError
 from air_jax.io.image import SUFFIXES
-from air_jax.runtime.files import read_json, replace_text
+from air_jax.runtime.files import read_json, real_path, replace_text
 
 SCORES = "scores.json"
 _INCOMPLETE = ".incomplete.json"  # lists the files of a registration that has not ended
@@ -88,9 +88,9 @@ def _own_files(folder: Path) -> list[str]:
 
 
 def _check(folder: Path, own: Sequence[str], names: Sequence[str], inputs: Sequence[Path]) -> None:
-    read = {path.resolve() for path in inputs}
+    read = {real_path(path) for path in inputs}
     for name in {*own, *names}:
-        if (folder / name).resolve() in read:
+        if real_path(folder / name) in read:
             raise UserError(f"--output_dir={folder}: its {name} is read by this command; choose another folder")
     for name in names:
         path = folder / name

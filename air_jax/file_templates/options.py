@@ -9,6 +9,7 @@ from air_jax.file_registration.guiding import MOST_SMOOTHNESS
 from air_jax.io.access import library
 from air_jax.losses import SIMILARITIES
 from air_jax.optimize import AFFINES
+from air_jax.runtime.files import real_path
 from air_jax.transforms.intensity import WINDOWS
 
 CENTRES, HEADERS = "centres", "headers"
@@ -77,7 +78,7 @@ def check_options(options: Options) -> None:
             raise UserError(f"--{name}={folder}: {state}; give a folder with one file a subject")
     if options.output_dir.exists() and not options.output_dir.is_dir():
         raise UserError(f"--output_dir={options.output_dir}: is a file; give a folder")
-    if options.output_dir.resolve() in (options.images.resolve(), options.labels and options.labels.resolve()):
+    if real_path(options.output_dir) in (real_path(options.images), options.labels and real_path(options.labels)):
         raise UserError(f"--output_dir={options.output_dir}: its images are read; give another folder")
     for needed in ("nibabel", "SimpleITK"):  # needed at the end; checked before the computation
         library(needed, options.output_dir)

@@ -40,6 +40,11 @@ def _temporary_folder() -> tempfile.TemporaryDirectory:
     return folder
 
 
+def real_path(path: Path) -> Path:
+    """Returns a path without symbolic links; links in a circle are left as they are, where `Path.resolve` raises."""
+    return Path(os.path.realpath(path))
+
+
 def read_bytes(path: Path) -> bytes:
     """Reads a file; a pipe or a device, whose reading may never end, is refused.
 
