@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import expm
 
-from air_jax.errors import OptionError
+from air_jax.checks import check_arrays, check_choice, check_finite
 from air_jax.optimize.affine import AFFINES
 from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.runtime.any_mesh import on_any_mesh
@@ -58,10 +58,11 @@ def align_frames(
 
     Raises:
       OptionError: `kind` is unknown, or the sizes of the voxels do not fit.
-      ValueError: shapes do not fit each other.
+      ValueError: shapes do not fit each other, or values are not finite.
     """
-    if kind not in AFFINES:
-        raise OptionError("kind", kind, f"must be one of {', '.join(AFFINES)}")
+    check_choice("kind", kind, AFFINES)
+    check_arrays("align_frames", "fiub", reference=reference, frames=frames)
+    check_finite("align_frames", reference=reference, frames=frames, weights=weights)
     num_axes, expected = reference.ndim, (len(frames), reference.ndim, reference.ndim + 1)
     if num_axes not in (2, 3) or frames.shape[1:] != reference.shape:
         raise ValueError(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from air_jax.checks import check_choice
 from air_jax.errors import OptionError
 from air_jax.optimize.affine_parameters import AFFINES
 
@@ -34,8 +35,7 @@ def fit_landmarks(
     Reference:
       Umeyama 1991, Least-squares estimation of transformation parameters between two point patterns.
     """
-    if kind not in AFFINES:
-        raise OptionError("kind", kind, f"must be one of {', '.join(AFFINES)}")
+    check_choice("kind", kind, AFFINES)
     fixed, moving = np.asarray(fixed, np.float64), np.asarray(moving, np.float64)
     if fixed.ndim != 2 or fixed.shape != moving.shape or fixed.shape[1] not in (2, 3):
         raise ValueError(f"landmarks have shapes {fixed.shape} and {moving.shape}; both must be [K, 2] or [K, 3]")
