@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from air_jax.checks import check_choice
+from air_jax.checks import check_arrays, check_choice
 from air_jax.errors import OptionError
 from air_jax.optimize.affine_parameters import AFFINES
 
@@ -36,7 +36,9 @@ def fit_landmarks(
       Umeyama 1991, Least-squares estimation of transformation parameters between two point patterns.
     """
     check_choice("kind", kind, AFFINES)
-    fixed, moving = np.asarray(fixed, np.float64), np.asarray(moving, np.float64)
+    fixed, moving = np.asarray(fixed), np.asarray(moving)
+    check_arrays("fit_landmarks", "fiu", fixed=fixed, moving=moving)
+    fixed, moving = fixed.astype(np.float64), moving.astype(np.float64)
     if fixed.ndim != 2 or fixed.shape != moving.shape or fixed.shape[1] not in (2, 3):
         raise ValueError(f"landmarks have shapes {fixed.shape} and {moving.shape}; both must be [K, 2] or [K, 3]")
     if not (np.isfinite(fixed).all() and np.isfinite(moving).all()):
