@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from air_jax.checks import is_number
+from air_jax.checks import is_number, require
 from air_jax.errors import OptionError
 from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.optimize.rigid import blend_weights, project_rigid
@@ -90,6 +90,7 @@ def check_constraints(function: str, fixed: jax.Array, constraints: Constraints)
       OptionError: `restrict` has another number of axes.
       ValueError: a region has another shape, values that are not finite or below 0, or is empty.
     """
+    require(isinstance(constraints, Constraints), "constraints", constraints, "must be Constraints")
     constraints.free(fixed.ndim - 2)
     shape = fixed.shape[:-1]
     regions = ("rigid_regions", constraints.rigid_regions), ("keep_volume", constraints.keep_volume)

@@ -1,10 +1,12 @@
 """Loading of a trained registration from the folder of its run, or from that of a saved model."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 
+from air_jax.checks import require
 from air_jax.errors import OptionError, UserError
 from air_jax.registration.model_folder import CONFIG, is_model_folder, read_model
 from air_jax.registration.registration import Registration
@@ -26,6 +28,7 @@ def load(workdir: str | Path) -> Registration:
       UserError: the folder is not that of a saved model or of a registration's run, it cannot be read, or the extra
         'train' is not installed.
     """
+    require(isinstance(workdir, (str, os.PathLike)), "workdir", workdir, "must be the path of a folder")
     workdir = Path(workdir)
     if is_model_folder(workdir):
         settings, params = read_model(workdir)

@@ -3,6 +3,7 @@
 from importlib import resources
 from pathlib import Path
 
+from air_jax.checks import require
 from air_jax.errors import UserError, first_line, nearest
 from air_jax.registration.loading import load
 from air_jax.registration.model_folder import CARD, CONFIG, WEIGHTS
@@ -44,6 +45,7 @@ def pretrained_folder(name: str) -> Path:
     Raises:
       UserError: there is no such model, or it cannot be downloaded.
     """
+    require(isinstance(name, str), "name", name, "must be the name of a pretrained model")
     names = pretrained_names()
     if name in names:
         return Path(str(resources.files("air_jax") / _SHIPPED / name))

@@ -89,7 +89,8 @@ class Registration:
         check_choice("normalization", self.normalization, WINDOWS)
         check_number("overlap_weight", self.overlap_weight, low=0)
         check_flag("edges", self.edges)
-        require(not isinstance(self.field, str), "field", self.field, "must be an object such as DenseField()")
+        known = not isinstance(self.field, (str, type(None)))
+        require(known, "field", self.field, "must be an object such as DenseField()")
         if self.overlap_weight and getattr(self.model, "segmenter", None) is None:
             raise OptionError("overlap_weight", self.overlap_weight, "needs a model with a segmenter; set it to 0")
 
