@@ -85,7 +85,7 @@ def test_flags_that_do_not_fit_are_refused(tmp_path):
         ({"pairs": image, "fixed_mask": image}, "is a column"),
         ({"pairs": tmp_path / "nowhere.csv"}, "nowhere.csv: cannot be read"),
         (folder | {"reference": tmp_path / "nowhere.png"}, "nowhere.png: not found"),
-        (folder | {"similarity": "nope"}, "holds no pair"),
+        (folder | {"similarity": "nope"}, "^--similarity=nope: must be one of"),
     ):
         with pytest.raises(UserError, match=message):
             list_pairs(BatchOptions(tmp_path / "out", **options))
