@@ -24,7 +24,15 @@ from air_jax import io, losses, metrics, models, optimize, transforms
 from air_jax._version import __version__
 from air_jax.errors import OptionError, UserError
 from air_jax.models import AiR
-from air_jax.registration import Registration, Result, load, load_pretrained, register_images, without_model
+from air_jax.registration import (
+    Registration,
+    Result,
+    feature_similarity,
+    load,
+    load_pretrained,
+    register_images,
+    without_model,
+)
 from air_jax.transforms import warp
 
 __all__ = [
@@ -34,6 +42,7 @@ __all__ = [
     "Result",
     "UserError",
     "__version__",
+    "feature_similarity",
     "io",
     "load",
     "load_pretrained",

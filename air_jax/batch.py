@@ -3,7 +3,8 @@ r"""Registers many pairs of image files, in batches, and writes one table and on
   python -m air_jax.batch --pairs=pairs.csv --output_dir=registered
 
 The table has the columns fixed and moving, and may have labels, fixed_labels, landmarks, fixed_landmarks, fixed_mask,
-moving_mask, initial (as the flags of register) and output, the name of the pair's folder. Paths start at the table's
+moving_mask, initial, rigid_region, keep_volume, guide_landmarks, fixed_guide_landmarks, guide_weight, guide_tolerance,
+contrast_weights (as the flags of register) and output, the name of the pair's folder. Paths start at the table's
 folder. A folder can be registered to one image:
 
   python -m air_jax.batch --images=subjects --reference=template.nii.gz --output_dir=registered
@@ -13,34 +14,24 @@ The same command goes on where it ended: finished pairs are skipped. A pair that
 
 from absl import flags
 
+from air_jax.file_registration import guiding_flags, settings_flags
 from air_jax.runtime import command_line
 
 _FILES = {
     "output_dir": "Folder of the results: one subfolder a pair, summary.csv and summary.png.",
     "pairs": "CSV file with one row a pair.",
     "images": "Folder of moving images, each registered to --reference.",
-    "reference": "Fixed image of all --images.",
+    "reference": "Fixed image of all --images. --rigid_region and --keep_volume are its regions.",
     "fixed_mask": "Mask of --reference: 0 where it does not count, 1 where it does, floats between.",
-    "workdir": "Folder of a trained run, whose model predicts the deformations. Default: no model.",
 }
-_WORDS = {
-    "similarity": "Similarity that the deformation maximises: mse, ncc, lncc, squared_lncc, mi, nmi or mind_ssc. "
-    "Default: lncc, or the objective of the trained run.",
-    "affine": "Affine before the deformation: none, translation, rigid, similarity or affine. "
-    "Default: affine, or none with --workdir.",
-    "field": "Parametrisation of the deformation: dense, control_grid or velocity. Default: dense.",
-    "stop_after": "affine: register the affine only.",
-    "normalization": "Map of intensities to [0, 1]: percentile, foreground, ct or range. Default: percentile.",
-}
-_NUMBERS = ("refine_steps", "background")
 
 
 def define_flags() -> None:
     """Defines the flags of this command. Only the running command does so: names recur in other commands."""
-    for name, text in (_FILES | _WORDS).items():
+    for name, text in _FILES.items():
         flags.DEFINE_string(name, None, text)
-    flags.DEFINE_float("background", None, "Value of the warped images outside of the moving images.")
-    flags.DEFINE_integer("refine_steps", None, "Largest number of steps. Default: 120, or 0 with --workdir.")
+    settings_flags.define_flags()
+    guiding_flags.define_flags(of_one_pair=False)
 
 
 def main() -> None:
@@ -53,7 +44,8 @@ def main() -> None:
     parallel.all_devices()
     given = flags.FLAGS.flag_values_dict()
     paths = {name: command_line.path_of(name, given[name]) for name in _FILES if given[name] is not None}
-    register_batch(BatchOptions(**paths, **{name: given[name] for name in (*_WORDS, *_NUMBERS)}))
+    guiding = guiding_flags.guiding_options(given, {})
+    register_batch(BatchOptions(**paths, **settings_flags.settings(given), guiding=guiding))
 
 
 def run() -> None:

@@ -11,6 +11,13 @@ class UserError(Exception):
 
     The commands print the message and exit with status 2. Any other exception is a fault of ours and keeps its
     traceback.
+
+    Examples:
+      >>> try:
+      ...     air_jax.load("nowhere")
+      ... except air_jax.UserError as error:
+      ...     print(error)
+      nowhere/config.json: not found; is nowhere the workdir of a run?
     """
 
 
@@ -31,6 +38,13 @@ class OptionError(ValueError):
       option: the option's name, as in the signature.
       value: the value it had.
       what: what is wrong and what to do, as the end of one line.
+
+    Examples:
+      >>> try:
+      ...     air_jax.optimize.DenseField(update_sigma=-1.0)
+      ... except air_jax.OptionError as error:
+      ...     print(error)
+      update_sigma=-1.0: must be finite and 0 or more
     """
 
     def __init__(self, option: str, value: Any, what: str):

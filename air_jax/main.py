@@ -42,7 +42,7 @@ def main() -> None:
     # After the flags, so that a mistake in them is reported at once.
     from ml_collections import config_flags
 
-    from air_jax.runtime import parallel, startup
+    from air_jax.runtime import parallel, processes, startup
     from air_jax.training.run import train
 
     # Until here the process has only imported, so its CPU time is that of the imports.
@@ -54,7 +54,8 @@ def main() -> None:
         parallel.use_cores(config.get("batch_size", 1))
     name = Path(config_flags.get_config_filename(FLAGS["config"])).stem
     workdir = Path("runs") / name if FLAGS.workdir is None else command_line.path_of("workdir", FLAGS.workdir)
-    with parallel.processes(FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id, detect=FLAGS.distributed):
+    address, count, index = FLAGS.coordinator_address, FLAGS.num_processes, FLAGS.process_id
+    with processes.joined(address, count, index, detect=FLAGS.distributed):
         train(config, workdir, start=start)
 
 

@@ -11,7 +11,7 @@ predicts the deformation, and --refine_steps optimises it further:
 
 from absl import flags
 
-from air_jax.file_registration import guiding_flags
+from air_jax.file_registration import guiding_flags, settings_flags
 from air_jax.runtime import command_line
 
 _IMAGES = {
@@ -20,7 +20,6 @@ _IMAGES = {
 }
 _FILES = {
     "output_dir": "Folder of the results: warped image, displacement fields, scores.json and report.png.",
-    "workdir": "Folder of a trained run or saved model, which predicts the deformation. Default: no model.",
     "labels": "Segmentation of the moving image. It is also warped.",
     "fixed_labels": "Segmentation of the fixed image, for Dice and HD95 of each label. Needs --labels.",
     "landmarks": "CSV file of landmarks in the moving image: x, y[, z] in mm (LPS), for pictures in pixels.",
@@ -29,37 +28,14 @@ _FILES = {
     "fixed_mask": "Mask of the fixed image: 0 where it does not count, 1 where it does, floats between.",
     "moving_mask": "Mask of the moving image.",
 }
-_WORDS = {
-    "pretrained": "Name of a pretrained model that predicts the deformation, instead of --workdir.",
-    "similarity": "Similarity that the deformation maximises: mse, ncc, lncc, squared_lncc, mi, nmi or mind_ssc. "
-    "Default: lncc, or the objective of the trained run.",
-    "affine": "Affine: none, translation, rigid, similarity or affine. Default: affine, or none with --workdir.",
-    "field": "Deformation that is optimised: dense, control_grid or velocity. Default: dense, or that of the run.",
-    "stop_after": "affine: register the affine only.",
-    "normalization": "Map to [0, 1]: percentile, foreground, ct or range. Default: percentile, or that of the run.",
-}
-_INTEGERS = {
-    "max_size": "Pixels along the longer side of pictures as registered. Default: 1024, or any size with --workdir.",
-    "refine_steps": "Largest number of optimisation steps for this pair. Default: 120, or 0 with --workdir.",
-}
-_FLOATS = {"background": "Value of the warped image outside of the moving image. Default: 0, air or white, see docs."}
-
-_SWITCHES = {
-    "fast": "Leaves out the finest level of the deformation: large volumes in half the time, a little less accurate."
-}
 
 
 def define_flags() -> None:
     """Defines the flags of this command. Only the running command does so: names recur in other commands."""
-    for define, texts in (
-        (flags.DEFINE_multi_string, _IMAGES),
-        (flags.DEFINE_string, _FILES | _WORDS),
-        (flags.DEFINE_integer, _INTEGERS),
-        (flags.DEFINE_float, _FLOATS),
-        (flags.DEFINE_bool, _SWITCHES),
-    ):
+    for define, texts in ((flags.DEFINE_multi_string, _IMAGES), (flags.DEFINE_string, _FILES)):
         for name, text in texts.items():
             define(name, None, text)
+    settings_flags.define_flags()
     guiding_flags.define_flags()
 
 
@@ -75,9 +51,8 @@ def main() -> None:
     images = {name: given[name] for name in _IMAGES}
     paths = {name: command_line.path_of(name, files[0]) for name, files in images.items()}
     paths |= {name: command_line.path_of(name, given[name]) for name in _FILES if given[name] is not None}
-    others = {name: given[name] for name in (*_WORDS, *_INTEGERS, *_FLOATS, *_SWITCHES)}
     guiding = guiding_flags.guiding_options(given, images)
-    register_files(Options(**paths, **others, guiding=guiding), compile_ahead=True)
+    register_files(Options(**paths, **settings_flags.settings(given), guiding=guiding), compile_ahead=True)
 
 
 def run() -> None:

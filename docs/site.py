@@ -59,8 +59,9 @@ def on_page_markdown(markdown, page, config, files):
 def api_page(name):
     """Returns the page of a room: its public names, in the order of its imports."""
     members = "".join(f"::: {name}.{member}\n\n" for member in public_names(name))
+    names = "Examples use `import air_jax, jax`, `import jax.numpy as jnp` and `import numpy as np`.\n\n"
     options = "{members: [], show_root_heading: false, show_root_toc_entry: false, show_source: false}"
-    return f"# {name}\n\n::: {name}\n    options: {options}\n\n{members}"
+    return f"# {name}\n\n::: {name}\n    options: {options}\n\n{names}{members}"
 
 
 def public_names(name):

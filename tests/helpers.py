@@ -1,6 +1,8 @@
 """Functions that several test files use. A random generator is not among them: each test makes its own."""
 
+import importlib.util
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,26 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 THOROUGH = (pytest.mark.slow, pytest.mark.thorough)
 # Options of the model that compiles fastest, in a third of AiR's time: for runs in which any model will do.
 FASTEST_UNET = {"encoder": (4,), "decoder": (4,), "final": (4,)}
+
+# Compiler options of a test with `real_compiler`: they undo conftest's flags, which a process reads once.
+REAL_KERNELS = (
+    {"xla_cpu_use_fusion_emitters": True, "xla_cpu_parallel_codegen_split_count": 32}
+    if "use_fusion_emitters" in os.environ["XLA_FLAGS"]
+    else {}
+)
+
+
+def environment_with_devices(count):
+    """Returns the environment of a process with so many virtual CPU devices, and the compiler flags of this one."""
+    return {**os.environ, "XLA_FLAGS": re.sub(r"(?<=device_count=)\d+", str(count), os.environ["XLA_FLAGS"])}
+
+
+def site_hooks():
+    """Returns the module `docs/site.py`: the rooms of the API and their public names."""
+    spec = importlib.util.spec_from_file_location("site_hooks", REPOSITORY / "docs" / "site.py")
+    site = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(site)
+    return site
 
 
 def data_folder(name):

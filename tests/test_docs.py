@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import REPOSITORY, THOROUGH
+from helpers import REPOSITORY, THOROUGH, site_hooks
 
 import air_jax
 from air_jax.models import MODELS, SEGMENTERS
@@ -82,9 +82,7 @@ def test_version_changelog_and_citation_agree():
 
 
 def test_the_site_shows_every_public_name_and_every_page():
-    spec = importlib.util.spec_from_file_location("site_hooks", REPOSITORY / "docs" / "site.py")
-    site = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(site)
+    site = site_hooks()
     navigation = (REPOSITORY / "mkdocs.yml").read_text()
     for room in site.ROOMS:
         name = f"air_jax.{room}".rstrip(".")

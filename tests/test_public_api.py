@@ -1,6 +1,7 @@
 """The public interface: names, docstrings, keyword-only options, and imports in one process."""
 
 import ast
+import doctest
 import importlib
 import inspect
 import re
@@ -8,9 +9,12 @@ import subprocess
 import sys
 import textwrap
 
+import griffe
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import REPOSITORY
+from helpers import REPOSITORY, site_hooks
 
 import air_jax
 from air_jax import io, optimize
@@ -57,7 +61,7 @@ def public_functions(room):
 
 def sections(docstring):
     """Google-style sections of a docstring: `{"Args": text, ...}`, the text before them under ""."""
-    parts = re.split(r"^(Args|Returns|Raises|Attributes|References?|Yields):$", docstring, flags=re.MULTILINE)
+    parts = re.split(r"^(Args|Returns|Raises|Attributes|References?|Yields|Examples):$", docstring, flags=re.MULTILINE)
     return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
 
 
@@ -151,6 +155,27 @@ def test_public_names_resolve(room):
     module = importlib.import_module(room)
     assert [name for name in module.__all__ if not hasattr(module, name)] == []
     assert len(set(module.__all__)) == len(module.__all__)
+
+
+@pytest.mark.slow
+def test_every_public_name_has_an_example_that_runs(tmp_path, monkeypatch):
+    """Runs the examples as the site shows them, in one folder; data has its docstring below its assignment."""
+    monkeypatch.chdir(tmp_path)
+    site, package, report = site_hooks(), griffe.load("air_jax", search_paths=[REPOSITORY]), []
+    examples = {}
+    for room in site.ROOMS:
+        for name in site.public_names(f"air_jax.{room}".rstrip(".")):
+            found = package[f"{room}.{name}".lstrip(".")]
+            found = found.final_target if found.is_alias else found
+            examples[found.path] = found.docstring.value if found.docstring else ""
+    assert len(examples) > 100
+    for name, docstring in examples.items():
+        names = {"air_jax": air_jax, "jax": jax, "jnp": jnp, "np": np}
+        example = doctest.DocTestParser().get_doctest(docstring, names, name, None, None)
+        if not any(step.want for step in example.examples):
+            report.append(f"{name}: no example with a result")
+        doctest.DocTestRunner(verbose=False).run(example, out=report.append)
+    assert not report, "\n".join(report)
 
 
 def in_new_process(program):

@@ -75,6 +75,18 @@ def segmenter():
 
 ATTENTION = dict(stride=(4,), patch_size=(4,), spacing=(4,), num_steps=(1,), width=8, feed_forward=8, downsampling=(1,))
 MATCHING = dict(stride=(2,), patch_size=(2,), num_steps=(1,), radius=(1,), width=4, feed_forward=4, downsampling=(1,))
+
+
+def features():
+    """The similarity of a model's features, with its parameters as constants."""
+    module, image = models.MatchingAiR(**MATCHING), jnp.zeros((1, SIZE, SIZE, 1))
+    params = jax.eval_shape(module.init, jax.random.key(0), image, image)["params"]
+    generator = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: (0.1 * generator.normal(size=leaf.shape)).astype(np.float32), params)
+    made = air_jax.Registration(module, params, (SIZE, SIZE, 1), 0, OBJECTIVE, DENSE)
+    return air_jax.feature_similarity(made)
+
+
 OBJECTIVE = losses.make_objective("mse", diffusion=0.1)
 DENSE = optimize.DenseField(levels=(1,), update_sigma=1.0)
 LABELS = (1, 2)
@@ -107,6 +119,7 @@ ROWS = {
     "gradient_inverse_consistency_loss": row(losses.gradient_inverse_consistency_loss, "uv", FIXED_SIZE),
     "dice_loss": row(losses.dice_loss, "fm"),
     "pooled_dice_loss": row(weighted(losses.pooled_dice_loss), "fmw"),
+    "feature_similarity": row(weighted(features()), "fmw", FIXED_SIZE),
     "one_hot": row(lambda s: losses.one_hot(s, LABELS), "s", NO_GRADIENT),
     "segmentation_loss": row(lambda u, s: losses.segmentation_loss(u, s, LABELS[:1]), "us"),
     "Objective": row(lambda f, m, u: OBJECTIVE(f, m, u)[0], "fmu"),

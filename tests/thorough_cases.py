@@ -6,7 +6,11 @@ name in its file, with its parameters where only some are left out. `THOROUGH` m
 
 THOROUGH_CASES = {
     # Interruption is also tested by signals, bit for bit, in training/test_stopping.py.
-    "training/test_train.py": ("test_a_killed_and_resumed_run_ends_bit_for_bit",),
+    # One program on resident images is also tested.
+    "training/test_train.py": (
+        "test_a_killed_and_resumed_run_ends_bit_for_bit",
+        "test_a_run_goes_on_in_one_program_that_xla_partitions[True]",
+    ),
     # Unrolled demons and resumption have tests of their own.
     "training/test_segmenter_run.py": ("test_a_registration_without_parameters", "test_a_registration_goes_on"),
     "training/test_configs.py": ("test_every_registration_config_trains_and_loads[brains_labels]",),
@@ -84,6 +88,10 @@ THOROUGH_CASES = {
     ),
     # A run on a stack, and a run of each kind of model.
     "data/test_folder_images.py": ("test_a_run_on_a_folder",),
-    # Four and eight devices.
-    "runtime/test_parallel.py": ("test_displacements_after_ten_steps_agree[2]", "test_gradients_of_one_step_agree[2]"),
+    # Four and eight devices; parameters that are split.
+    "runtime/test_parallel.py": (
+        "test_displacements_after_ten_steps_agree[2]",
+        "test_gradients_of_one_step_agree[2]",
+        "test_one_program_that_xla_partitions_agrees[replicated]",
+    ),
 }

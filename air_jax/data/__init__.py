@@ -15,13 +15,20 @@ from air_jax.transforms.intensity import normalize
 
 __all__ = ["SOURCES", "Dataset", "Images", "Source", "label_ids_of", "load_dataset", "split"]
 
-# Modules by the data set's name; each has a function `load() -> Source`. A module is imported when it is asked for,
-# because it may need a library that no other source needs. Any other name is a folder, a stack or a TFDS set.
 SOURCES = {
     "digits": "air_jax.data.digits",
     "shapes": "air_jax.data.shapes",
     "shapes_3d": "air_jax.data.shapes_3d",
 }
+"""Modules by the data set's name; each has a function `load() -> Source`.
+
+A module is imported when it is asked for, because it may need a library that no other source needs. Any other name is a
+folder, a stack or a TFDS set.
+
+Examples:
+  >>> sorted(air_jax.data.SOURCES)
+  ['digits', 'shapes', 'shapes_3d']
+"""
 
 
 def load_dataset(
@@ -54,6 +61,11 @@ def load_dataset(
 
     Raises:
       UserError: the set is not available, or it cannot be normalised, paired or split as asked.
+
+    Examples:
+      >>> dataset = air_jax.data.load_dataset("digits", train_fraction=0.8, num_validation=100)
+      >>> dataset.test.images.shape, dataset.test.images.dtype
+      ((360, 28, 28, 1), dtype('uint8'))
     """
     is_folder = name not in SOURCES and folder_images.is_folder(name)
     if labels is not None and not is_folder:

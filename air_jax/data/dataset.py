@@ -22,6 +22,11 @@ class Images:
 
     Raises:
       ValueError: NumPy arrays do not fit each other, or a pair has no such image.
+
+    Examples:
+      >>> images = air_jax.data.Images(np.zeros((5, 8, 8, 1), np.uint8), classes=np.arange(5))
+      >>> images.images.shape, images.classes.tolist()
+      ((5, 8, 8, 1), [0, 1, 2, 3, 4])
     """
 
     images: np.ndarray
@@ -72,6 +77,13 @@ def label_ids_of(images: Images) -> tuple[int, ...]:
 
     Args:
       images: images, with segmentations or without.
+
+    Examples:
+      >>> segmentations = np.zeros((5, 8, 8), int)
+      >>> segmentations[:, 2:6, 2:6] = 3
+      >>> images = air_jax.data.Images(np.zeros((5, 8, 8, 1), np.uint8), segmentations=segmentations)
+      >>> air_jax.data.label_ids_of(images)
+      (3,)
     """
     if images.segmentations is None:
         return ()
@@ -80,7 +92,13 @@ def label_ids_of(images: Images) -> tuple[int, ...]:
 
 
 class Dataset(NamedTuple):
-    """The training, validation and test part of a data set, each in the source's order."""
+    """The training, validation and test part of a data set, each in the source's order.
+
+    Examples:
+      >>> dataset = air_jax.data.load_dataset("digits", train_fraction=0.8, num_validation=100)
+      >>> len(dataset.train.images), len(dataset.validation.images), len(dataset.test.images)
+      (1337, 100, 360)
+    """
 
     train: Images
     validation: Images
@@ -126,6 +144,12 @@ def split(
 
     Raises:
       ValueError: a part would contain no pair, or `train_fraction` is not in (0, 1).
+
+    Examples:
+      >>> images = air_jax.data.Images(np.zeros((20, 8, 8, 1), np.uint8))
+      >>> dataset = air_jax.data.split(images, train_fraction=0.8, num_validation=4)
+      >>> len(dataset.train.images), len(dataset.validation.images), len(dataset.test.images)
+      (12, 4, 4)
     """
     if not (is_number(train_fraction) and 0 < train_fraction < 1):
         raise ValueError(f"dataset.train_fraction={train_fraction}: must lie between 0 and 1")

@@ -19,6 +19,7 @@ from air_jax.file_batches.options import BatchOptions, list_pairs
 from air_jax.file_batches.summary import Row, check_summary, draw_pages, thumbnails, write_table
 from air_jax.file_registration.folder import SCORES, output_folder
 from air_jax.file_registration.grids import extend
+from air_jax.file_registration.guided import described_guides
 from air_jax.file_registration.options import Options
 from air_jax.file_registration.outputs import Maps, output_names
 from air_jax.file_registration.pair import Pair, read_pair
@@ -184,6 +185,8 @@ def _register(
             options = pair.options
             with pair.speaking(), output_folder(options.output_dir, output_names(pair.inputs), options.files_read):
                 scores = finish(pair, maps, own)
+                for line in described_guides(scores["guides"], pair.inputs.unit):
+                    print(line)
         except FAULTS_OF_A_PAIR as error:
             _fail(rows, name, error)
             yield name, None

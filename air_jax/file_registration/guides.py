@@ -1,8 +1,11 @@
 """What guides a registration, read from files: regions, axes and landmarks, on the grids of the images."""
 
+import dataclasses
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -40,6 +43,38 @@ class Guides(NamedTuple):
     def are_local(self) -> bool:
         """Whether there are regions, or landmarks that guide the deformation."""
         return self.constraints.has_regions() or self.guidance is not None
+
+    @property
+    def kind(self) -> Hashable:
+        """What the guides of one batch have in common: free axes, bodies, points, weight and tolerance."""
+        rigid, volume, points = self.constraints.rigid_regions, self.constraints.keep_volume, self.guidance
+        bodies = None if rigid is None else rigid.shape
+        pull = None if points is None else (points.fixed.shape, points.weight, points.tolerance)
+        return self.constraints.restrict, bodies, volume is None, pull
+
+
+def stack_guides(guides: Sequence[Guides]) -> tuple[Constraints, Guidance | None]:
+    """Returns the constraints and the landmarks of a batch.
+
+    Args:
+      guides: of each pair, of one `kind`.
+    """
+    first = guides[0]
+
+    def stacked(arrays: Sequence[jax.Array | np.ndarray | None]) -> jax.Array | None:
+        given = [array for array in arrays if array is not None]
+        return jnp.concatenate(given) if given else None
+
+    constraints = Constraints(
+        first.constraints.restrict,
+        stacked([each.constraints.rigid_regions for each in guides]),
+        stacked([each.constraints.keep_volume for each in guides]),
+    )
+    if first.guidance is None:
+        return constraints, None
+    points = [each.guidance for each in guides if each.guidance is not None]
+    fixed, moving = (jnp.concatenate([getattr(each, side) for each in points]) for side in ("fixed", "moving"))
+    return constraints, dataclasses.replace(first.guidance, fixed=fixed, moving=moving)
 
 
 def read_guides(guiding: Guiding, fixed: Subject, moving: Subject) -> Guides:

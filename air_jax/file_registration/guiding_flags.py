@@ -1,4 +1,4 @@
-"""The flags of `register` that guide it, each with an example, and the options that they make."""
+"""The flags of `register` and `batch` that guide, each with an example, and the options that they make."""
 
 from typing import Any
 
@@ -7,11 +7,13 @@ from absl import flags
 from air_jax.file_registration.guiding import Guiding
 from air_jax.runtime.command_line import path_of
 
-_FILES = {
+REGIONS = {
     "rigid_region": "Segmentation of the fixed image: each label is a body that may move but not deform, such as a "
     "bone. Example: --rigid_region=vertebrae.nii.gz",
     "keep_volume": "Mask of the fixed image in which volumes are kept: the Jacobian determinant is 1. "
     "Example: --keep_volume=tumour.nii.gz",
+}
+_LANDMARKS = {
     "guide_landmarks": "Landmarks of the moving image that guide the registration. "
     "Example: --guide_landmarks=moving.csv --fixed_guide_landmarks=fixed.csv",
     "fixed_guide_landmarks": "The same landmarks in the fixed image.",
@@ -21,7 +23,7 @@ _WORDS = {
     "Example: --restrict=1,1,0 for no movement along z.",
     "affine_from": "images; or landmarks: the affine that --affine names is fitted to the guide landmarks. "
     "Default: images. Example: --affine=rigid --affine_from=landmarks",
-    "contrast_weights": "Weights of several contrasts, given by repeated --fixed and --moving. "
+    "contrast_weights": "Weights of several contrasts, given by repeated --fixed and --moving (batch: columns). "
     "Example: --fixed=t1.nii.gz --fixed=t2.nii.gz --moving=b_t1.nii.gz --moving=b_t2.nii.gz --contrast_weights=1,0.5",
     "colour": "grey; or channels: red, green and blue are compared each by itself. Default: grey. "
     "Example: --colour=channels",
@@ -42,9 +44,13 @@ _NUMBERS = {
 }
 
 
-def define_flags() -> None:
-    """Defines the flags."""
-    for name, text in (_FILES | _WORDS).items():
+def define_flags(*, of_one_pair: bool = True) -> None:
+    """Defines the flags.
+
+    Args:
+      of_one_pair: whether landmarks are also flags; the pairs of a batch have them in a table.
+    """
+    for name, text in (REGIONS | (_LANDMARKS if of_one_pair else {}) | _WORDS).items():
         flags.DEFINE_string(name, None, text)
     for name, text in _NUMBERS.items():
         flags.DEFINE_float(name, None, text)
@@ -55,9 +61,10 @@ def guiding_options(given: dict[str, Any], contrasts: dict[str, list[str]]) -> G
 
     Args:
       given: value of each flag by name.
-      contrasts: the files of `fixed` and `moving`; the first one of each is not a further contrast.
+      contrasts: the files of `fixed` and `moving`; the first one of each is not a further contrast. Of a batch: none.
     """
-    files = {name: path_of(name, given[name]) for name in _FILES if given[name] is not None}
+    names = [name for name in (*REGIONS, *_LANDMARKS) if given.get(name) is not None]
+    files = {name: path_of(name, given[name]) for name in names}
     further = {
         f"{name}_contrasts": tuple(path_of(name, path) for path in paths[1:]) for name, paths in contrasts.items()
     }

@@ -71,6 +71,11 @@ class Inputs:
         volume = self.fixed.volume
         return is_picture_space(volume.affine)
 
+    @property
+    def unit(self) -> str:
+        """Unit of lengths."""
+        return "pixels" if self.are_pictures else "mm"
+
 
 def read_subjects(options: Options) -> tuple[Subject, Subject]:
     """Reads the fixed and the moving subject.

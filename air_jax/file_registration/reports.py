@@ -48,7 +48,7 @@ def draw_reports(
         "scores": {side: scores[side] for side in ("before", "after")},
     }
     facts = {
-        "Affine": _affine(scores["affine"], "pixels" if inputs.are_pictures else "mm"),
+        "Affine": _affine(scores["affine"], inputs.unit),
         "Options": {name: value for name, value in scores["options"].items() if value is not None},
         "Seconds": {name: f"{value:.1f}" for name, value in seconds.items()} | {"version": scores["version"]},
     }

@@ -71,7 +71,7 @@ def register_files(options: Options, *, compile_ahead: bool = False) -> Scores:
             raise maps
         scores = finish(pair, maps, clock)
     print(table(scores["before"], scores["after"]), flush=True)
-    unit = "pixels" if pair.inputs.are_pictures else "mm"
+    unit = pair.inputs.unit
     if pair.affine != NO_AFFINE:
         print(described(scores["affine"], unit), flush=True)
     for line in described_guides(scores["guides"], unit):

@@ -92,7 +92,7 @@ def check_overlap(inputs: Inputs, matrix: np.ndarray) -> None:
         centres = [
             io.to_physical((np.array(side.volume.shape) - 1) / 2, side.volume.affine) for side in (fixed, moving)
         ]
-        unit = "pixels" if inputs.are_pictures else "mm"
+        unit = inputs.unit
         raise UserError(
             f"{moving.path}: does not overlap {fixed.path}; their centres are "
             f"{np.linalg.norm(centres[0] - centres[1]):.0f} {unit} apart; try --affine=rigid, or correct a header"
@@ -192,7 +192,7 @@ def _label_scores(inputs: Inputs, displacement: jax.Array) -> Scores:
     ranks = range(1, len(ids))
     if not ranks:
         return {}
-    unit = "pixels" if inputs.are_pictures else "mm"
+    unit = inputs.unit
     padded = [pad(each, inputs.shape)[None] for each in (fixed_ranks, warped_ranks)]
     dice = np.asarray(metrics.label_dice(padded[0], padded[1], ranks))[0]
     spacing = inputs.fixed.volume.spacing.tolist()
@@ -205,7 +205,7 @@ def _label_scores(inputs: Inputs, displacement: jax.Array) -> Scores:
 def _landmark_scores(
     inputs: Inputs, fixed: np.ndarray, moving: np.ndarray, displacement: jax.Array, inverse: jax.Array
 ) -> Scores:
-    unit = "pixels" if inputs.are_pictures else "mm"
+    unit = inputs.unit
     to_moving = transform_landmarks(fixed, inputs.fixed.volume, displacement)
     to_fixed = transform_landmarks(moving, inputs.moving.volume, inverse)
     scores = {}

@@ -5,6 +5,7 @@ import importlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ import numpy as np
 from air_jax.errors import UserError
 from air_jax.file_registration.grids import cut, extend
 from air_jax.file_registration.guided import affine_similarity, align_by_landmarks, aligned, constrained, hold_affine
+from air_jax.file_registration.guides import stack_guides
 from air_jax.file_registration.guiding import LANDMARKS
 from air_jax.file_registration.improvement import geometry_of, improves
 from air_jax.file_registration.inputs import Inputs
@@ -44,7 +46,8 @@ def solve(pairs: Sequence[Pair], told: Told, *, compile_ahead: bool) -> list[Map
     """Registers pairs in one batch. The result of a pair does not depend on the others, except for rounding.
 
     Args:
-      pairs: at least one. Several have the same grids, voxel sizes, options and kind of affine, and no guides.
+      pairs: at least one. Several have the same grids, voxel sizes, options, kind of affine and kind of
+        guides.
       told: called with the name of each step when it ends.
       compile_ahead: whether other threads compile the programs of the later steps during the affine registration.
 
@@ -89,7 +92,7 @@ def _align(pairs: Sequence[Pair]) -> list[np.ndarray | UserError]:
         return list(starts)
     if first.options.guiding.affine_from == LANDMARKS:
         return [_align_by_landmarks(pair) for pair in pairs]
-    fixed, moving, weights = _stack(pairs)
+    fixed, moving, extra = _stack(pairs)
     matrices = register_affine(
         affine_similarity(first.inputs),
         fixed,
@@ -97,9 +100,7 @@ def _align(pairs: Sequence[Pair]) -> list[np.ndarray | UserError]:
         kind=first.affine,
         geometry=geometry_of(first.inputs, *starts),
         angles=tuple(np.deg2rad(ANGLES)),
-        constraints=first.inputs.guides.constraints,
-        guidance=first.inputs.guides.guidance,
-        **weights,
+        **extra,
     )
     checked = []
     for pair, matrix in zip(pairs, matrices, strict=True):
@@ -138,11 +139,11 @@ def _checked_affine(pair: Pair, matrix: jax.Array) -> np.ndarray | UserError:
 def _deform(pairs: Sequence[Pair], matrices: Sequence[np.ndarray], told: Told) -> list[jax.Array]:
     """Returns deformations `[*S, N]` of the fixed grid, which the matrices follow: predicted, then refined."""
     first = pairs[0]
-    registration, guides = first.registration, first.inputs.guides
+    registration = first.registration
     predicted = [_predict(pair, matrix) for pair, matrix in zip(pairs, matrices, strict=True)]
     told("initial displacement")
     displacement = jnp.stack(predicted)
-    objective, compared, weights = _compared(pairs)
+    objective, compared, extra = _compared(pairs)
     fixed, moving = (jnp.concatenate(images) for images in zip(*compared, strict=True))
     for field, num_steps in _levels(registration):
         displacement = refine(
@@ -154,17 +155,15 @@ def _deform(pairs: Sequence[Pair], matrices: Sequence[np.ndarray], told: Told) -
             field=field,
             geometry=geometry_of(first.inputs, *matrices),
             tolerance=TOLERANCE,
-            constraints=guides.constraints,
-            guidance=guides.guidance,
-            **weights,
+            **extra,
         ).displacement.block_until_ready()
         told(_description(field))
     if not registration.refine_steps:
         return predicted
-    guide = None if guides.guidance is None else partial(guide_loss, guides.guidance)
     kept = []
     for pair, images, matrix, before, after in zip(pairs, compared, matrices, predicted, displacement, strict=True):
-        steps = (before, matrix), (after, matrix)
+        steps, guidance = ((before, matrix), (after, matrix)), pair.inputs.guides.guidance
+        guide = None if guidance is None else partial(guide_loss, guidance)
         with pair.speaking():
             better = improves("deformation", objective, images, pair.inputs, *steps, guide=guide)
         kept.append(after if better else before)
@@ -190,7 +189,7 @@ def _predict(pair: Pair, matrix: np.ndarray) -> jax.Array:
 def compile_deformation(pairs: Sequence[Pair]) -> None:
     """Compiles the refinement of each level, which only the shapes of its arguments determine."""
     first = pairs[0]
-    objective, compared, weights = _compared(pairs)
+    objective, compared, extra = _compared(pairs)
     fixed, moving = (jnp.concatenate(images) for images in zip(*compared, strict=True))
     for field, num_steps in _levels(first.registration):
         compile_refine(
@@ -201,9 +200,7 @@ def compile_deformation(pairs: Sequence[Pair]) -> None:
             field=field,
             geometry=geometry_of(first.inputs, *(pair.inputs.voxel_to_voxel for pair in pairs)),
             tolerance=TOLERANCE,
-            constraints=first.inputs.guides.constraints,
-            guidance=first.inputs.guides.guidance,
-            **weights,
+            **extra,
         )
 
 
@@ -216,8 +213,8 @@ def compile_scores_and_import_report(inputs: Inputs) -> None:
 
 def _compared(
     pairs: Sequence[Pair],
-) -> tuple[Objective, list[tuple[jax.Array, jax.Array]], dict[str, jax.Array]]:
-    """Returns the objective of refinement, the two images of each pair that it compares, and all weights."""
+) -> tuple[Objective, list[tuple[jax.Array, jax.Array]], dict[str, Any]]:
+    """Returns the objective of refinement, the two images of each pair that it compares, all weights and guides."""
     registration = pairs[0].registration
     images = [
         (registration.compared(pair.inputs.fixed_image), registration.compared(pair.inputs.moving_image))
@@ -239,10 +236,12 @@ def _description(field: Field) -> str:
     return f"deformation, voxels x {factor}" + (f", control points x {spacing}" if spacing > 1 else "")
 
 
-def _stack(pairs: Sequence[Pair]) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-    """Returns the fixed and the moving images `[B, ...]` of all pairs, and their weights."""
+def _stack(pairs: Sequence[Pair]) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
+    """Returns the fixed and the moving images `[B, ...]` of all pairs, and their weights and guides."""
     names = ("fixed_image", "moving_image", "fixed_weights", "moving_weights")
     fixed, moving, weights, moving_weights = (
         jnp.concatenate([getattr(pair.inputs, name) for pair in pairs]) for name in names
     )
-    return fixed, moving, {"weights": weights, "moving_weights": moving_weights}
+    constraints, guidance = stack_guides([pair.inputs.guides for pair in pairs])
+    extra = {"weights": weights, "moving_weights": moving_weights, "constraints": constraints, "guidance": guidance}
+    return fixed, moving, extra

@@ -47,6 +47,13 @@ class Stack(NamedTuple):
       spacing: `[n, N]` float64, mm, or None where it is unknown.
       split: `[n]` strings, or None.
       ids: `[n]` strings, or None.
+
+    Examples:
+      >>> images = np.zeros((5, 8, 8), np.uint8)
+      >>> air_jax.io.write_stack("stack.npz", images, label=np.arange(5))
+      >>> stack = air_jax.io.read_stack("stack.npz")
+      >>> stack.image.shape, stack.label.tolist(), stack.spacing
+      ((5, 8, 8), [0, 1, 2, 3, 4], None)
     """
 
     image: np.ndarray
@@ -122,6 +129,11 @@ def read_stack(path: str | Path, *, frames: bool = False) -> Stack:
 
     Raises:
       UserError: one line that names the file and the wrong key.
+
+    Examples:
+      >>> air_jax.io.write_stack("pairs.npz", np.zeros((5, 2, 8, 8), np.uint8))
+      >>> air_jax.io.read_stack("pairs.npz", frames=True).image.shape
+      (10, 8, 8)
     """
     path = Path(path)
     arrays = _load(path, Stack._fields)
@@ -168,6 +180,11 @@ def write_stack(
     Raises:
       UserError: an array does not fit the others, images are not finite, the name does not end in .npz, or the file
         cannot be written.
+
+    Examples:
+      >>> air_jax.io.write_stack("stack.npz", np.zeros((5, 8, 8), np.uint8), spacing=(2.0, 0.5))
+      >>> air_jax.io.read_stack("stack.npz").spacing.tolist()
+      [[2.0, 0.5], [2.0, 0.5], [2.0, 0.5], [2.0, 0.5], [2.0, 0.5]]
     """
     path = Path(path)
     if path.suffix.lower() != ".npz":

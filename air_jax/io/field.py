@@ -47,6 +47,14 @@ def write_field(path: str | Path, displacement: np.ndarray, affine: np.ndarray) 
     Raises:
       UserError: the displacement is not finite, the affine is sheared, or the file cannot be written.
       ValueError: displacement and affine do not fit each other.
+
+    Examples:
+      >>> import SimpleITK
+      >>> displacement = np.zeros((4, 4, 4, 3), np.float32)
+      >>> displacement[..., 0] = 1
+      >>> air_jax.io.write_field("displacement.nii.gz", displacement, np.diag([2.0, 1.0, 1.0, 1.0]))
+      >>> SimpleITK.ReadImage("displacement.nii.gz")[0, 0, 0]  # mm
+      (2.0, 0.0, 0.0)
     """
     path = Path(path)
     suffix = _field_suffix(path)
@@ -79,6 +87,14 @@ def read_field(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       UserError: one line that names the file: it is not a displacement field of a known kind, it has values that are
         not finite, or it cannot be read.
+
+    Examples:
+      >>> displacement = np.zeros((4, 4, 4, 3), np.float32)
+      >>> displacement[..., 0] = 1
+      >>> air_jax.io.write_field("displacement.nii.gz", displacement, np.diag([2.0, 1.0, 1.0, 1.0]))
+      >>> read, affine = air_jax.io.read_field("displacement.nii.gz")
+      >>> read[0, 0, 0].tolist(), affine[0, 0].item()  # voxels; mm a voxel
+      ([1.0, 0.0, 0.0], 2.0)
     """
     path = Path(path)
     _field_suffix(path)

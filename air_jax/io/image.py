@@ -40,6 +40,12 @@ def read_image(path: str | Path) -> Volume:
 
     Raises:
       UserError: one line that names the file and says what to do.
+
+    Examples:
+      >>> air_jax.io.write_image("image.nii.gz", np.ones((4, 5, 6), np.float32), np.diag([2.0, 1.0, 1.0, 1.0]))
+      >>> volume = air_jax.io.read_image("image.nii.gz")
+      >>> volume.array.shape, volume.spacing.tolist()
+      ((4, 5, 6), [2.0, 1.0, 1.0])
     """
     return _read(Path(path), plain)
 
@@ -57,6 +63,13 @@ def read_segmentation(path: str | Path) -> Volume:
     Raises:
       UserError: one line that names the file: it cannot be read, has values that are NaN, infinite, not whole numbers
         or too large for its type of floats to hold exactly, or several channels.
+
+    Examples:
+      >>> labels = np.zeros((4, 5, 6), np.int16)
+      >>> labels[1:3, 1:3, 1:3] = 17
+      >>> air_jax.io.write_segmentation("labels.nii.gz", labels, np.eye(4))
+      >>> np.unique(air_jax.io.read_segmentation("labels.nii.gz").array).tolist()
+      [0, 17]
     """
     volume = _read(Path(path), label_ids)
     if volume.array.shape != volume.shape:
@@ -77,6 +90,11 @@ def write_image(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None
     Raises:
       UserError: one line that names the file and says what to do. Values that are not finite are refused.
       ValueError: array and affine do not fit each other.
+
+    Examples:
+      >>> air_jax.io.write_image("picture.png", np.eye(4, dtype=np.uint8), np.eye(3))
+      >>> air_jax.io.read_image("picture.png").array.tolist()
+      [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
     """
     path, array = Path(path), np.asarray(array)
     # NumPy's default integer has 64 bits, which few readers of NIfTI take.
@@ -98,6 +116,13 @@ def write_segmentation(path: str | Path, array: np.ndarray, affine: np.ndarray) 
     Raises:
       UserError: one line that names the file and says what to do.
       ValueError: array and affine do not fit each other, or the array does not have integers.
+
+    Examples:
+      >>> labels = np.full((4, 5, 6), 300, np.uint16)
+      >>> air_jax.io.write_segmentation("labels.nii.gz", labels, np.eye(4))
+      >>> read = air_jax.io.read_segmentation("labels.nii.gz").array
+      >>> read.max().item(), read.dtype.name
+      (300, 'uint16')
     """
     array = np.asarray(array)
     if not np.issubdtype(array.dtype, np.integer):

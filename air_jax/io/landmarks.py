@@ -30,6 +30,11 @@ def read_landmarks(path: str | Path) -> np.ndarray:
 
     Raises:
       UserError: one line that names the file and, in tables, the number of the wrong line.
+
+    Examples:
+      >>> air_jax.io.write_landmarks("points.csv", np.array([[1.0, 2.0, 3.0]]))
+      >>> air_jax.io.read_landmarks("points.csv").tolist()
+      [[1.0, 2.0, 3.0]]
     """
     return read_points(Path(path))[0]
 
@@ -55,6 +60,12 @@ def write_landmarks(path: str | Path, points: np.ndarray) -> None:
     Raises:
       UserError: points are not finite, the format cannot hold them, or the file cannot be written.
       ValueError: the points have another shape.
+
+    Examples:
+      >>> air_jax.io.write_landmarks("points.csv", np.array([[1.5, 2.0]]))
+      >>> print(open("points.csv").read().strip())
+      x,y
+      1.5,2.0
     """
     path = Path(path)
     points = np.asarray(points, np.float64)
@@ -79,6 +90,11 @@ def count_outside(points: np.ndarray, volume: Volume) -> int:
 
     Returns:
       A number from 0 to K.
+
+    Examples:
+      >>> volume = air_jax.io.Volume(np.zeros((8, 8)), np.diag([0.5, 0.5, 1.0]))
+      >>> air_jax.io.count_outside(np.array([[1.0, 1.0], [6.0, 1.0]]), volume)
+      1
     """
     voxels = to_voxels(points, volume.affine)
     is_inside = (voxels >= -_EDGE) & (voxels <= np.array(volume.shape) - 1 + _EDGE)

@@ -3,7 +3,6 @@
 The physical space of a reduced picture is that of the full one: coordinates count its pixels.
 """
 
-import mmap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from air_jax.errors import UserError
 from air_jax.io.access import library, reading, writing
 from air_jax.io.image import PICTURES, read_image, read_segmentation, suffix_of
 from air_jax.io.space import reversed_affine
-from air_jax.io.tiff import is_tiff, mapped_pixels
+from air_jax.io.tiff import is_tiff, mapped_pixels, release
 from air_jax.io.volume import Volume, plain
 
 TILE = 512  # pixels along each side
@@ -60,13 +59,6 @@ def full_pixels(path: Path) -> np.ndarray:
     with reading(path, _KIND):
         mapped = mapped_pixels(path, at_least=None) if is_tiff(path) else None
     return read_image(path).array if mapped is None else mapped[0]
-
-
-def release(pixels: np.ndarray) -> None:
-    """Gives the memory of pixels that lie on the disk back; they are read again when they are needed."""
-    mapped = getattr(pixels, "_mmap", None)
-    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def reduced_segmentation(path: Path, volume: Volume) -> Volume:

@@ -23,6 +23,11 @@ def to_physical(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
     Raises:
       ValueError: the shapes do not fit each other.
+
+    Examples:
+      >>> affine = np.array([[0.5, 0.0, 10.0], [0.0, 3.0, 0.0], [0.0, 0.0, 1.0]])
+      >>> air_jax.io.to_physical(np.array([[1.0, 2.0]]), affine).tolist()
+      [[10.5, 6.0]]
     """
     _check_points("to_physical", "voxels", voxels, affine)
     return np.asarray(voxels, np.float64) @ affine[:-1, :-1].T + affine[:-1, -1]
@@ -40,6 +45,11 @@ def to_voxels(points: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
     Raises:
       ValueError: the shapes do not fit each other.
+
+    Examples:
+      >>> affine = np.array([[0.5, 0.0, 10.0], [0.0, 3.0, 0.0], [0.0, 0.0, 1.0]])
+      >>> air_jax.io.to_voxels(np.array([[10.5, 6.0]]), affine).tolist()
+      [[1.0, 2.0]]
     """
     _check_points("to_voxels", "points", points, affine)
     offsets = np.asarray(points, np.float64) - affine[:-1, -1]

@@ -28,6 +28,13 @@ class Subject:
         luminance; other channels become their float32 mean.
       segmentation: `[*S]` integers in the type of their file, or None.
       landmarks: `[K, N]` float64 physical points (mm, LPS; for pictures column and row), or None.
+
+    Examples:
+      >>> from pathlib import Path
+      >>> air_jax.io.write_image("image.nii.gz", np.arange(120.0).reshape(4, 5, 6), np.eye(4))
+      >>> subject = air_jax.io.read_subject(Path("image.nii.gz"))
+      >>> subject.grey.shape, subject.segmentation
+      ((4, 5, 6), None)
     """
 
     path: Path
@@ -55,6 +62,14 @@ def read_subject(
     Raises:
       UserError: one line that names the file: it cannot be read; the image is constant or smaller than 3 voxels along
         an axis; the segmentation or the landmarks do not fit the image; or all landmarks lie outside of it.
+
+    Examples:
+      >>> from pathlib import Path
+      >>> air_jax.io.write_image("image.nii.gz", np.arange(120.0).reshape(4, 5, 6), np.eye(4))
+      >>> air_jax.io.write_landmarks("points.csv", np.array([[1.0, 2.0, 3.0]]))
+      >>> subject = air_jax.io.read_subject(Path("image.nii.gz"), landmarks=Path("points.csv"))
+      >>> subject.landmarks.tolist()
+      [[1.0, 2.0, 3.0]]
     """
     volume = read_image(image) if max_size is None else read_reduced(image, max_size)
     if min(volume.shape) < MIN_VOXELS:
@@ -76,6 +91,17 @@ def check_pair(fixed: Subject, moving: Subject) -> None:
     Raises:
       UserError: one line: the images differ in their number of axes, the landmarks in their number; or the fixed
         subject has a segmentation or landmarks that the moving one lacks.
+
+    Examples:
+      >>> from pathlib import Path
+      >>> air_jax.io.write_image("volume.nii.gz", np.arange(120.0).reshape(4, 5, 6), np.eye(4))
+      >>> air_jax.io.write_image("picture.png", np.eye(4, dtype=np.uint8), np.eye(3))
+      >>> volume, picture = (air_jax.io.read_subject(Path(name)) for name in ("volume.nii.gz", "picture.png"))
+      >>> try:
+      ...     air_jax.io.check_pair(volume, picture)
+      ... except air_jax.UserError as error:
+      ...     print(error)
+      volume.nii.gz has 3 axes and picture.png 2; give two images of the same number of axes
     """
     if fixed.volume.num_axes != moving.volume.num_axes:
         raise UserError(

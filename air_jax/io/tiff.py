@@ -5,6 +5,8 @@ tifffile reads them. It decodes no compression but Deflate, LZMA and PackBits by
 """
 
 import logging
+import mmap
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,8 @@ _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _ALPHA = ((1,), (2,))  # ExtraSamples
 _NO_COMPRESSION = 1
+_READ_BYTES = 2**23  # of compressed pixels at once
+_RELEASED_BYTES = 2**26  # of decompressed pixels, after which their memory is given back
 
 
 def is_tiff(path: Path) -> bool:
@@ -112,12 +116,41 @@ def mapped_pixels(path: Path, *, at_least: int | None) -> tuple[np.ndarray, tupl
             return None
         large = [level for level in levels if max(level.shape[:2]) >= (at_least or max(full_shape))]
         try:
-            pixels = large[-1].asarray(out="memmap")
+            pixels = _on_disk(large[-1])
         except ValueError as error:
             if "imagecodecs" in str(error):
                 raise _unknown_compression(path, page) from error
             raise
     return (pixels[..., :3] if page.photometric == _RGB else pixels.reshape(pixels.shape[:2])), full_shape
+
+
+def _on_disk(level: Any) -> np.ndarray:
+    """Returns the pixels of a level as a file on the disk: its own, or decompressed tile by tile."""
+    page = level.pages[0]
+    if level.keyframe.is_memmappable:
+        return level.asarray(out="memmap")
+    with tempfile.NamedTemporaryFile() as file:
+        pixels = np.memmap(file.name, level.dtype, "w+", shape=level.shape)  # lives on without the file's name
+    written = 0
+    for part, index, shape in page.segments(buffersize=_READ_BYTES):
+        if part is None:
+            continue  # a tile that the file leaves out is 0
+        top, left = index[2:4]
+        height, width = shape[1:3]
+        place = pixels[top : top + height, left : left + width]
+        place[...] = part[0, : place.shape[0], : place.shape[1]].reshape(place.shape)
+        written += part.nbytes
+        if written > _RELEASED_BYTES:
+            release(pixels)
+            written = 0
+    return pixels
+
+
+def release(pixels: np.ndarray) -> None:
+    """Gives the memory of pixels that lie on the disk back; they are read again when they are needed."""
+    mapped = getattr(pixels, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 @contextmanager

@@ -20,6 +20,11 @@ class Volume:
 
     Raises:
       ValueError: array and affine do not fit each other.
+
+    Examples:
+      >>> volume = air_jax.io.Volume(np.zeros((4, 5, 6)), np.diag([2.0, 1.0, 1.0, 1.0]))
+      >>> volume.spacing.tolist(), volume.direction.tolist()
+      ([2.0, 1.0, 1.0], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     """
 
     array: np.ndarray

@@ -37,6 +37,12 @@ def inverse_consistency_loss(forward: jax.Array, backward: jax.Array) -> jax.Arr
 
     Raises:
       ValueError: the shapes differ, or are not those of displacements.
+
+    Examples:
+      >>> forward = jnp.zeros((1, 8, 8, 2)).at[..., 0].set(1.0)
+      >>> losses = [air_jax.losses.inverse_consistency_loss(forward, backward) for backward in (-forward, forward)]
+      >>> [float(loss[0]) for loss in losses]
+      [0.0, 4.0]
     """
     first, second = _both_orders("inverse_consistency_loss", forward, backward)
     squared_length = jnp.sum(jnp.square(compose(second, first)), axis=-1)
@@ -75,6 +81,11 @@ def gradient_inverse_consistency_loss(
 
     Raises:
       ValueError: the shapes differ, are not those of displacements, or an axis has fewer than 2 voxels.
+
+    Examples:
+      >>> forward = jnp.zeros((1, 8, 8, 2)).at[..., 0].set(1.0)
+      >>> air_jax.losses.gradient_inverse_consistency_loss(forward, forward).tolist()  # the residual is constant
+      [0.0]
     """
     first, second = _both_orders("gradient_inverse_consistency_loss", forward, backward)
     batch, *shape, num_axes = first.shape
@@ -118,3 +129,9 @@ CONSISTENCIES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "inverse_consistency": inverse_consistency_loss,
     "gradient_inverse_consistency": gradient_inverse_consistency_loss,
 }
+"""Losses of two displacements, there and back, by their keys in the config.
+
+Examples:
+  >>> sorted(air_jax.losses.CONSISTENCIES)
+  ['gradient_inverse_consistency', 'inverse_consistency']
+"""

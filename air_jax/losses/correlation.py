@@ -41,6 +41,12 @@ def ncc_loss(fixed: jax.Array, warped: jax.Array, *, weights: jax.Array | None =
 
     Raises:
       ValueError: the shapes do not fit each other.
+
+    Examples:
+      >>> fixed = jnp.zeros((1, 8, 8, 1)).at[:, 2:6, 2:6].set(1.0)
+      >>> pairs = (fixed, 0.5 * fixed), (fixed, 1 - fixed)
+      >>> [round(1 - float(air_jax.losses.ncc_loss(*pair)[0]), 3) for pair in pairs]
+      [1.0, -1.0]
     """
     check_images("ncc_loss", fixed, warped)
     weights = voxel_weights("ncc_loss", fixed, weights)
@@ -73,6 +79,12 @@ def lncc_loss(fixed: jax.Array, warped: jax.Array, *, window: int = 9, weights: 
     Raises:
       ValueError: the shapes do not fit each other.
       OptionError: `window` is not odd and positive.
+
+    Examples:
+      >>> fixed = jnp.zeros((1, 8, 8, 1)).at[:, 2:6, 2:6].set(1.0)
+      >>> pairs = (fixed, 0.5 * fixed), (fixed, 1 - fixed)
+      >>> [round(1 - float(air_jax.losses.lncc_loss(*pair, window=5)[0]), 3) for pair in pairs]
+      [1.0, -1.0]
     """
     check_images("lncc_loss", fixed, warped)
     weights = voxel_weights("lncc_loss", fixed, weights)
@@ -99,6 +111,12 @@ def squared_lncc_loss(
     Raises:
       ValueError: the shapes do not fit each other.
       OptionError: `window` is not odd and positive.
+
+    Examples:
+      >>> fixed = jnp.zeros((1, 8, 8, 1)).at[:, 2:6, 2:6].set(1.0)
+      >>> pairs = (fixed, 0.5 * fixed), (fixed, 1 - fixed)
+      >>> [round(1 - float(air_jax.losses.squared_lncc_loss(*pair, window=5)[0]), 3) for pair in pairs]
+      [1.0, 1.0]
     """
     check_images("squared_lncc_loss", fixed, warped)
     weights = voxel_weights("squared_lncc_loss", fixed, weights)

@@ -57,6 +57,12 @@ def mind_ssc_loss(
     Raises:
       ValueError: the shapes do not fit each other, or are not 2-D or 3-D.
       OptionError: `radius` is negative, or `dilation` is not positive.
+
+    Examples:
+      >>> fixed = jnp.zeros((1, 8, 8, 1)).at[:, 2:6, 2:6].set(1.0)
+      >>> pairs = (fixed, 1 - fixed), (fixed, jnp.roll(fixed, 1, axis=1))
+      >>> [round(abs(float(air_jax.losses.mind_ssc_loss(*pair)[0])), 3) for pair in pairs]
+      [0.0, 0.032]
     """
     check_images("mind_ssc_loss", fixed, warped)
     if fixed.ndim < 4:

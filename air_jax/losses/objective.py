@@ -35,6 +35,13 @@ class Objective:
         weight a pair. Values of traced arrays are not checked.
       overlap_weight: weight of `pooled_dice_loss` of the last `num_classes` channels, at least 0.
       num_classes: number of channels that are class probabilities; 0 without such channels.
+
+    Examples:
+      >>> objective = air_jax.losses.Objective("mse", weights=(("diffusion", 0.1), ("folding", 0.0)))
+      >>> objective.weights
+      (('diffusion', 0.1),)
+      >>> objective == air_jax.losses.make_objective("mse", diffusion=0.1)
+      True
     """
 
     similarity: str | Similarity
@@ -153,6 +160,13 @@ def make_objective(similarity: str | Similarity, *, window: int | None = None, *
 
     Raises:
       OptionError: an unknown name, a weight that is negative or not finite, or a window that no similarity has.
+
+    Examples:
+      >>> objective = air_jax.losses.make_objective("mse", diffusion=0.1)
+      >>> fixed, warped = jnp.zeros((1, 8, 8, 1)), jnp.full((1, 8, 8, 1), 0.5)
+      >>> loss, terms = objective(fixed, warped, jnp.zeros((1, 8, 8, 2)))
+      >>> float(loss[0]), sorted(terms)
+      (0.25, ['diffusion', 'mse'])
     """
     return Objective(similarity, window, tuple(weights.items()))
 

@@ -30,6 +30,11 @@ def one_hot(segmentation: jax.Array, label_ids: Sequence[int]) -> jax.Array:
     Raises:
       ValueError: the segmentation is not of integers, or has integers beyond JAX's.
       OptionError: `label_ids` is empty, or has an id that is no integer, is there twice or is beyond JAX's integers.
+
+    Examples:
+      >>> segmentation = jnp.array([[0, 2, 5]])
+      >>> air_jax.losses.one_hot(segmentation, (2, 5)).tolist()
+      [[[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]]
     """
     check_arrays("one_hot", "iu", segmentation=segmentation)
     check_integers("one_hot", segmentation=segmentation)
@@ -58,6 +63,11 @@ def dice_loss(fixed: jax.Array, warped: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the shapes differ.
+
+    Examples:
+      >>> fixed = jnp.zeros((1, 8, 8, 1)).at[:, 2:6, 2:6].set(1.0)
+      >>> round(float(air_jax.losses.dice_loss(fixed, jnp.roll(fixed, 1, axis=1))[0]), 3)
+      0.25
     """
     check_images("dice_loss", fixed, warped)
     fixed, warped = at_least_float32(fixed), at_least_float32(warped)
@@ -90,6 +100,11 @@ def pooled_dice_loss(fixed: jax.Array, warped: jax.Array, *, weights: jax.Array 
 
     Raises:
       ValueError: the shapes do not fit each other.
+
+    Examples:
+      >>> fixed = jnp.zeros((1, 8, 8, 1)).at[:, 2:6, 2:6].set(1.0)
+      >>> round(float(air_jax.losses.pooled_dice_loss(fixed, jnp.roll(fixed, 1, axis=1))[0]), 3)
+      0.25
     """
     check_images("pooled_dice_loss", fixed, warped)
     weights = voxel_weights("pooled_dice_loss", fixed, weights)
@@ -116,6 +131,13 @@ def segmentation_loss(logits: jax.Array, segmentation: jax.Array, label_ids: Seq
 
     Raises:
       ValueError: the shapes do not fit each other, or the number of logits is not `1 + L`.
+
+    Examples:
+      >>> segmentation = jnp.zeros((1, 8, 8), int).at[:, 2:6, 2:6].set(3)
+      >>> logits = 20.0 * jnp.stack([segmentation == 0, segmentation == 3], axis=-1)
+      >>> losses = [air_jax.losses.segmentation_loss(sign * logits, segmentation, (3,)) for sign in (1, -1)]
+      >>> [round(abs(float(loss[0])), 3) for loss in losses]
+      [0.0, 21.0]
     """
     if logits.shape[:-1] != segmentation.shape:
         raise ValueError(

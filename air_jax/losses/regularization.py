@@ -25,6 +25,12 @@ def diffusion_loss(displacement: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the shape is not that of a displacement, or an axis has fewer than 2 voxels.
+
+    Examples:
+      >>> rows = jnp.arange(8.0)[:, None, None]
+      >>> displacement = jnp.broadcast_to(0.5 * rows, (1, 8, 8, 2))
+      >>> float(air_jax.losses.diffusion_loss(displacement)[0])
+      0.125
     """
     check_displacement("diffusion_loss", displacement)
     if any(size < 2 for size in displacement.shape[1:-1]):
@@ -51,6 +57,12 @@ def bending_loss(displacement: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the shape is not that of a displacement, or an axis has fewer than 3 voxels.
+
+    Examples:
+      >>> rows = jnp.arange(8.0)[:, None, None]
+      >>> displacement = jnp.broadcast_to(0.5 * rows**2, (1, 8, 8, 2))
+      >>> float(air_jax.losses.bending_loss(displacement)[0])
+      1.0
     """
     check_displacement("bending_loss", displacement)
     if any(size < 3 for size in displacement.shape[1:-1]):
@@ -92,6 +104,12 @@ def folding_loss(displacement: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement.
+
+    Examples:
+      >>> rows = jnp.arange(8.0)[:, None]
+      >>> mirrored = jnp.zeros((1, 8, 8, 2)).at[..., 0].set(-2 * rows)
+      >>> round(float(air_jax.losses.folding_loss(mirrored)[0]), 2)
+      1.05
     """
     lacking = jax.nn.relu(FOLDING_MARGIN - cell_jacobian_determinants(displacement))
     return jnp.mean(lacking, axis=(0, *range(2, lacking.ndim)))
@@ -102,3 +120,9 @@ REGULARIZERS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "diffusion": diffusion_loss,
     "bending": bending_loss,
 }
+"""Losses of a displacement, by their keys in the config.
+
+Examples:
+  >>> sorted(air_jax.losses.REGULARIZERS)
+  ['bending', 'diffusion', 'folding']
+"""

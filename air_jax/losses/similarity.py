@@ -16,9 +16,21 @@ from air_jax.losses.windows import seen, voxel_weights, weighted_mean
 from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.shapes import check_images
 
-# A function of `fixed` and `warped` `[B, *S, C]` that returns `[B]`. One with a keyword `weights` `[B, *S]` also
-# compares images in which some voxels do not count.
 Similarity = Callable[..., jax.Array]
+"""A function of `fixed` and `warped` `[B, *S, C]` that returns `[B]`; lower is better.
+
+One with a keyword `weights` `[B, *S]` also compares images in which some voxels do not count.
+
+Examples:
+  >>> def absolute_loss(fixed, warped):
+  ...     return jnp.mean(jnp.abs(fixed - warped), axis=range(1, fixed.ndim))
+  >>> similarity: air_jax.losses.Similarity = absolute_loss
+  >>> loss, terms = air_jax.losses.make_objective(similarity)(
+  ...     jnp.zeros((1, 8, 8, 1)), jnp.full((1, 8, 8, 1), 0.5), jnp.zeros((1, 8, 8, 2))
+  ... )
+  >>> loss.tolist()
+  [0.5]
+"""
 
 
 @on_any_mesh
@@ -37,6 +49,11 @@ def mse_loss(fixed: jax.Array, warped: jax.Array, *, weights: jax.Array | None =
 
     Raises:
       ValueError: the shapes do not fit each other.
+
+    Examples:
+      >>> fixed, warped = jnp.zeros((1, 8, 8, 1)), jnp.full((1, 8, 8, 1), 0.5)
+      >>> air_jax.losses.mse_loss(fixed, warped).tolist()
+      [0.25]
     """
     check_images("mse_loss", fixed, warped)
     weights = voxel_weights("mse_loss", fixed, weights)
@@ -53,6 +70,12 @@ SIMILARITIES: dict[str, Similarity] = {
     "nmi": nmi_loss,
     "mind_ssc": mind_ssc_loss,
 }
+"""Similarities by their names in the config and in commands.
+
+Examples:
+  >>> sorted(air_jax.losses.SIMILARITIES)
+  ['lncc', 'mi', 'mind_ssc', 'mse', 'ncc', 'nmi', 'squared_lncc']
+"""
 
 
 @jax.tree_util.register_static

@@ -32,6 +32,14 @@ def folding_percent(displacement: jax.Array, *, mask: jax.Array | None = None) -
 
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement, or the mask does not fit it.
+
+    Examples:
+      >>> jumps = jnp.zeros((1, 8, 8, 2)).at[:, 4, 4, 0].set(1.5)
+      >>> float(air_jax.metrics.folding_percent(jumps)[0])
+      0.0
+      >>> mirrored = jnp.zeros((1, 8, 8, 2)).at[..., 0].set(-2 * jnp.arange(8.0)[:, None])
+      >>> float(air_jax.metrics.folding_percent(mirrored)[0])
+      100.0
     """
     return where_finite(
         _percent("folding_percent", jacobian_determinant(displacement) <= 0, displacement, mask), displacement
@@ -53,6 +61,11 @@ def any_corner_folding_percent(displacement: jax.Array, *, mask: jax.Array | Non
 
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement, or the mask does not fit it.
+
+    Examples:
+      >>> jumps = jnp.zeros((1, 8, 8, 2)).at[:, 4, 4, 0].set(1.5)
+      >>> round(float(air_jax.metrics.any_corner_folding_percent(jumps)[0]), 1)
+      5.6
     """
     folded = corner_jacobian_determinant(displacement) <= 0
     return where_finite(_percent("any_corner_folding_percent", folded, displacement, mask), displacement)
@@ -77,6 +90,11 @@ def ndv_percent(displacement: jax.Array, *, mask: jax.Array | None = None) -> ja
 
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement, or the mask does not fit it.
+
+    Examples:
+      >>> mirrored = jnp.zeros((1, 8, 8, 2)).at[..., 0].set(-2 * jnp.arange(8.0)[:, None])
+      >>> float(air_jax.metrics.ndv_percent(mirrored)[0])
+      100.0
     """
     determinants = simplex_jacobian_determinants(displacement)
     folded = jnp.sum(jax.nn.relu(-determinants), axis=0) / (2 * math.factorial(displacement.shape[-1]))
@@ -100,6 +118,12 @@ def compressed_percent(displacement: jax.Array, mask: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement, or the mask does not fit it.
+
+    Examples:
+      >>> rows = jnp.arange(8.0)[:, None]
+      >>> squeezed = jnp.zeros((1, 8, 8, 2)).at[..., 0].set(-0.8 * rows)
+      >>> float(air_jax.metrics.compressed_percent(squeezed, jnp.ones((1, 8, 8), bool))[0])
+      100.0
     """
     determinant = jacobian_determinant(displacement)
     inside = _interior("compressed_percent", displacement, mask)
@@ -121,6 +145,11 @@ def sd_log_jacobian(displacement: jax.Array, *, mask: jax.Array | None = None) -
 
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement, or the mask does not fit it.
+
+    Examples:
+      >>> jumps = jnp.zeros((1, 8, 8, 2)).at[:, 4, 4, 0].set(1.5)
+      >>> round(float(air_jax.metrics.sd_log_jacobian(jumps)[0]), 2)
+      0.25
     """
     log_jacobian = jnp.log(jnp.maximum(jacobian_determinant(displacement), 1e-9))
     interior = None if mask is None else _interior("sd_log_jacobian", displacement, mask)
@@ -143,6 +172,11 @@ def sd_log_jacobian_learn2reg(displacement: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement, or an axis is too short.
+
+    Examples:
+      >>> jumps = jnp.zeros((1, 8, 8, 2)).at[:, 4, 4, 0].set(1.5)
+      >>> round(float(air_jax.metrics.sd_log_jacobian_learn2reg(jumps)[0]), 3)
+      0.067
     """
     if displacement.ndim < 3 or any(size < 5 for size in displacement.shape[1:-1]):
         raise ValueError(
@@ -168,6 +202,11 @@ def displacement_scores(displacement: jax.Array, *, mask: jax.Array | None = Non
 
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement, or the mask does not fit it.
+
+    Examples:
+      >>> scores = air_jax.metrics.displacement_scores(jnp.zeros((1, 8, 8, 2)))
+      >>> {name: float(score[0]) for name, score in scores.items()}
+      {'folding_percent': 0.0, 'any_corner_folding_percent': 0.0, 'ndv_percent': 0.0, 'sd_log_jacobian': 0.0}
     """
     return {
         "folding_percent": folding_percent(displacement, mask=mask),

@@ -21,6 +21,11 @@ def mse(fixed: jax.Array, warped: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the shapes differ.
+
+    Examples:
+      >>> fixed, warped = jnp.zeros((1, 8, 8, 1)), jnp.full((1, 8, 8, 1), 0.5)
+      >>> float(air_jax.metrics.mse(fixed, warped)[0])
+      0.25
     """
     check_images("mse", fixed, warped)
     return where_finite(jnp.mean(jnp.square(warped - fixed), axis=tuple(range(1, fixed.ndim))), fixed, warped)
@@ -41,6 +46,11 @@ def mask_dice(fixed: jax.Array, warped: jax.Array, *, threshold: float = 0.5) ->
     Raises:
       ValueError: the shapes differ.
       OptionError: the threshold is not finite.
+
+    Examples:
+      >>> fixed = jnp.zeros((1, 8, 8, 1)).at[:, 2:6, 2:6].set(1.0)
+      >>> float(air_jax.metrics.mask_dice(fixed, jnp.roll(fixed, 1, axis=1))[0])
+      0.75
     """
     check_images("mask_dice", fixed, warped)
     check_number("threshold", threshold)
@@ -69,6 +79,13 @@ def endpoint_errors(
 
     Raises:
       ValueError: the shapes do not fit each other.
+
+    Examples:
+      >>> truth = jnp.zeros((1, 8, 8, 2))
+      >>> fixed = jnp.zeros((1, 8, 8, 1)).at[:, 2:6, 2:6].set(1.0)
+      >>> found = truth.at[:, :4].set(jnp.array([3.0, 4.0]))
+      >>> {name: float(error[0]) for name, error in air_jax.metrics.endpoint_errors(found, truth, fixed).items()}
+      {'endpoint_error': 2.5, 'foreground_endpoint_error': 2.5}
     """
     check_same_shape("endpoint_errors", "[B, *S, N]", displacement=displacement, truth=truth)
     if fixed.shape[:-1] != displacement.shape[:-1]:
@@ -98,5 +115,11 @@ def image_scores(fixed: jax.Array, warped: jax.Array) -> dict[str, jax.Array]:
 
     Raises:
       ValueError: the shapes differ.
+
+    Examples:
+      >>> fixed = jnp.zeros((1, 8, 8, 1)).at[:, 2:6, 2:6].set(1.0)
+      >>> scores = air_jax.metrics.image_scores(fixed, jnp.roll(fixed, 1, axis=1))
+      >>> {name: float(score[0]) for name, score in scores.items()}
+      {'mse': 0.125, 'dice': 0.75}
     """
     return {"mse": mse(fixed, warped), "dice": mask_dice(fixed, warped)}

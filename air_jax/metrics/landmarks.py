@@ -31,6 +31,12 @@ def tre(displacement: Array, fixed_points: Array, moving_points: Array, spacing:
     Raises:
       ValueError: the shapes do not fit each other, or values are NaN or infinite.
       OptionError: a length that is not a finite number above 0.
+
+    Examples:
+      >>> displacement = jnp.zeros((8, 8, 2)).at[..., 0].set(1.0)
+      >>> fixed_points, moving_points = np.array([[2.0, 3.0]]), np.array([[3.0, 5.0]])
+      >>> air_jax.metrics.tre(displacement, fixed_points, moving_points, (2.0, 0.5)).tolist()
+      [1.0]
     """
     arrays = dict(displacement=displacement, fixed_points=fixed_points, moving_points=moving_points)
     check_arrays("tre", "fiu", **arrays)

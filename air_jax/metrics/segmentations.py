@@ -25,6 +25,11 @@ def label_dice(fixed: Array, warped: Array, label_ids: Sequence[int]) -> jax.Arr
     Raises:
       ValueError: the shapes differ, or a segmentation is not of integers or has integers beyond JAX's.
       OptionError: the label ids are none, not integers, beyond JAX's integers, or one is 0 or there twice.
+
+    Examples:
+      >>> fixed = jnp.zeros((1, 8, 8), int).at[:, 2:6, 2:6].set(3)
+      >>> air_jax.metrics.label_dice(fixed, jnp.roll(fixed, 1, axis=1), (3, 4)).tolist()
+      [[0.75, nan]]
     """
     check_arrays("label_dice", "iub", fixed=fixed, warped=warped)
     check_same_shape("label_dice", "[B, *S]", fixed=fixed, warped=warped)
@@ -54,6 +59,10 @@ def label_mean(scores: Array) -> jax.Array:
 
     Returns:
       `[...]` in the same unit; NaN where no label id has a score.
+
+    Examples:
+      >>> float(air_jax.metrics.label_mean(np.array([0.5, 1.0, np.nan])))
+      0.75
     """
     finite = jnp.isfinite(scores)
     return jnp.sum(jnp.where(finite, scores, 0), axis=-1) / jnp.sum(finite, axis=-1)

@@ -26,6 +26,12 @@ def hd95(fixed: np.ndarray, warped: np.ndarray, spacing: Sequence[float]) -> flo
 
     Raises:
       ValueError: the masks are not 2-D or 3-D, their shapes differ, or `spacing` does not have one entry for each axis.
+
+    Examples:
+      >>> fixed = np.zeros((8, 8), bool)
+      >>> fixed[2:6, 2:6] = True
+      >>> air_jax.metrics.hd95(fixed, np.roll(fixed, 1, axis=0), (2.0, 1.0))
+      2.0
     """
     from scipy import ndimage  # here, because its import takes 0.1 s of every start, and training does not need it
 
@@ -58,6 +64,12 @@ def label_hd95(fixed: np.ndarray, warped: np.ndarray, label_ids: Sequence[int], 
       ValueError: the segmentations are not 2-D or 3-D, their shapes differ, or `spacing` does not have one entry for
         each axis.
       OptionError: 0 is among the label ids.
+
+    Examples:
+      >>> fixed = np.zeros((8, 8), int)
+      >>> fixed[2:6, 2:6] = 3
+      >>> air_jax.metrics.label_hd95(fixed, np.roll(fixed, 1, axis=0), (3, 4), (2.0, 1.0)).tolist()
+      [2.0, nan]
     """
     check_label_ids(label_ids)
     check_arrays("label_hd95", "biu", fixed=fixed, warped=warped)

@@ -22,7 +22,20 @@ MODELS = {
     "unrolled_demons": UnrolledDemons,
     "gated_demons": GatedDemons,
 }
+"""Models of displacements by their names in the config.
+
+Examples:
+  >>> sorted(air_jax.models.MODELS)
+  ['air', 'dlir', 'gated_demons', 'matching_air', 'pyramid_air', 'unet', 'unrolled_demons']
+"""
+
 SEGMENTERS = {"segmenter": Segmenter}
+"""Models of segmentations by their names in the config.
+
+Examples:
+  >>> air_jax.models.SEGMENTERS["segmenter"].__name__
+  'Segmenter'
+"""
 
 __all__ = [
     "DLIR",

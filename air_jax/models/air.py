@@ -55,6 +55,12 @@ class AiR(nn.Module):
 
     Raises:
       OptionError: an option has a value that it cannot take, or options do not fit together.
+
+    Examples:
+      >>> model, image = air_jax.AiR(patch_size=4), jnp.zeros((1, 8, 8, 1))
+      >>> (displacement, out), variables = jax.eval_shape(model.init_with_output, jax.random.key(0), image, image)
+      >>> displacement.shape, sum(leaf.size for leaf in jax.tree.leaves(variables))
+      ((1, 8, 8, 2), 8050)
     """
 
     patch_size: int | Sequence[int] = 7

@@ -47,6 +47,13 @@ class UnrolledDemons(nn.Module):
 
     Raises:
       OptionError: an option has a value that it cannot take, or options do not fit together.
+
+    Examples:
+      >>> fixed = jnp.zeros((1, 8, 8, 1)).at[:, 2:6, 2:6].set(1.0)
+      >>> model = air_jax.models.UnrolledDemons(downsampling=(1,), num_steps=(1,))
+      >>> displacement, out = model.apply({}, fixed, jnp.roll(fixed, 1, axis=1))
+      >>> displacement.shape, float(displacement[0, ..., 0].mean()) > 0
+      ((1, 8, 8, 2), True)
     """
 
     downsampling: Sequence[int] = (4, 2, 1)

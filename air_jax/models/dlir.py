@@ -26,6 +26,13 @@ class DLIR(nn.Module):
 
     Raises:
       OptionError: an option has a value that it cannot take.
+
+    Examples:
+      >>> image = jnp.zeros((1, 8, 8, 1))
+      >>> model = air_jax.models.DLIR(num_poolings=1, width=4)
+      >>> (displacement, out), variables = jax.eval_shape(model.init_with_output, jax.random.key(0), image, image)
+      >>> displacement.shape, sum(leaf.size for leaf in jax.tree.leaves(variables))
+      ((1, 8, 8, 2), 422)
     """
 
     num_poolings: int = 2

@@ -40,6 +40,13 @@ class GatedDemons(nn.Module):
 
     Raises:
       OptionError: an option has a value that it cannot take, or options do not fit together.
+
+    Examples:
+      >>> options = dict(stride=(4,), patch_size=(4,), spacing=(4,), num_steps=(1,), downsampling=(1,))
+      >>> model, image = air_jax.models.GatedDemons(**options), jnp.zeros((1, 8, 8, 1))
+      >>> (displacement, out), variables = jax.eval_shape(model.init_with_output, jax.random.key(0), image, image)
+      >>> displacement.shape, sum(leaf.size for leaf in jax.tree.leaves(variables))
+      ((1, 8, 8, 2), 54408)
     """
 
     stride: Sequence[int] = (4, 4, 8)

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from air_jax.models.layers.any_mesh import model_on_any_mesh
 from air_jax.models.layers.inputs import check_pair
 from air_jax.models.layers.level_state import Channels, make_level, on_grid
-from air_jax.models.layers.matching_step import MatchingOptions, MatchingStep
+from air_jax.models.layers.matching_step import MatchingOptions, MatchingStep, TokenFeatures
 from air_jax.transforms import compose, smooth
+from air_jax.transforms.filters import shrink
 
 
 class MatchingAiR(nn.Module):
@@ -45,6 +46,13 @@ class MatchingAiR(nn.Module):
 
     Raises:
       OptionError: an option has a value that it cannot take, or options do not fit together.
+
+    Examples:
+      >>> options = dict(downsampling=(1,), stride=(2,), patch_size=(6,), num_steps=(1,), radius=(1,))
+      >>> model, image = air_jax.models.MatchingAiR(**options), jnp.zeros((1, 8, 8, 1))
+      >>> (displacement, out), variables = jax.eval_shape(model.init_with_output, jax.random.key(0), image, image)
+      >>> displacement.shape, out["attention"][0].shape
+      ((1, 8, 8, 2), (1, 4, 4, 2, 9))
     """
 
     downsampling: Sequence[int] = (4, 2, 1)
@@ -107,3 +115,23 @@ class MatchingAiR(nn.Module):
             for name, value in zip(out, values, strict=True):
                 out[name].append(value)
         return out["displacements"][-1], out
+
+    @nn.nowrap
+    def features(self, params: Any, image: jax.Array) -> jax.Array:
+        """Computes the features of one image that the last level matches.
+
+        Args:
+          params: parameters of the model.
+          image: `[B, *S, C]` in [0, 1].
+
+        Returns:
+          `[B, *G, width]`, one vector for every `downsampling[-1] * stride[-1]` voxels along each axis.
+        """
+        options, last = MatchingOptions.of(self), len(self.downsampling) - 1
+        image = shrink(image, tuple(-(-size // self.downsampling[last]) for size in image.shape[1:-1]))
+        return TokenFeatures.of(options, last).apply({"params": params[f"level_{last}"]["features"]}, image)
+
+    @nn.nowrap
+    def feature_patches(self) -> tuple[int, int]:
+        """Returns the distance and the side, in voxels, of the patches that `features` describes."""
+        return self.downsampling[-1] * self.stride[-1], self.downsampling[-1] * self.patch_size[-1]

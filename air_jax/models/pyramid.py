@@ -43,6 +43,13 @@ class PyramidAiR(nn.Module):
 
     Raises:
       OptionError: an option has a value that it cannot take, or options do not fit together.
+
+    Examples:
+      >>> image = jnp.zeros((1, 8, 8, 1))
+      >>> model = air_jax.models.PyramidAiR(stride=(4,), patch_size=(4,), spacing=(4,), num_steps=(1,))
+      >>> (displacement, out), variables = jax.eval_shape(model.init_with_output, jax.random.key(0), image, image)
+      >>> displacement.shape, sum(leaf.size for leaf in jax.tree.leaves(variables))
+      ((1, 8, 8, 2), 52582)
     """
 
     stride: Sequence[int] = (4, 4, 4)

@@ -30,6 +30,13 @@ class Segmenter(nn.Module):
 
     Raises:
       OptionError: an option has a value that it cannot take.
+
+    Examples:
+      >>> image = jnp.zeros((1, 8, 8, 1))
+      >>> model = air_jax.models.Segmenter(num_classes=3, features=(4, 4))
+      >>> logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), image)
+      >>> logits.shape, sum(leaf.size for leaf in jax.tree.leaves(variables))
+      ((1, 8, 8, 3), 420)
     """
 
     num_classes: int

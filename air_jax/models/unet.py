@@ -31,6 +31,13 @@ class UNet(nn.Module):
 
     Raises:
       OptionError: an option has a value that it cannot take, or options do not fit together.
+
+    Examples:
+      >>> image = jnp.zeros((1, 8, 8, 1))
+      >>> model = air_jax.models.UNet(encoder=(4,), decoder=(4,), final=(4,))
+      >>> (displacement, out), variables = jax.eval_shape(model.init_with_output, jax.random.key(0), image, image)
+      >>> displacement.shape, sum(leaf.size for leaf in jax.tree.leaves(variables))
+      ((1, 8, 8, 2), 590)
     """
 
     encoder: Sequence[int] = (16, 32, 32, 32)

@@ -82,6 +82,13 @@ def register_affine(
     Raises:
       OptionError: an unknown kind, voxel sizes or axes that do not fit, or a similarity that does not take weights.
       ValueError: shapes that do not fit; values that count and are NaN or infinite; landmarks that do not fit.
+
+    Examples:
+      >>> fixed = jnp.zeros((1, 8, 8, 1)).at[:, 2:6, 2:6].set(1.0)
+      >>> moving = jnp.roll(fixed, 1, axis=1)
+      >>> matrix = air_jax.optimize.register_affine(air_jax.losses.mse_loss, fixed, moving, kind="translation")
+      >>> round(float(matrix[0, 0, 2]), 1)
+      1.0
     """
     check_choice("kind", kind, AFFINES)
     require(callable(similarity), "similarity", similarity, "must be a function, such as one of SIMILARITIES")

@@ -22,6 +22,12 @@ AFFINES = {
     "similarity": Freedom(True, True, False),
     "affine": Freedom(True, True, True),
 }
+"""Kinds of affine maps by their names, with the parts that are free.
+
+Examples:
+  >>> sorted(air_jax.optimize.AFFINES)
+  ['affine', 'rigid', 'similarity', 'translation']
+"""
 
 
 class Parameters(NamedTuple):

@@ -40,6 +40,15 @@ class Constraints:
 
     Raises:
       OptionError: `restrict` has other values than 0 and 1, or no free axis.
+
+    Examples:
+      >>> only_rows = air_jax.optimize.Constraints(restrict=(1, 0))
+      >>> fixed = np.zeros((8, 8), np.float32)
+      >>> fixed[2:6, 2:6] = 1
+      >>> moving = np.roll(fixed, (1, 1), axis=(0, 1))
+      >>> result = air_jax.register_images(fixed, moving, similarity="mse", refine_steps=4, constraints=only_rows)
+      >>> (np.abs(result.displacement).max(axis=(0, 1)) > 0).tolist()
+      [True, False]
     """
 
     restrict: Sequence[float] | None = None
@@ -205,6 +214,14 @@ def satisfy(constraints: Constraints, displacement: jax.Array, *, geometry: Geom
 
     Raises:
       OptionError, ValueError: constraints that do not fit the displacement.
+
+    Examples:
+      >>> body = jnp.zeros((1, 8, 8, 1), bool).at[:, 2:6, 2:6].set(True)
+      >>> constraints = air_jax.optimize.Constraints(rigid_regions=body)
+      >>> stretched = 0.2 * air_jax.transforms.identity_grid((8, 8))[None]
+      >>> fields = stretched, air_jax.optimize.satisfy(constraints, stretched)
+      >>> [round(float(air_jax.transforms.jacobian_determinant(field)[0, 3, 3]), 2) for field in fields]
+      [1.44, 1.0]
     """
     check_constraints("satisfy", displacement, constraints)
     sizes = geometry.sizes(displacement.shape[-1])

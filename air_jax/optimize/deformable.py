@@ -10,20 +10,17 @@ from air_jax.checks import check_finite, check_integer, check_number, require
 from air_jax.errors import OptionError
 from air_jax.losses import Objective
 from air_jax.optimize.constraints import Constraints, check_constraints, compile_satisfy, satisfy
-from air_jax.optimize.extras import Extra, level_extra
+from air_jax.optimize.descent import descend
+from air_jax.optimize.extras import level_extra
 from air_jax.optimize.field import Field
 from air_jax.optimize.fields import FIELDS, DenseField
 from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.optimize.guidance import Guidance, check_guidance
-from air_jax.optimize.levels import level_matrix, level_shape, shares, warp_between
+from air_jax.optimize.levels import level_matrix, level_shape, shares
 from air_jax.optimize.solution import Solution
 from air_jax.optimize.visibility import Images, check_images, filled, pair_weights, shrink_images
 from air_jax.runtime.any_mesh import on_any_mesh, zeros_for
 from air_jax.transforms import resize
-
-STEPS_BETWEEN_CHECKS = 10
-# The step length of a pair is halved when its steps do not lower the loss. At this length the pair has converged.
-SHORTEST = 1 / 16
 
 
 @on_any_mesh
@@ -83,6 +80,13 @@ def refine(
 
     Reference:
       Christensen, Rabbitt, Miller 1996, Deformable templates using large deformation kinematics.
+
+    Examples:
+      >>> fixed = jnp.zeros((1, 8, 8, 1)).at[:, 2:6, 2:6].set(1.0)
+      >>> objective = air_jax.losses.make_objective("mse")
+      >>> solution = air_jax.optimize.refine(objective, fixed, jnp.roll(fixed, 1, axis=1), num_steps=4)
+      >>> solution.displacement.shape, solution.steps.tolist()
+      ((1, 8, 8, 2), [4])
     """
     images = Images(fixed, moving, weights, moving_weights)
     extra = constraints, guidance
@@ -119,6 +123,14 @@ def compile_refine(
 
     Raises:
       OptionError, ValueError: as `refine`.
+
+    Examples:
+      >>> objective = air_jax.losses.make_objective("mse")
+      >>> image = jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32)
+      >>> air_jax.optimize.compile_refine(objective, image, image, num_steps=4)
+      >>> image = jnp.zeros((1, 8, 8, 1))
+      >>> air_jax.optimize.refine(objective, image, image, num_steps=4).loss.tolist()
+      [0.0]
     """
     images = Images(fixed, moving, weights, moving_weights)
     extra = constraints, guidance
@@ -198,99 +210,8 @@ def _refine(
         begin = extra.accept(start, start)
         seen = pair_weights(small, begin, between)
         arguments = small.fixed, small.moving, seen, begin, between, share, field, level, lengths, tolerance
-        end = _descend(objective, extra, *arguments)
+        end = descend(objective, extra, *arguments)
         # Only the change is resized to the finer grid, so that details of the start remain.
         displacement = end.displacement if coarse == shape else displacement + resize(end.displacement - start, shape)
         solution = end._replace(displacement=displacement, steps=solution.steps + end.steps)
-    return solution
-
-
-def _descend(
-    objective: Objective,
-    extra: Extra,
-    fixed: jax.Array,
-    moving: jax.Array,
-    weights: jax.Array | None,
-    displacement: jax.Array,
-    matrix: jax.Array | None,
-    num_steps: int,
-    field: Field,
-    level: int,
-    voxel_size: Sizes,
-    tolerance: float,
-) -> Solution:
-    """Descends on the grid of one level until every pair has converged, at most `num_steps` steps."""
-    optimizer = field.optimizer(voxel_size)
-
-    def loss(displacement):
-        value = objective(fixed, warp_between(moving, displacement, matrix), displacement, weights=weights)[0]
-        return value if extra.loss is None else value + extra.loss(displacement)
-
-    def run_round(start, num_steps, length):
-        def step(carry, _):
-            parameters, state = carry
-            gradient = jax.grad(lambda parameters: jnp.sum(loss(field.trial(start, parameters, level))))(parameters)
-            updates, state = optimizer.update(extra.gradient(gradient), state)
-            return (parameters + length * updates, state), None
-
-        parameters = zeros_for((start.shape[0], *field.shape(start.shape[1:-1], level), start.shape[-1]), start)
-        carry = parameters, optimizer.init(parameters)
-        if num_steps == 1:
-            (parameters, _), _ = step(carry, None)
-        else:
-            (parameters, _), _ = jax.lax.scan(step, carry, length=num_steps)
-        return extra.accept(field.accept(start, parameters, level, voxel_size, length), start)
-
-    def run(start, num_steps, length):
-        rounds, rest = divmod(num_steps, field.steps_per_round)
-        displacement, _ = jax.lax.scan(
-            lambda each, _: (run_round(each, field.steps_per_round, length), None), start, length=rounds
-        )
-        return extra.finish(run_round(displacement, rest, length) if rest else displacement, start)
-
-    def of_pairs(values):
-        return values.reshape(-1, *(1,) * (displacement.ndim - 1))
-
-    # In reverse mode the steps between two checks are computed again, instead of kept in memory.
-    @jax.checkpoint
-    def advance(carry):
-        solution, length = carry
-        running = length > 0
-        candidate = run(solution.displacement, STEPS_BETWEEN_CHECKS, of_pairs(length))
-        candidate_loss = loss(candidate)
-        gain = solution.loss - candidate_loss
-        taken = running & (gain > 0)
-        stops = jnp.where(gain > 0, gain < tolerance * jnp.abs(first), length <= SHORTEST)
-        converged = solution.converged | stops
-        length = jnp.where(converged, 0.0, jnp.where(gain > 0, length, 0.5 * length))
-        return (
-            Solution(
-                jnp.where(of_pairs(taken), candidate, solution.displacement),
-                jnp.where(taken, candidate_loss, solution.loss),
-                solution.steps + STEPS_BETWEEN_CHECKS * running,
-                converged,
-            ),
-            length,
-        )
-
-    def check(carry, _):
-        return jax.lax.cond(jnp.any(carry[1] > 0), advance, lambda carry: carry, carry), None
-
-    first = loss(displacement)
-    solution = Solution(displacement, first, jnp.zeros_like(first, jnp.int32), jnp.zeros_like(first, bool))
-    length = jnp.ones_like(first)
-    if num_steps >= STEPS_BETWEEN_CHECKS:
-        # Not a `while_loop`, which has no derivative in reverse mode.
-        checks = num_steps // STEPS_BETWEEN_CHECKS
-        (solution, length), _ = jax.lax.scan(check, (solution, length), length=checks)
-    if rest := num_steps % STEPS_BETWEEN_CHECKS:
-        running = length > 0
-        candidate = run(solution.displacement, rest, of_pairs(length))
-        candidate_loss = loss(candidate)
-        taken = running & (candidate_loss < solution.loss)
-        solution = solution._replace(
-            displacement=jnp.where(of_pairs(taken), candidate, solution.displacement),
-            loss=jnp.where(taken, candidate_loss, solution.loss),
-            steps=solution.steps + rest * running,
-        )
     return solution

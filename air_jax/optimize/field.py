@@ -19,6 +19,11 @@ class Field(Protocol):
       steps_per_round: number of optimiser steps before the result is composed and the parameters restart at zero.
       levels: one entry for each level, from coarse to fine.
       factors: for each level, the factor by which its voxels are larger than the image's.
+
+    Examples:
+      >>> field: air_jax.optimize.Field = air_jax.optimize.BSplineField(levels=((2, 4), (1, 4)))
+      >>> field.factors, field.shape((8, 8), 0)
+      ((2, 1), (2, 2))
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]  # a field is a dataclass

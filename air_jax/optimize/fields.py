@@ -36,6 +36,10 @@ class DenseField:
     Raises:
       OptionError: a standard deviation that is negative, not finite or above 10,000, or levels that are not powers
         of 2.
+
+    Examples:
+      >>> air_jax.optimize.DenseField().scaled(2)
+      DenseField(update_sigma=6.0, total_sigma=1.0, levels=(4, 2, 1))
     """
 
     update_sigma: float = 3.0
@@ -148,6 +152,11 @@ class BSplineField(_ControlPointField):
 
     Raises:
       OptionError: wrong levels, or a learning rate that is not finite and above 0.
+
+    Examples:
+      >>> field = air_jax.optimize.BSplineField(levels=((2, 4), (1, 4)))
+      >>> field.shape((16, 16), 1)
+      (4, 4)
     """
 
     levels: tuple[tuple[int, int], ...] = ((1, 4), (1, 2), (1, 1))
@@ -169,6 +178,12 @@ class VelocityField(_ControlPointField):
 
     Raises:
       OptionError: as `BSplineField`, or a negative number of steps.
+
+    Examples:
+      >>> field = air_jax.optimize.VelocityField(levels=((1, 4),))
+      >>> velocity = jnp.full((1, 2, 2, 2), 0.5)
+      >>> field.trial(jnp.zeros((1, 8, 8, 2)), velocity, 0)[0, 0, 0].tolist()
+      [0.5, 0.5]
     """
 
     levels: tuple[tuple[int, int], ...] = ((4, 4), (2, 4), (1, 4), (1, 2))
@@ -182,8 +197,13 @@ class VelocityField(_ControlPointField):
         return exponential(spline, integration_steps=self.integration_steps)
 
 
-# The words of the config and of the command.
 FIELDS = {"dense": DenseField, "control_grid": BSplineField, "velocity": VelocityField}
+"""Fields by their names in the config and in commands.
+
+Examples:
+  >>> sorted(air_jax.optimize.FIELDS)
+  ['control_grid', 'dense', 'velocity']
+"""
 
 
 def smoothed_descent(

@@ -60,6 +60,14 @@ def align_frames(
     Raises:
       OptionError: `kind` is unknown, or the sizes of the voxels do not fit.
       ValueError: shapes do not fit each other, or values are not finite.
+
+    Examples:
+      >>> rows, columns = np.mgrid[:16, :16]
+      >>> reference = np.float32(np.exp(-((rows - 7) ** 2 + (columns - 8) ** 2) / 18))
+      >>> frames = np.float32(np.exp(-((rows - 8) ** 2 + (columns - 8) ** 2) / 18))[None]
+      >>> matrices = air_jax.optimize.align_frames(reference, frames, kind="translation", from_coarse=False)
+      >>> round(float(matrices[0, 0, 2]), 1)
+      1.0
     """
     check_choice("kind", kind, AFFINES)
     check_arrays("align_frames", "fiub", reference=reference, frames=frames)

@@ -27,6 +27,13 @@ class Geometry:
 
     Raises:
       OptionError: a voxel size that is not a finite number above 0.
+
+    Examples:
+      >>> down = air_jax.optimize.Geometry(matrix=jnp.array([[[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]]))
+      >>> fixed, still = jnp.zeros((1, 8, 8, 1)).at[:, 2:6, 2:6].set(1.0), jnp.zeros((1, 8, 8, 2))
+      >>> moving, objective = jnp.roll(fixed, 1, axis=1), air_jax.losses.make_objective("mse")
+      >>> air_jax.optimize.objective_value(objective, fixed, moving, still, geometry=down).tolist()
+      [0.0]
     """
 
     matrix: jax.Array | None = None

@@ -39,6 +39,12 @@ class Guidance:
 
     Raises:
       OptionError: a weight or tolerance that is not finite, negative, or a weight of 0.
+
+    Examples:
+      >>> fixed, moving = np.array([[[2.0, 2.0]]]), np.array([[[3.0, 2.0]]])
+      >>> guidance = air_jax.optimize.Guidance(fixed, moving, weight=1.0, tolerance=0.5)
+      >>> guidance.fixed.shape, guidance.tolerance
+      ((1, 1, 2), 0.5)
     """
 
     fixed: jax.Array | np.ndarray
@@ -135,6 +141,14 @@ def guide_loss(guidance: Guidance, displacement: jax.Array, *, geometry: Geometr
 
     Raises:
       OptionError: voxel sizes that do not fit.
+
+    Examples:
+      >>> fixed, moving = np.array([[[2.0, 2.0]]]), np.array([[[3.0, 2.0]]])
+      >>> guidance = air_jax.optimize.Guidance(fixed, moving, weight=1.0)
+      >>> still = jnp.zeros((1, 8, 8, 2))
+      >>> down = still.at[..., 0].set(1.0)
+      >>> [round(float(air_jax.optimize.guide_loss(guidance, field)[0]), 3) for field in (still, down)]
+      [0.366, 0.0]
     """
     sizes = geometry.sizes(displacement.shape[-1])
     return deformation_cost(guidance, displacement, geometry.matrix, sizes, min(sizes[0]))
@@ -154,6 +168,13 @@ def affine_guide_loss(guidance: Guidance, geometry: Geometry) -> jax.Array:
     Raises:
       OptionError: voxel sizes that do not fit.
       ValueError: the geometry has no matrix.
+
+    Examples:
+      >>> fixed, moving = np.array([[[2.0, 2.0]]]), np.array([[[3.0, 2.0]]])
+      >>> guidance = air_jax.optimize.Guidance(fixed, moving, weight=1.0)
+      >>> identity = air_jax.optimize.Geometry(matrix=jnp.eye(2, 3)[None])
+      >>> round(float(air_jax.optimize.affine_guide_loss(guidance, identity)[0]), 3)
+      0.414
     """
     if geometry.matrix is None:
         raise ValueError("affine_guide_loss: geometry has no matrix")

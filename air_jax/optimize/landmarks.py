@@ -34,6 +34,12 @@ def fit_landmarks(
 
     Reference:
       Umeyama 1991, Least-squares estimation of transformation parameters between two point patterns.
+
+    Examples:
+      >>> fixed = np.array([[0.0, 0.0], [0.0, 4.0], [4.0, 0.0]])
+      >>> matrix = air_jax.optimize.fit_landmarks(fixed, 2 * fixed + 1, kind="similarity")
+      >>> (matrix.round(6) + 0.0).tolist()
+      [[2.0, 0.0, 1.0], [0.0, 2.0, 1.0]]
     """
     check_choice("kind", kind, AFFINES)
     fixed, moving = np.asarray(fixed), np.asarray(moving)

@@ -43,6 +43,10 @@ def shares(num_steps: int, num_levels: int) -> list[int]:
 
     Raises:
       OptionError: a number that is no integer, negative, or without levels.
+
+    Examples:
+      >>> air_jax.optimize.shares(10, 3)
+      [3, 3, 4]
     """
     check_integer("num_steps", num_steps, 0)
     check_integer("num_levels", num_levels, 1)

@@ -104,6 +104,12 @@ def fill(image: jax.Array, weights: jax.Array | None) -> jax.Array:
 
     Raises:
       ValueError: weights that do not fit the image, or are negative.
+
+    Examples:
+      >>> image = jnp.full((1, 8, 8, 1), 0.5).at[:, 4, 4].set(jnp.nan)
+      >>> weights = jnp.ones((1, 8, 8)).at[:, 4, 4].set(0.0)
+      >>> round(float(air_jax.optimize.fill(image, weights)[0, 4, 4, 0]), 3)
+      0.5
     """
     check_weights("fill", "weights", image, weights)
     if weights is None:
@@ -201,6 +207,12 @@ def objective_value(
 
     Returns:
       `[B]`.
+
+    Examples:
+      >>> fixed, still = jnp.zeros((1, 8, 8, 1)).at[:, 2:6, 2:6].set(1.0), jnp.zeros((1, 8, 8, 2))
+      >>> moving, objective = jnp.roll(fixed, 1, axis=1), air_jax.losses.make_objective("mse")
+      >>> air_jax.optimize.objective_value(objective, fixed, moving, still).tolist()
+      [0.125]
     """
     return _value(objective, fixed, moving, displacement, geometry.matrix, weights)
 

@@ -16,11 +16,19 @@ from air_jax.losses.similarity import takes_weights
 from air_jax.optimize import Constraints, DenseField, Field, Geometry, Guidance, fit_landmarks, register_affine
 from air_jax.optimize.geometry import Sizes
 from air_jax.registration.batches import Array, guess_num_axes, pair_batches
-from air_jax.registration.registration import Registration, Result, make_result
+from air_jax.registration.registration import Registration
+from air_jax.registration.result import Result, make_result
 from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import apply_affine, identity_grid
 
 STEPS_FROM_ZERO = 120
+"""Largest number of steps of instance optimisation without a model, by default.
+
+Examples:
+  >>> air_jax.without_model(num_axes=2).refine_steps == air_jax.registration.STEPS_FROM_ZERO
+  True
+"""
+
 # Of the affine. Mutual information without the quotient grows with the background that the compared region contains.
 AFFINE_SIMILARITY = "nmi"
 
@@ -66,6 +74,11 @@ def without_model(
 
     Raises:
       OptionError: an option has a value that it cannot take.
+
+    Examples:
+      >>> registration = air_jax.without_model(num_axes=3, similarity="lncc")
+      >>> registration.refine_steps, registration.normalization
+      (120, 'range')
     """
     if not is_integer(num_axes) or num_axes not in (2, 3):
         raise OptionError("num_axes", num_axes, "must be 2 or 3")
@@ -134,6 +147,14 @@ def register_images(
     Raises:
       OptionError: an option has a value that it cannot take.
       ValueError: shapes, dtypes or values that do not fit.
+
+    Examples:
+      >>> fixed = np.zeros((8, 8), np.float32)
+      >>> fixed[2:6, 2:6] = 1
+      >>> moving = np.roll(fixed, 1, axis=0)
+      >>> warped = air_jax.register_images(fixed, moving, similarity="mse", refine_steps=4).warped
+      >>> float(np.mean((fixed - moving) ** 2)), float(np.mean((fixed - warped) ** 2)) < 0.01
+      (0.125, True)
     """
     if spacing is not None:
         check_spacing("spacing", spacing)

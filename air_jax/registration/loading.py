@@ -27,6 +27,12 @@ def load(workdir: str | Path) -> Registration:
     Raises:
       UserError: the folder is not that of a saved model or of a registration's run, it cannot be read, or the extra
         'train' is not installed.
+
+    Examples:
+      >>> registration = air_jax.load_pretrained("shapes-2d")
+      >>> registration.save_pretrained("saved", name="mine", data="Random shapes.", license="apache-2.0")
+      >>> air_jax.load("saved").normalization
+      'percentile'
     """
     require(isinstance(workdir, (str, os.PathLike)), "workdir", workdir, "must be the path of a folder")
     workdir = Path(workdir)
@@ -60,6 +66,14 @@ def from_recipe(recipe: "InferenceRecipe", params: Any, *, image_shape: tuple[in
       params: parameters of the recipe's model.
       image_shape: `(*S, C)` of the training images.
       step: training step of the parameters.
+
+    Examples:
+      >>> from air_jax.registration import from_recipe
+      >>> from air_jax.workdir.recipe import InferenceRecipe
+      >>> objective, field = air_jax.losses.make_objective("mse"), air_jax.optimize.DenseField()
+      >>> recipe = InferenceRecipe(air_jax.AiR(), "range", objective, field)
+      >>> from_recipe(recipe, {}, image_shape=(28, 28, 1), step=100).step
+      100
     """
     return Registration(
         recipe.model,

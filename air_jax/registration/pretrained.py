@@ -24,6 +24,11 @@ def load_pretrained(name: str) -> Registration:
 
     Raises:
       UserError: there is no such model, or it cannot be read or downloaded.
+
+    Examples:
+      >>> registration = air_jax.load_pretrained("shapes-2d")
+      >>> type(registration.model).__name__, sum(leaf.size for leaf in jax.tree.leaves(registration.params))
+      ('MatchingAiR', 38766)
     """
     return load(pretrained_folder(name))
 
@@ -44,6 +49,11 @@ def pretrained_folder(name: str) -> Path:
 
     Raises:
       UserError: there is no such model, or it cannot be downloaded.
+
+    Examples:
+      >>> from air_jax.registration import pretrained_folder
+      >>> sorted(path.name for path in pretrained_folder("shapes-2d").iterdir())
+      ['README.md', 'config.json', 'model.safetensors']
     """
     require(isinstance(name, str), "name", name, "must be the name of a pretrained model")
     names = pretrained_names()

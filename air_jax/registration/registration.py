@@ -3,7 +3,7 @@
 import dataclasses
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,24 +17,10 @@ from air_jax.optimize import Constraints, Field, Geometry, Guidance, Solution, r
 from air_jax.registration.batches import Array, pair_batches, to_batch, with_margin
 from air_jax.registration.model_card import ModelCard
 from air_jax.registration.model_folder import write_model
+from air_jax.registration.result import Result, make_result
 from air_jax.runtime.any_mesh import on_any_mesh
-from air_jax.transforms import warp, with_edges
+from air_jax.transforms import with_edges
 from air_jax.transforms.intensity import WINDOWS
-
-
-class Result(NamedTuple):
-    """The result of a registration. Its leading axes are those of the given images.
-
-    Attributes:
-      displacement: pull-back field `[*S, N]` or `[B, *S, N]`, float32, in voxels, array-index order.
-      warped: the normalised moving image sampled at `grid + displacement`, in the shape of the moving image, float32 in
-        [0, 1].
-      out: intermediates of the model, such as attention weights, always with the batch axis.
-    """
-
-    displacement: jax.Array
-    warped: jax.Array
-    out: dict[str, Any]
 
 
 # Equality by identity: the elements of parameters have no single truth value.
@@ -68,6 +54,13 @@ class Registration:
 
     Raises:
       OptionError: a setting has a value that it cannot take.
+
+    Examples:
+      >>> registration = air_jax.without_model(num_axes=2, similarity="mse", refine_steps=4)
+      >>> fixed = np.zeros((8, 8), np.float32)
+      >>> fixed[2:6, 2:6] = 1
+      >>> registration.register(fixed, np.roll(fixed, 1, axis=0)).displacement.shape
+      (8, 8, 2)
     """
 
     model: nn.Module
@@ -268,19 +261,6 @@ class Registration:
         if not self.overlap_weight:
             return objective
         return objective.with_overlap(self.overlap_weight, self.model.segmenter.num_classes - 1)
-
-
-def make_result(displacement: jax.Array, moving: jax.Array, out: dict[str, Any], shape: tuple[int, ...]) -> Result:
-    """Makes the result of images of a given shape.
-
-    Args:
-      displacement: `[B, *S, N]`.
-      moving: `[B, *S, C]`, normalised.
-      out: intermediates of the model.
-      shape: of the images as they were given: `[*S]`, `[B, *S]` or `[B, *S, C]`.
-    """
-    warped = warp(moving, displacement).reshape(shape)
-    return Result(displacement[0] if len(shape) == displacement.shape[-1] else displacement, warped, out)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

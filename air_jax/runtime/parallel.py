@@ -1,18 +1,18 @@
-"""Data parallelism over devices and processes; the only file that uses `pmap`."""
+"""Data parallelism over the devices of all processes; the only file that uses `pmap`."""
 
 import contextlib
 import os
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import PartitionSpec
 
 from air_jax.errors import UserError
-from air_jax.runtime.failures import leave
 
 if TYPE_CHECKING:
     Device = Any  # JAX has no static type for its devices
@@ -23,11 +23,6 @@ AXIS_NAME = "devices"
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # Fewest pairs for which a CPU core is worth a device of its own.
 _MIN_PAIRS_PER_CORE = 8
-# How long a finished process waits for the last one, which scores and draws. A process that dies is noticed sooner.
-_SHUTDOWN_SECONDS = 24 * 3600
-
-
-# ---- Devices ---------------------------------------------------------------------------------------------------------
 
 
 def use_cores(batch_size: int) -> None:
@@ -80,7 +75,7 @@ def replicate(tree: Any, devices: Sequence[Device]) -> Any:
     Returns:
       The tree with arrays of the same shape and type, on the devices.
     """
-    return jax.device_put(tree, jax.sharding.NamedSharding(_local_mesh(devices), jax.sharding.PartitionSpec()))
+    return jax.device_put(tree, jax.sharding.NamedSharding(_local_mesh(devices), PartitionSpec()))
 
 
 def shard(tree: Any, devices: Sequence[Device]) -> Any:
@@ -93,7 +88,7 @@ def shard(tree: Any, devices: Sequence[Device]) -> Any:
     Returns:
       The tree with the same arrays, on the devices.
     """
-    return jax.device_put(tree, jax.sharding.NamedSharding(_local_mesh(devices), jax.sharding.PartitionSpec(AXIS_NAME)))
+    return jax.device_put(tree, jax.sharding.NamedSharding(_local_mesh(devices), PartitionSpec(AXIS_NAME)))
 
 
 def local_indices(devices: Sequence[Device]) -> list[int]:
@@ -138,143 +133,64 @@ def data_parallel(train_steps: Callable, devices: Sequence[Device], *, streaming
     return run
 
 
-def _local_mesh(devices: Sequence[Device]) -> jax.sharding.Mesh:
-    local = [device for device in devices if device.process_index == jax.process_index()]
-    return jax.sharding.Mesh(np.asarray(local), (AXIS_NAME,))
+def sharded_data_parallel(
+    train_steps: Callable, mesh: jax.sharding.Mesh, *, streaming: bool = False, state_sharding: Any = None
+) -> Callable:
+    """Takes the same steps as `data_parallel`, as one program that XLA partitions (`jit` with shardings).
 
-
-# ---- Processes -------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def processes(
-    coordinator_address: str | None, num_processes: int | None, process_id: int | None, *, detect: bool
-) -> Iterator[None]:
-    """Joins this process to the other processes of its run, if any; must be entered before JAX is used.
-
-    Leaving the block waits for the other processes. Leaving it by an exception ends this process within seconds: the
-    others wait for it in a collective, and its end makes them end, with one line on stderr and status 1.
+    The devices' indices are mapped by `vmap` and sharded along the mesh's axis `AXIS_NAME`; so is all that depends on
+    them. A sharding of the parameters or further axes of the mesh lead from here to FSDP or model parallelism. Each
+    step has one all-reduce of gradients, and one all-gather of padded images in `warp`'s derivative.
 
     Args:
-      coordinator_address: `HOST:PORT` at which the first process listens.
-      num_processes: number of processes.
-      process_id: index of this process, from 0. All three None: this process is the only one.
-      detect: whether JAX takes all three from the cluster's environment (SLURM, Open MPI, Cloud TPU and others).
-
-    Raises:
-      UserError: the arguments do not fit each other, or the processes do not find each other.
-    """
-    if not _join(coordinator_address, num_processes, process_id, detect):
-        yield
-        return
-    try:
-        yield
-    except BaseException as error:
-        leave(error)
-        raise
-    jax.distributed.shutdown()
-
-
-def _join(coordinator_address: str | None, num_processes: int | None, process_id: int | None, detect: bool) -> bool:
-    """Joins the other processes; returns whether there are any."""
-    given: dict[str, Any] = {
-        "coordinator_address": coordinator_address,
-        "num_processes": num_processes,
-        "process_id": process_id,
-    }
-    missing = [f"--{name}" for name, value in given.items() if value is None]
-    if detect:
-        if len(missing) < len(given):
-            superfluous = " and ".join(f"--{name}" for name, value in given.items() if value is not None)
-            raise UserError(f"--distributed asks the cluster; leave it out, or leave out {superfluous}")
-        given = {}
-    elif len(missing) == len(given):
-        return False
-    elif missing:
-        raise UserError(f"several processes also need {' and '.join(missing)}")
-    else:
-        _check(**given)
-    try:
-        jax.distributed.initialize(**given, shutdown_timeout_seconds=_SHUTDOWN_SECONDS)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        advice = (
-            "is this a cluster that JAX knows? If not, give --coordinator_address, --num_processes and --process_id"
-            if detect
-            else f"is {coordinator_address} the first process, reachable from all, and its port free?"
-        )
-        raise UserError(f"the processes did not find each other ({reason}); {advice}") from error
-    return True
-
-
-def _check(coordinator_address: str, num_processes: int, process_id: int) -> None:
-    host, _, port = coordinator_address.rpartition(":")
-    if not (host and port.isdigit() and 0 < int(port) < 2**16):
-        raise UserError(f"--coordinator_address={coordinator_address}: must be HOST:PORT, as in 10.0.0.1:1234")
-    if num_processes < 1:
-        raise UserError(f"--num_processes={num_processes}: must be positive")
-    if not 0 <= process_id < num_processes:
-        raise UserError(f"--process_id={process_id}: must lie between 0 and {num_processes - 1}, one for each process")
-
-
-def is_first_process() -> bool:
-    """Returns whether this is the process that writes files and prints progress."""
-    return jax.process_index() == 0
-
-
-def say(text: str) -> None:
-    """Prints a line, only in the first process.
-
-    Args:
-      text: the line.
-    """
-    if is_first_process():
-        print(text, flush=True)
-
-
-def from_first_process(function: Callable[[], Any], *, like: Any = None) -> Any:
-    """Calls `function` only in the first process, and returns its result in every process.
-
-    Args:
-      function: returns a tree of arrays.
-      like: tree of arrays of the same shapes and types; its values are not used. Default: `function` returns nothing.
+      train_steps: see `air_jax.training.steps.make_train_steps`, built for `mesh.shape[AXIS_NAME]` devices.
+      mesh: devices of all processes, see `mesh_of`.
+      streaming: as for `data_parallel`.
+      state_sharding: sharding of the state, or a tree of shardings like the state. Default: replicated. With several
+        processes only the default is possible.
 
     Returns:
-      The result of `function`.
-
-    Raises:
-      Exception: in the first process, the exception that `function` raised.
-      UserError: in the other processes, `function` raised an exception.
+      `run(state, images, num_steps)` as from `data_parallel`. The new state is sharded like the old one.
     """
-    if jax.process_count() == 1:
-        return function()
-    result, failure = like, None
-    if is_first_process():
-        try:
-            result = function()
-        except Exception as error:  # raised below, after the other processes have been told
-            failure = error
-    failed, result = multihost_utils.broadcast_one_to_all((np.int32(failure is not None), result))
-    if failure is not None:
-        raise failure
-    if failed:
-        raise UserError("the first process stopped; its message says why")
-    return result
+    replicated, split = (jax.sharding.NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec(AXIS_NAME)))
+    place, place_state = split if streaming else replicated, state_sharding or replicated
+
+    def take_steps(state: Any, images: Any, num_steps: int) -> tuple[Any, dict[str, jax.Array]]:
+        def steps_of(images: Any, device: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+            return train_steps(state, images, device, num_steps)
+
+        indices = jax.lax.with_sharding_constraint(jnp.arange(mesh.shape[AXIS_NAME], dtype=jnp.int32), split)
+        images_axis = 0 if streaming else None
+        mapped = jax.vmap(steps_of, (images_axis, 0), None, axis_name=AXIS_NAME, spmd_axis_name=AXIS_NAME)
+        return mapped(images, indices)
+
+    compiled = jax.jit(
+        take_steps,
+        static_argnums=2,
+        donate_argnums=0,
+        in_shardings=(place_state, place),
+        out_shardings=(place_state, replicated),
+    )
+
+    def run(state: Any, images: Any, num_steps: int) -> tuple[Any, Any]:
+        if jax.process_count() == 1:
+            return compiled(state, images, num_steps)
+        arguments = multihost_utils.host_local_array_to_global_array(
+            (state, images), mesh, (PartitionSpec(), place.spec)
+        )
+        return multihost_utils.global_array_to_host_local_array(compiled(*arguments, num_steps), mesh, PartitionSpec())
+
+    return run
 
 
-def check_agreement(text: str, name: str) -> None:
-    """Checks that `text` is the same in all processes.
+def mesh_of(devices: Sequence[Device]) -> jax.sharding.Mesh:
+    """Returns the mesh of these devices, with the single axis `AXIS_NAME`.
 
     Args:
-      text: text to be compared, such as a config as JSON.
-      name: name of the text, for the message.
-
-    Raises:
-      UserError: it differs; in every process.
+      devices: any devices, in the order of the batch's shares.
     """
-    if jax.process_count() == 1:
-        return
-    digests = multihost_utils.process_allgather(np.uint32(zlib.crc32(text.encode())))
-    others = np.flatnonzero(digests != digests[0])
-    if others.size:
-        raise UserError(f"{name} of process {others[0]} is not that of process 0; start all with the same command")
+    return jax.sharding.Mesh(np.asarray(devices), (AXIS_NAME,))
+
+
+def _local_mesh(devices: Sequence[Device]) -> jax.sharding.Mesh:
+    return mesh_of([device for device in devices if device.process_index == jax.process_index()])

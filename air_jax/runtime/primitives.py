@@ -26,7 +26,8 @@ def make_primitive(
       abstract: the same function from abstract arrays to abstract results.
       multiple_results: whether the result is a list of arrays.
       by_platform: other implementations for some platforms, such as "cpu" or "gpu". The choice is made when a program
-        is lowered, so that one exported program serves several platforms.
+        is lowered, so that one exported program serves several platforms. A program that XLA partitions over CPU
+        devices takes `implementation`: XLA would collect on each device what a loop over pieces reads.
 
     Returns:
       The primitive; its `bind(*arrays, **parameters)` applies it. Parameters must be hashable.
@@ -40,11 +41,29 @@ def make_primitive(
 
     primitive.def_impl(lambda *arrays, **parameters: compiled(tuple(sorted(parameters.items())))(*arrays))
     primitive.def_abstract_eval(abstract)
-    mlir.register_lowering(primitive, mlir.lower_fun(implementation, multiple_results=multiple_results))
+    general = mlir.lower_fun(implementation, multiple_results=multiple_results)
+    mlir.register_lowering(primitive, general)
     for platform, other in (by_platform or {}).items():
-        mlir.register_lowering(primitive, mlir.lower_fun(other, multiple_results=multiple_results), platform=platform)
+        lowering = mlir.lower_fun(other, multiple_results=multiple_results)
+        if platform == "cpu":
+            lowering = partial(_lower_on_cpu, lowering, general)
+        mlir.register_lowering(primitive, lowering, platform=platform)
     batching.primitive_batchers[primitive] = partial(_batch, primitive)
     return primitive
+
+
+def is_partitioned(context: mlir.LoweringRuleContext) -> bool:
+    """Returns whether XLA partitions the program over several devices: `jit` on a mesh, not `shard_map`.
+
+    Args:
+      context: context in which an operation is lowered.
+    """
+    place = context.module_context.axis_context
+    return isinstance(place, mlir.ShardingContext) and place.num_devices > 1
+
+
+def _lower_on_cpu(on_cpu: Callable, general: Callable, context: mlir.LoweringRuleContext, *arrays, **parameters):
+    return (general if is_partitioned(context) else on_cpu)(context, *arrays, **parameters)
 
 
 def _batch(primitive: Primitive, arrays: Sequence[jax.Array], dims: Sequence[int | None], **parameters):

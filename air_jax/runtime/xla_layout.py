@@ -8,6 +8,8 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from air_jax.runtime.primitives import is_partitioned
+
 _in_order_p = Primitive("air_jax_in_order")
 
 
@@ -29,7 +31,7 @@ def in_order(array: jax.Array) -> jax.Array:
     XLA fuses a transpose, and the reshapes and pads around it, with the operation that reads it. On a CPU the position
     of each element is then computed by divisions, and neighbours in a vector lie far apart; writing the array first is
     ten times as fast. GPUs and TPUs choose good layouts themselves. An exported program has no such order, because it
-    could not be serialised.
+    could not be serialised; nor has a program that XLA partitions, because XLA would collect the array on each device.
 
     Args:
       array: array of any shape.
@@ -45,7 +47,7 @@ def _constrain(array: jax.Array) -> jax.Array:
 
 
 def _lower_on_cpu(context: mlir.LoweringRuleContext, array: Any) -> Any:
-    if context.module_context.lowering_parameters.for_export:
+    if context.module_context.lowering_parameters.for_export or is_partitioned(context):
         return _barrier(context, array)
     return _ordered(context, array)
 

@@ -10,7 +10,15 @@ import numpy as np
 
 from air_jax.data import Images
 from air_jax.data.stream import stream
-from air_jax.runtime.parallel import Device, data_parallel, local_indices, replicate, shard
+from air_jax.runtime.parallel import (
+    Device,
+    data_parallel,
+    local_indices,
+    mesh_of,
+    replicate,
+    shard,
+    sharded_data_parallel,
+)
 
 # Bytes of images on each device in one streamed transfer; three transfers are on their way at once.
 STREAMED_BYTES = 2**26
@@ -41,7 +49,14 @@ def steps_per_dispatch(model: nn.Module, devices: Sequence[Device]) -> int | Non
     return 1 if devices[0].platform == "cpu" and getattr(model, "has_convolutions", False) else None
 
 
-def resident(train_steps: Callable, images: Images, devices: Sequence[Device], *, at_most: int | None = None) -> Run:
+def resident(
+    train_steps: Callable,
+    images: Images,
+    devices: Sequence[Device],
+    *,
+    at_most: int | None = None,
+    sharded_jit: bool = False,
+) -> Run:
     """Builds `run(state, num_steps)` on images that stay on the devices.
 
     Args:
@@ -49,8 +64,9 @@ def resident(train_steps: Callable, images: Images, devices: Sequence[Device], *
       images: all training images, with segmentations and pairs where the steps need them.
       devices: see `air_jax.runtime.parallel.data_parallel`.
       at_most: largest number of steps in one dispatch; None for any.
+      sharded_jit: True for `air_jax.runtime.parallel.sharded_data_parallel`, False for `data_parallel`.
     """
-    parallel_steps = data_parallel(train_steps, devices)
+    parallel_steps = _on_devices(train_steps, devices, streaming=False, sharded_jit=sharded_jit)
     images = replicate(images, devices)
 
     def run(state: Any, num_steps: int) -> tuple[Any, dict[str, Any]]:
@@ -68,6 +84,7 @@ def streamed(
     seed: int,
     batch_size: int,
     at_most: int | None = None,
+    sharded_jit: bool = False,
 ) -> Run:
     """Builds `run(state, num_steps)` on images that stay on the host; the next batches are read while steps run.
 
@@ -78,6 +95,7 @@ def streamed(
       dispatches: first step and number of steps of each later call, see `air_jax.training.loop.dispatches`.
       seed, batch_size: of the run.
       at_most: largest number of steps in one transfer; fewer where their images exceed `STREAMED_BYTES`.
+      sharded_jit: see `resident`.
     """
     local = local_indices(devices)
     step_bytes = 2 * (batch_size // len(devices)) * num_bytes(images) // len(images)
@@ -89,12 +107,18 @@ def streamed(
         for done, count in zip(range(0, num_steps, size), _split(num_steps, size), strict=True)
     ]
     batches = stream(images, spans, seed=seed, batch_size=batch_size, num_devices=len(devices), device_indices=local)
-    parallel_steps = data_parallel(train_steps, devices, streaming=True)
+    parallel_steps = _on_devices(train_steps, devices, streaming=True, sharded_jit=sharded_jit)
 
     def run(state: Any, num_steps: int) -> tuple[Any, dict[str, Any]]:
         return _in_parts(parallel_steps, state, lambda: shard(next(batches), devices), _split(num_steps, size))
 
     return run
+
+
+def _on_devices(train_steps: Callable, devices: Sequence[Device], *, streaming: bool, sharded_jit: bool) -> Callable:
+    if sharded_jit:
+        return sharded_data_parallel(train_steps, mesh_of(devices), streaming=streaming)
+    return data_parallel(train_steps, devices, streaming=streaming)
 
 
 def _split(num_steps: int, size: int) -> list[int]:

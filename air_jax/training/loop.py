@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from air_jax.errors import StoppedError, UserError
-from air_jax.runtime.parallel import from_first_process, say
+from air_jax.runtime.processes import from_first_process, say
 from air_jax.runtime.signals import StopRequest, stop_requests
 from air_jax.runtime.startup import StartUp
 from air_jax.training.monitor import Monitor

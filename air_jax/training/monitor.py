@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from air_jax.runtime.parallel import is_first_process, say
+from air_jax.runtime.processes import is_first_process, say
 from air_jax.training import watch as watches
 from air_jax.training.recipe import StepPlan
 from air_jax.workdir import log

@@ -93,6 +93,7 @@ class TrainingRecipe:
       deformation: artificial deformation that makes the fixed images; None for real pairs.
       synthesis: random deformations and contrasts of the segmentations, in training only; None for real images.
       streaming: whether images come from the host; None lets the run decide.
+      sharded_jit: whether XLA partitions the step, see `air_jax.runtime.parallel.sharded_data_parallel`.
       watch: key of `air_jax.training.watch.WATCHES`.
     """
 
@@ -108,6 +109,7 @@ class TrainingRecipe:
     deformation: Deformation | None
     synthesis: Synthesis | None
     streaming: bool | None
+    sharded_jit: bool
     watch: str
 
     @property
@@ -145,6 +147,7 @@ def training_recipe(config: Config) -> TrainingRecipe:
         deformation=deformation,
         synthesis=_synthesis(config, deformation) if registers else None,
         streaming=config.streaming,
+        sharded_jit=config.sharded_jit,
         watch=config.watch,
     )
 

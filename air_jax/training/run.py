@@ -21,15 +21,8 @@ import jax.numpy as jnp
 
 from air_jax.data import Dataset, Images, load_dataset
 from air_jax.errors import UserError
-from air_jax.runtime.parallel import (
-    AXIS_NAME,
-    all_devices,
-    check_agreement,
-    from_first_process,
-    is_first_process,
-    replicate,
-    say,
-)
+from air_jax.runtime.parallel import AXIS_NAME, all_devices, replicate
+from air_jax.runtime.processes import check_agreement, from_first_process, is_first_process, say
 from air_jax.runtime.startup import StartUp
 from air_jax.training import feed, figures, scoring, summary, watch
 from air_jax.training.evaluation import evaluate, task_of
@@ -148,9 +141,10 @@ def train(
                     seed=recipe.seed,
                     batch_size=recipe.steps.batch_size,
                     at_most=at_most,
+                    sharded_jit=recipe.sharded_jit,
                 )
             else:
-                run = feed.resident(train_steps, images, devices, at_most=at_most)
+                run = feed.resident(train_steps, images, devices, at_most=at_most, sharded_jit=recipe.sharded_jit)
             train_loop(
                 replicate(state, devices),
                 run,

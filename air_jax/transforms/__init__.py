@@ -1,7 +1,7 @@
 """Grid, sampler and displacement algebra: pure functions on `[B, *S, N]` displacements in voxel units."""
 
 from air_jax.transforms.affine import apply_affine, between_grids, compose_affine, invert_affine
-from air_jax.transforms.bspline import bspline, control_shape
+from air_jax.transforms.bsplines import bspline, control_shape
 from air_jax.transforms.displacement import compose, exponential, resize, transform_points
 from air_jax.transforms.filters import shrink, smooth, with_edges
 from air_jax.transforms.grid import identity_grid

@@ -24,6 +24,11 @@ def apply_affine(matrix: jax.Array, points: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the shapes do not fit each other.
+
+    Examples:
+      >>> turn = jnp.array([[[0.0, -1.0, 5.0], [1.0, 0.0, 0.0]]])
+      >>> air_jax.transforms.apply_affine(turn, jnp.array([[[1.0, 2.0]]])).tolist()
+      [[[3.0, 1.0]]]
     """
     check_arrays("apply_affine", "fiu", matrix=matrix, points=points)
     if matrix.ndim != 3 or points.ndim < 2 or matrix.shape[1:] != (points.shape[-1], points.shape[-1] + 1):
@@ -58,6 +63,10 @@ def between_grids(old_shape: Sequence[int], new_shape: Sequence[int]) -> jax.Arr
 
     Raises:
       OptionError: a size is no integer of at least 1, or the shapes have different numbers of axes.
+
+    Examples:
+      >>> air_jax.transforms.between_grids((8, 8), (4, 8)).tolist()
+      [[2.0, 0.0, 0.5], [0.0, 1.0, 0.0]]
     """
     check_shape("old_shape", old_shape)
     check_shape("new_shape", new_shape, len(old_shape))
@@ -78,6 +87,11 @@ def compose_affine(outer: jax.Array, inner: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the shapes are not those of affine maps, or differ.
+
+    Examples:
+      >>> turn = jnp.array([[0.0, -1.0, 5.0], [1.0, 0.0, 0.0]])
+      >>> air_jax.transforms.compose_affine(turn, turn).tolist()
+      [[-1.0, 0.0, 5.0], [0.0, -1.0, 5.0]]
     """
     _check_matrix("compose_affine", "outer", outer)
     _check_matrix("compose_affine", "inner", inner)
@@ -100,6 +114,11 @@ def invert_affine(matrix: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the shape is not that of affine maps.
+
+    Examples:
+      >>> scale = jnp.array([[2.0, 0.0, 6.0], [0.0, 4.0, 8.0]])
+      >>> air_jax.transforms.invert_affine(scale)[0].tolist()
+      [0.5, 0.0, -3.0]
     """
     _check_matrix("invert_affine", "matrix", matrix)
     linear = jnp.linalg.inv(matrix[..., :-1])

@@ -29,6 +29,12 @@ def compose(first: jax.Array, second: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the shapes differ, or are not those of displacements.
+
+    Examples:
+      >>> first = jnp.zeros((1, 8, 8, 2)).at[..., 0].set(2.0)
+      >>> second = jnp.zeros((1, 8, 8, 2)).at[..., 1].set(1.0)
+      >>> air_jax.transforms.compose(first, second)[0, 4, 4].tolist()
+      [2.0, 1.0]
     """
     check_displacement("compose", first, "first")
     check_displacement("compose", second, "second")
@@ -56,6 +62,11 @@ def exponential(velocity: jax.Array, *, integration_steps: int = 7) -> jax.Array
     Raises:
       OptionError: `integration_steps` is no integer from 0 to 30.
       ValueError: the shape is not that of a displacement.
+
+    Examples:
+      >>> velocity = jnp.zeros((1, 8, 8, 2)).at[..., 0].set(0.5)
+      >>> air_jax.transforms.exponential(velocity)[0, 4, 4].tolist()
+      [0.5, 0.0]
     """
     check_displacement("exponential", velocity, "velocity")
     check_integer("integration_steps", integration_steps, 0, MOST_SQUARINGS)
@@ -79,6 +90,11 @@ def resize(displacement: jax.Array, shape: Sequence[int]) -> jax.Array:
     Raises:
       ValueError: the shape is not that of a displacement, or `shape` has another number of axes.
       OptionError: `shape` has a size that is no integer of at least 1.
+
+    Examples:
+      >>> displacement = jnp.ones((1, 8, 8, 2))
+      >>> air_jax.transforms.resize(displacement, (16, 8))[0, 4, 4].tolist()
+      [2.0, 1.0]
     """
     check_displacement("resize", displacement)
     batch, *old_shape, num_axes = displacement.shape
@@ -105,6 +121,11 @@ def transform_points(displacement: jax.Array, points: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the shapes do not fit each other.
+
+    Examples:
+      >>> displacement = jnp.zeros((8, 8, 2)).at[..., 1].set(3.0)
+      >>> air_jax.transforms.transform_points(displacement, jnp.array([[2.0, 1.0]])).tolist()
+      [[2.0, 4.0]]
     """
     num_axes = displacement.shape[-1] if displacement.ndim else 0
     if displacement.ndim != num_axes + 1 or points.ndim != 2 or points.shape[-1] != num_axes:

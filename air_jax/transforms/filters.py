@@ -31,6 +31,11 @@ def smooth(field: jax.Array, sigma: float | Sequence[float]) -> jax.Array:
     Raises:
       ValueError: the field has no spatial axis.
       OptionError: a standard deviation is negative, not finite, or above 10,000.
+
+    Examples:
+      >>> image = jnp.zeros((1, 8, 8, 1)).at[:, 4, 4].set(1.0)
+      >>> round(float(air_jax.transforms.smooth(image, 1.0).max()), 2)
+      0.16
     """
     num_axes = check_field("smooth", field, "field")
     sigmas = _sigmas(sigma, num_axes)
@@ -83,6 +88,12 @@ def shrink(image: jax.Array, shape: Sequence[int]) -> jax.Array:
     Raises:
       ValueError: the image has no spatial axis.
       OptionError: the grid has another number of axes, or is finer.
+
+    Examples:
+      >>> image = jnp.zeros((1, 8, 8, 1)).at[:, :4].set(1.0)
+      >>> small = air_jax.transforms.shrink(image, (2, 2))
+      >>> small.shape, round(float(small.mean()), 3)
+      ((1, 2, 2, 1), 0.5)
     """
     num_axes = check_field("shrink", image, "image")
     check_shape("shape", shape, num_axes)
@@ -108,6 +119,11 @@ def with_edges(image: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the image has no spatial axis, or one of fewer than 2 voxels.
+
+    Examples:
+      >>> image = jnp.zeros((1, 8, 8, 1)).at[:, 2:6, 2:6].set(1.0)
+      >>> air_jax.transforms.with_edges(image).shape
+      (1, 8, 8, 2)
     """
     check_field("with_edges", image, "image")
     if any(size < 2 for size in image.shape[1:-1]):

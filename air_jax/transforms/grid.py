@@ -19,6 +19,10 @@ def identity_grid(shape: Sequence[int]) -> jax.Array:
 
     Raises:
       OptionError: a size is no integer of at least 1.
+
+    Examples:
+      >>> air_jax.transforms.identity_grid((2, 2)).tolist()
+      [[[0.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 1.0]]]
     """
     check_shape("shape", shape)
     axes = [jnp.arange(size, dtype=jnp.float32) for size in shape]

@@ -49,6 +49,12 @@ def inverse(
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement with at least 2 voxels along each axis.
       OptionError: `num_iterations` is no integer of at least 0.
+
+    Examples:
+      >>> displacement = jnp.zeros((1, 8, 8, 2)).at[..., 0].set(1.5)
+      >>> back, residual = air_jax.transforms.inverse(displacement)
+      >>> back[0, 4, 4].tolist(), float(residual.max())
+      ([-1.5, 0.0], 0.0)
     """
     check_arrays("inverse", "f", displacement=displacement)
     check_integer("num_iterations", num_iterations, 0)

@@ -63,6 +63,11 @@ def jacobian_determinant(displacement: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement.
+
+    Examples:
+      >>> scaled = 0.5 * air_jax.transforms.identity_grid((8, 8))[None]
+      >>> float(air_jax.transforms.jacobian_determinant(scaled)[0, 4, 4])
+      2.25
     """
     num_axes = _check(displacement)
     return determinant(_differences(displacement, num_axes, low=-1, high=1))
@@ -83,6 +88,11 @@ def corner_jacobian_determinant(displacement: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement.
+
+    Examples:
+      >>> jumps = jnp.zeros((1, 8, 8, 2)).at[:, 4, 4, 0].set(1.5)
+      >>> float(air_jax.transforms.corner_jacobian_determinant(jumps).min())
+      -0.5
     """
     return jnp.stack(_corner_determinants(displacement, _check(displacement))).min(axis=0)
 
@@ -107,6 +117,10 @@ def simplex_jacobian_determinants(displacement: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement.
+
+    Examples:
+      >>> air_jax.transforms.simplex_jacobian_determinants(jnp.zeros((1, 4, 4, 4, 3)))[:, 0, 0, 0, 0].tolist()
+      [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
     """
     num_axes = _check(displacement)
     determinants = _corner_determinants(displacement, num_axes)
@@ -138,6 +152,12 @@ def cell_jacobian_determinants(displacement: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement.
+
+    Examples:
+      >>> scaled = 0.5 * air_jax.transforms.identity_grid((8, 8))[None]
+      >>> determinants = air_jax.transforms.cell_jacobian_determinants(scaled)
+      >>> determinants.shape, float(determinants.min())
+      ((4, 1, 7, 7), 2.25)
     """
     num_axes = _check(displacement)
     edges = []

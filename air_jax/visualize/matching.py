@@ -38,6 +38,14 @@ def matching_figure(
 
     Raises:
       ValueError: the point lies outside of the image.
+
+    Examples:
+      >>> image, attention = np.zeros((8, 8, 1)), np.full((4, 4, 2, 9), 1 / 9)
+      >>> figure = air_jax.visualize.matching_figure(
+      ...     image, [image], [attention], (3, 3), stride=(2,), patch_size=(4,)
+      ... )
+      >>> len(figure.axes)
+      2
     """
     size = np.array(fixed.shape[:2])
     if not np.all((np.asarray(point) >= 0) & (np.asarray(point) <= size - 1)):

@@ -29,6 +29,12 @@ def morph_frames(
 
     Raises:
       ValueError: fewer than 2 frames.
+
+    Examples:
+      >>> image, displacement = np.zeros((1, 8, 8, 1)), np.zeros((1, 8, 8, 2))
+      >>> frames = air_jax.visualize.morph_frames(image, image + 1, displacement, num_frames=3)
+      >>> frames[:, 0, 4, 4, 0].tolist()
+      [0.0, 0.5, 1.0]
     """
     if num_frames < 2:
         raise ValueError(f"num_frames={num_frames}: must be at least 2")
@@ -63,6 +69,11 @@ def morph_gif(
 
     Returns:
       The content of the file.
+
+    Examples:
+      >>> image, displacement = np.zeros((1, 8, 8, 1)), np.zeros((1, 8, 8, 2))
+      >>> air_jax.visualize.morph_gif(image, image + 1, displacement, num_frames=3)[:6]
+      b'GIF89a'
     """
     frames = morph_frames(fixed, moving, displacement, num_frames=num_frames)
     rows = np.concatenate(np.moveaxis(frames, 1, 0), axis=2)  # [T, H, B W, C]

@@ -31,6 +31,12 @@ def motion_figure(
 
     Returns:
       The figure.
+
+    Examples:
+      >>> names, parameters = ("trans_x", "trans_y", "rot"), np.zeros((5, 3))
+      >>> figure = air_jax.visualize.motion_figure(names, parameters, np.zeros(4), unit="pixels", title="still")
+      >>> len(figure.axes)  # translation, rotation, framewise displacement
+      3
     """
     times = np.arange(len(parameters)) * (seconds or 1)
     figure = Figure(figsize=(9, 6.2), layout="constrained")

@@ -50,6 +50,15 @@ def report_page(
 
     Returns:
       The HTML text. Texts that come from users are data in it, never markup.
+
+    Examples:
+      >>> image, ones = np.zeros((8, 8)), np.ones((8, 8))
+      >>> scores = {"before": {"mse": 0.2}, "after": {"mse": 0.1}}
+      >>> page = air_jax.visualize.report_page(
+      ...     image, image, image, ones, spacing=(1, 1), title="a pair", scores=scores, facts={}, warnings=[]
+      ... )
+      >>> page[:15], "a pair" in page
+      ('<!doctype html>', True)
     """
     arrays = {"fixed": fixed, "before": moving, "after": warped, "volume": _volume_colours(np.asarray(jacobian))}
     arrays, sides, body = {name: np.asarray(array) for name, array in arrays.items()}, np.asarray(spacing, float), None

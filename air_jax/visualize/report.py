@@ -66,6 +66,14 @@ def report_figure(
 
     Returns:
       The figure.
+
+    Examples:
+      >>> image = np.zeros((8, 8))
+      >>> figure = air_jax.visualize.report_figure(
+      ...     image, image, image, np.zeros((8, 8, 2)), spacing=(1, 1), title="a pair"
+      ... )
+      >>> [axis.get_title() for axis in figure.axes[:3]]
+      ['fixed', 'moving', 'warped']
     """
     fixed, moving, warped, displacement = map(np.asarray, (fixed, moving, warped, displacement))
     sides, body = np.asarray(spacing, dtype=float), None

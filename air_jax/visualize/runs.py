@@ -38,6 +38,12 @@ def registration_figure(
 
     Returns:
       The figure.
+
+    Examples:
+      >>> image = np.zeros((2, 8, 8, 1))
+      >>> figure = air_jax.visualize.registration_figure(image, image, image, np.zeros((2, 8, 8, 2)), "two pairs")
+      >>> len(figure.axes)
+      12
     """
     columns = (
         "moving",
@@ -101,6 +107,11 @@ def curves_figure(lines: Sequence[dict[str, float]]) -> Figure:
 
     Returns:
       The figure, with one panel for each quantity.
+
+    Examples:
+      >>> figure = air_jax.visualize.curves_figure([{"step": 0, "loss": 0.4}, {"step": 100, "loss": 0.1}])
+      >>> figure.axes[0].lines[0].get_ydata().tolist()
+      [0.4, 0.1]
     """
     points = {key: [(line["step"], line[key]) for line in lines if key in line] for key in CURVES}
     labels = list(dict.fromkeys(ylabel for key, (ylabel, _) in CURVES.items() if points[key]))
@@ -140,6 +151,12 @@ def attention_figure(
 
     Returns:
       The figure.
+
+    Examples:
+      >>> image, weights = np.zeros((8, 8, 1)), np.full((2, 4, 4), 0.25)
+      >>> figure = air_jax.visualize.attention_figure(image, image, weights, token_grid=(2, 2), patch_size=(4, 4))
+      >>> [axis.get_title() for axis in figure.axes]
+      ["moving image's patch", 'head 0: max 0.25', 'head 1: max 0.25']
     """
     names = ("fixed", "moving") if from_fixed else ("moving", "fixed")
     attending, seen = (fixed, moving) if from_fixed else (moving, fixed)

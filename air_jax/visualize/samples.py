@@ -25,6 +25,12 @@ def samples_figure(
 
     Returns:
       The figure.
+
+    Examples:
+      >>> image = np.zeros((3, 8, 8, 1))
+      >>> figure = air_jax.visualize.samples_figure(image, image, None, None, "three pairs")
+      >>> len(figure.axes)
+      6
     """
     rows = (("fixed", fixed), ("labels", fixed_segmentation), ("moving", moving), ("labels", moving_segmentation))
     shown = [(name, _plane(np.asarray(array), fixed.ndim - 2)) for name, array in rows if array is not None]

@@ -18,6 +18,12 @@ def segmentation_figure(images: np.ndarray, known: np.ndarray, found: np.ndarray
 
     Returns:
       The figure.
+
+    Examples:
+      >>> image, known = np.zeros((2, 8, 8, 1)), np.zeros((2, 8, 8), int)
+      >>> figure = air_jax.visualize.segmentation_figure(image, known, known, "two images")
+      >>> len(figure.axes)
+      8
     """
     columns = ("image", "known segmentation", "found segmentation", "difference")
     figure = Figure(figsize=(1.9 * len(columns), 1.9 * len(images) + 0.6), layout="constrained")

@@ -33,6 +33,13 @@ def template_figure(
 
     Returns:
       The figure. Of more than 7 rounds it shows some, the first and the last among them.
+
+    Examples:
+      >>> figure = air_jax.visualize.template_figure(
+      ...     np.zeros((2, 8, 8)), np.eye(3), ("start", "round 1"), (0.5, 0.6), title="a template", is_picture=True
+      ... )
+      >>> len(figure.axes)
+      3
     """
     shown = np.unique(np.linspace(0, len(templates) - 1, min(len(templates), MOST_COLUMNS)).round().astype(int))
     images, spacing = [templates[index] for index in shown], np.linalg.norm(affine[:-1, :-1], axis=0)

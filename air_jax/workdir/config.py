@@ -20,7 +20,7 @@ from air_jax.workdir.types import check_types
 
 FILE_NAME = "config.json"
 # Keys that may differ when a run is resumed: they do not change the trained weights.
-_FREE_KEYS = {"compilation_cache", "streaming", "watch", "dataset.cache"}
+_FREE_KEYS = {"compilation_cache", "sharded_jit", "streaming", "watch", "dataset.cache"}
 _FREE_KEYS |= {f"refine.{key}" for key in ("field", "num_steps", "update_sigma", "total_sigma", "overlap")}
 # Entries of the file that are no keys of the config.
 _IMAGE_SHAPE, _VERSION = "image_shape", "format_version"

@@ -44,6 +44,7 @@ def default_config(model: str = "air") -> Config:
     config.compilation_cache = True  # keeps compiled programs in the user's cache folder
     # True streams each step's images from the host. Default: only where they would fill half of a device's memory.
     config.streaming = config_dict.placeholder(bool)
+    config.sharded_jit = False  # True: one program that XLA partitions over the devices, see docs/devices.md
 
     config.dataset = ConfigDict()
     # "digits", a TFDS set of equal-sized uint8 images, a folder of images, or the path of a stack (.npz)

@@ -30,7 +30,7 @@ SWAPS = {
 }  # fmt: skip
 TESTS = {
     "transforms/affine": "transforms/test_affine_maps.py",
-    "transforms/bspline": "transforms/test_bspline.py",
+    "transforms/bsplines": "transforms/test_bsplines.py",
     "transforms/displacement": "transforms/test_displacement.py transforms/test_affine_maps.py",
     "transforms/filters": "transforms/test_filters.py",
     "transforms/grid": "transforms/test_displacement.py",

@@ -2,10 +2,12 @@
 
   python -m experiments.synthetic.run --data=FOLDER --model=runs/shapes --output_dir=experiments/synthetic
 
-`FOLDER` holds `acdc_ed_es/acdc_2d_mid_128.npz`; MNIST is that of TensorFlow Datasets. The moving image is taken as it
+A model of pictures is scored on MNIST, that of TensorFlow Datasets, and `acdc_ed_es/acdc_2d_mid_128.npz` of `FOLDER`; a
+model of volumes on its `hippocampus_msd/` and `brains_synthseg/`, see `compare_real`. The moving image is taken as it
 is, inverted, and with its grey values remapped (`REMAPPED`); the fixed image and all scores are those of the images as
-they are. Beside the model stand its controls, and instance optimisation from zero with air_jax's defaults. Of the 1,000
-MNIST pairs, `--num_pairs` takes the first. Rows go into `<output_dir>/results.json`, beside those that are there.
+they are. Beside the model stand its controls, and instance optimisation from zero with air_jax's defaults, by the
+package's similarities and by the model's features. `--num_pairs` takes the first pairs of each set. Rows go into
+`<output_dir>/results.json`, beside those that are there.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from air_jax.data import load_dataset
 from air_jax.data.pairs import random_pairs
 from air_jax.transforms import resize, warp
 from experiments.compare_real.classical import machine
-from experiments.compare_real.run import Pairs, cardiac, in_batches, unregistered
+from experiments.compare_real.run import Pairs, brains, cardiac, hippocampus, in_batches, unregistered
 from experiments.matching.run import untrained, without_attention
 from experiments.tables import score_table
 
@@ -40,7 +42,7 @@ CONTRASTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 # MNIST that the protocol explores with.
 ENLARGED = {"mnist": (2, (3, 6, 6))}
 FROM_ZERO = ("lncc", "mi", "mind_ssc")
-BATCH = 20
+BATCH = {2: 20, 3: 2}  # by the number of axes
 COLUMNS = {
     "dice": ("Dice", ".3f"),
     "folding_percent": ("folding %", ".3f"),
@@ -50,12 +52,14 @@ COLUMNS = {
 }
 
 
-def mnist(num_pairs: int) -> Pairs:
+def mnist(_: Path) -> Pairs:
     """The first random test pairs of the protocol; the labels are the masks above 0.5."""
     test = load_dataset("mnist", train_fraction=0.8, num_validation=2_000).test
     fixed, moving = (test.images[index, ..., 0] / np.float32(255) for index in random_pairs(0, len(test), 1_000).T)
-    fixed, moving = fixed[:num_pairs], moving[:num_pairs]
     return Pairs(fixed, moving, fixed > 0.5, moving > 0.5)
+
+
+SETS = {2: {"mnist": mnist, "cardiac": cardiac}, 3: {"hippocampus": hippocampus, "brains": brains}}
 
 
 def scores(name: str, pairs: Pairs, displacements: np.ndarray) -> dict[str, float]:
@@ -95,29 +99,34 @@ def enlarged(registration: Registration, factor: int, num_steps: tuple[int, ...]
 def methods_of(name: str, registration: Registration, seed: int) -> dict[str, tuple[Callable, dict]]:
     """Functions of the fixed and the moving images by the names of their rows, and their settings."""
     # The model takes any size; without this, images smaller than those of training would get a margin of zeros.
-    registration = dataclasses.replace(registration, image_shape=(16, 16, 1))
+    num_axes = len(registration.image_shape) - 1
+    registration = dataclasses.replace(registration, image_shape=(16,) * num_axes + (1,))
     rows: dict[str, tuple[Callable, dict]] = {"before": (unregistered, {})}
-    for similarity in FROM_ZERO:
-        optimisation = air_jax.without_model(2, similarity=similarity)
+    models = {"untrained": untrained(registration, seed), "attention zeroed": without_attention(registration)}
+    similarities = {name: name for name in FROM_ZERO} | {
+        "features of shapes": air_jax.feature_similarity(registration),
+        "features of shapes, untrained": air_jax.feature_similarity(models["untrained"]),
+    }
+    for similarity, loss in similarities.items():
+        optimisation = air_jax.without_model(num_axes, similarity=loss)
 
         def register(fixed: jax.Array, moving: jax.Array, optimisation: Registration = optimisation) -> jax.Array:
             return optimisation.refine(fixed, moving).displacement
 
         settings = {"field": "dense", "num_steps": optimisation.refine_steps}
-        rows[f"from zero, {similarity}"] = partial(in_batches, register, BATCH), settings
-    models = {"untrained": untrained(registration, seed), "attention zeroed": without_attention(registration)}
+        rows[f"from zero, {similarity}"] = partial(in_batches, register, BATCH[num_axes]), settings
     for kind, model in (models | {"trained": registration}).items():
 
         def predict(fixed: jax.Array, moving: jax.Array, model: Registration = model) -> jax.Array:
             return model.predict(fixed, moving)[0]
 
         step = 0 if kind == "untrained" else model.step
-        rows[f"shapes, {kind}"] = partial(in_batches, predict, BATCH), {"step": step}
+        rows[f"shapes, {kind}"] = partial(in_batches, predict, BATCH[num_axes]), {"step": step}
         if name in ENLARGED:
             factor, num_steps = ENLARGED[name]
             settings = {"step": step, "factor": factor, "num_steps": num_steps}
             title = f"shapes, {kind}, enlarged {factor} times"
-            rows[title] = partial(in_batches, enlarged(model, factor, num_steps), BATCH), settings
+            rows[title] = partial(in_batches, enlarged(model, factor, num_steps), BATCH[num_axes]), settings
     return rows
 
 
@@ -138,15 +147,20 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
     parser.add_argument("--model", type=Path, required=True, help="workdir of a run, or folder of a saved model")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder of results.json and table.md")
-    parser.add_argument("--num_pairs", type=int, default=1_000, help="of MNIST")
+    parser.add_argument("--num_pairs", type=int, default=1_000, help="most pairs of a set")
+    parser.add_argument("--sets", nargs="*", help="sets that are scored; default: all of the model's number of axes")
     parser.add_argument("--methods", nargs="*", help="beginnings of the rows that are run; default: all")
     parser.add_argument("--seed", type=int, default=0, help="of the untrained parameters")
     arguments = parser.parse_args()
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     path = arguments.output_dir / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}
-    for name, pairs in {"mnist": mnist(arguments.num_pairs), "cardiac": cardiac(arguments.data)}.items():
-        methods = methods_of(name, air_jax.load(arguments.model), arguments.seed)
+    registration = air_jax.load(arguments.model)
+    for name, read in SETS[len(registration.image_shape) - 1].items():
+        if name not in (arguments.sets or [name]):
+            continue
+        pairs = Pairs(*(array[: arguments.num_pairs] for array in read(arguments.data)))
+        methods = methods_of(name, registration, arguments.seed)
         chosen = tuple(arguments.methods or methods)
         for contrast, change in CONTRASTS.items():
             for method, (run, settings) in methods.items():

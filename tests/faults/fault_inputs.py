@@ -11,9 +11,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import SimpleITK
+from fault_batches import make_tables
 from fault_formats import make_formats
 from fault_guides import make_guides, make_series
-from fault_models import make_models, make_subjects, make_tables
+from fault_models import make_further_tables, make_models, make_subjects
 from PIL import Image
 
 from air_jax import io
@@ -53,6 +54,7 @@ def make(folder: Path, run: Path) -> None:
     make_files(folder)
     make_models(folder)
     make_tables(folder)
+    make_further_tables(folder)
     make_subjects(folder, np.random.default_rng(1))
     for name, text in CONFIGS.items():
         (folder / f"config_{name}.py").write_text(text)

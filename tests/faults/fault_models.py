@@ -115,8 +115,8 @@ PAIRS = {
 }
 
 
-def make_tables(folder: Path) -> None:
-    """Makes tables of pairs, `table_good.csv` and so on."""
+def make_further_tables(folder: Path) -> None:
+    """Makes tables of pairs that are no tables of `fault_batches`, `table_nothing.csv` and so on."""
     for name, text in PAIRS.items():
         (folder / f"table_{name}.csv").write_text(text)
     (folder / "table_latin.csv").write_bytes("fixed,moving\nfix\xe9.nii,moving.nii.gz\n".encode("latin-1"))
@@ -124,7 +124,7 @@ def make_tables(folder: Path) -> None:
 
 
 def make_subjects(folder: Path, rng: np.random.Generator) -> None:
-    """Makes folders with images of a group, `subjects` and so on, and `subject_labels` with their segmentations."""
+    """Makes folders with images of a group, `group` and so on, and `subject_labels` with their segmentations."""
     shape, ras = (12, 10, 9), np.diag([-1.5, -1.5, 2.0, 1.0])
 
     def nifti(path: str, array: np.ndarray, matrix: np.ndarray = ras) -> None:
@@ -137,7 +137,7 @@ def make_subjects(folder: Path, rng: np.random.Generator) -> None:
     away = ras + np.array([[0, 0, 0, 1e9]] * 3 + [[0, 0, 0, 0]])
     apart = ras + np.array([[0, 0, 0, 5e4]] * 3 + [[0, 0, 0, 0]])
     second = {
-        "subjects": (image(), ras), "subjects_constant": (np.ones(shape, np.float32), ras),
+        "group": (image(), ras), "subjects_constant": (np.ones(shape, np.float32), ras),
         "subjects_nan": (np.full(shape, NAN, np.float32), ras), "subjects_away": (image(), away),
         "subjects_apart": (image(), apart), "subjects_slice": (image()[:, :, :1], ras),
         "subjects_four_axes": (np.stack([image(), image()], axis=-1), ras),

@@ -3,6 +3,7 @@
 import csv
 import types
 
+import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
@@ -10,12 +11,15 @@ from scipy import ndimage
 
 from air_jax import UserError, io
 from air_jax.file_batches import groups, run
-from air_jax.file_batches.options import BatchOptions
+from air_jax.file_batches.options import BatchOptions, list_pairs
 from air_jax.file_registration.folder import output_folder
+from air_jax.file_registration.guides import Guides, stack_guides
+from air_jax.file_registration.guiding import Guiding
 from air_jax.file_registration.options import Options
 from air_jax.file_registration.outputs import Maps
 from air_jax.file_registration.pair import read_pair
 from air_jax.file_registration.run import register_files
+from air_jax.optimize import Constraints, Guidance
 
 pytestmark = pytest.mark.slow
 
@@ -109,11 +113,58 @@ def test_volumes_of_one_batch_come_out_as_by_themselves(tmp_path):
         np.testing.assert_allclose(maps.inverse, alone.inverse, atol=TOLERANCE)
 
 
+def test_guided_pairs_of_one_batch_come_out_as_by_themselves(tmp_path):
+    """Landmarks are those of each pair; pairs with another number of them have a batch of their own."""
+    points = {"p0": [(4, 4), (11, 9)], "p1": [(12, 5), (5, 12)], "p2": [(8, 8)]}
+    lines = ["fixed,moving,guide_landmarks,fixed_guide_landmarks"]
+    for index, (name, rows) in enumerate(points.items()):
+        for ending, shift in (("", 0), ("_moved", 2)):
+            text = "\n".join(["x,y", *(f"{x + shift},{y}" for x, y in rows)])
+            (tmp_path / f"{name}{ending}.csv").write_text(text)
+        write(tmp_path / f"f{index}.nii.gz", (16, 16), 6 + index)
+        write(tmp_path / f"m{index}.nii.gz", (16, 16), 8)
+        lines.append(f"f{index}.nii.gz,m{index}.nii.gz,{name}_moved.csv,{name}.csv")
+    (tmp_path / "pairs.csv").write_text("\n".join(lines))
+    guiding = Guiding(restrict="1,0", guide_weight=1.0)
+    settings = {"affine": "none", "similarity": "mse", "refine_steps": 1, "guiding": guiding}
+    listed = list_pairs(BatchOptions(tmp_path, pairs=tmp_path / "pairs.csv", **settings))
+    pairs = {name: read_pair(options) for name, options in listed.items()}
+    batches = list(groups.Groups(2**20).batches(pairs))
+    assert [(len(batch.names), batch.size) for batch in batches] == [(2, 2), (1, 1)]
+    together = run.solve([pairs[name] for name in batches[0].names], lambda step: None, compile_ahead=False)
+    assert np.abs(together[0].deformation - together[1].deformation).max() > 0.1
+    for name, maps in zip(batches[0].names, together, strict=True):
+        (alone,) = run.solve([pairs[name]], lambda step: None, compile_ahead=False)
+        np.testing.assert_allclose(maps.deformation, alone.deformation, atol=1e-3)
+        assert np.all(np.asarray(maps.deformation)[..., 1] == 0)
+
+
+def test_regions_of_a_batch_are_those_of_each_pair():
+    bodies, kept = np.random.default_rng(0).integers(0, 2, (2, 3, 4, 5, 2)), np.arange(40).reshape(2, 1, 4, 5)
+    own = [
+        Guides(Constraints((1, 0), jnp.asarray(body[:1]), jnp.asarray(volume)))
+        for body, volume in zip(bodies, kept, strict=True)
+    ]
+    constraints, guidance = stack_guides(own)
+    np.testing.assert_array_equal(constraints.rigid_regions, bodies[:, 0])
+    np.testing.assert_array_equal(constraints.keep_volume, kept[:, 0])
+    assert constraints.restrict == (1, 0)
+    assert guidance is None
+    assert own[0].kind == own[1].kind
+    for other in (
+        Guides(Constraints((0, 1), jnp.asarray(bodies[0, :1]), jnp.asarray(kept[0]))),
+        Guides(Constraints((1, 0), jnp.asarray(bodies[0, :1, ..., :1]), jnp.asarray(kept[0]))),
+        Guides(Constraints((1, 0), jnp.asarray(bodies[0, :1]))),
+        Guides(guidance=Guidance(np.zeros((1, 3, 2)), np.zeros((1, 3, 2)), weight=2.0)),
+    ):
+        assert other.kind != own[0].kind
+
+
 def test_a_fault_of_one_pair_does_not_stop_the_others(pairs, without_report, monkeypatch):
     """A file that can be read, but fails later: here its folder is held by another registration."""
     names = list(SHAPES)
     monkeypatch.setattr(run, "solve", lambda batch, *_, **__: [full_memory(), *map(still, batch[1:])])
-    monkeypatch.setattr(run, "finish", lambda pair, maps, clock: {"before": {}, "after": {}})
+    monkeypatch.setattr(run, "finish", lambda pair, maps, clock: {"before": {}, "after": {}, "guides": {}})
     (pairs.output_dir / names[1]).mkdir(parents=True)
     with output_folder(pairs.output_dir / names[1], [], []), pytest.raises(UserError, match="4 of 5 pairs failed"):
         run.register_batch(pairs)
@@ -133,13 +184,20 @@ def still(pair):
     return Maps(zero, pair.start.matrix, zero, zero)
 
 
-def pair_of(shape, spacing=1.0, moving_shape=None, affine="affine"):
+def pair_of(shape, spacing=1.0, moving_shape=None, affine="affine", guides=Guides()):
     """A stand-in for a read pair."""
     side = types.SimpleNamespace(volume=types.SimpleNamespace(spacing=np.full(len(shape), spacing)))
     shapes = shape, shape if moving_shape is None else moving_shape
     images = [types.SimpleNamespace(shape=(1, *each, 1)) for each in shapes]
     inputs = types.SimpleNamespace(
-        shape=shapes[0], moving_shape=shapes[1], fixed=side, moving=side, fixed_image=images[0], moving_image=images[1]
+        shape=shapes[0],
+        moving_shape=shapes[1],
+        fixed=side,
+        moving=side,
+        fixed_image=images[0],
+        moving_image=images[1],
+        channel_weights=(1.0,),
+        guides=guides,
     )
     return types.SimpleNamespace(inputs=inputs, affine=affine)
 
@@ -149,6 +207,7 @@ def test_pairs_of_one_program_are_batches_of_one_size():
         "sized": pair_of((10, 10), spacing=2.0),  # only proportions matter
         "larger": pair_of((10, 20)),
         "other": pair_of((10, 10), affine="rigid"),
+        "held": pair_of((10, 10), guides=Guides(Constraints((1, 0)))),
     }
     found = groups.Groups(most_voxels=900)
     assert list(found.batches(pairs)) == [
@@ -156,6 +215,7 @@ def test_pairs_of_one_program_are_batches_of_one_size():
         (["d", "e", "sized"], 3, False),
         (["larger"], 1, True),
         (["other"], 1, True),
+        (["held"], 1, True),
     ]
     # Later pairs take the programs that there are.
     later = {"f": pair_of((10, 10)), "g": pair_of((10, 20)), "h": pair_of((10, 20))}

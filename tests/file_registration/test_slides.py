@@ -11,6 +11,7 @@ from PIL import Image
 from air_jax import UserError, io
 from air_jax.file_registration.options import Options
 from air_jax.file_registration.run import register_files
+from air_jax.io import tiff
 from air_jax.io.slides import TILE, full_pixels, read_reduced, write_tiled
 
 SHAPE = (600, 530)
@@ -85,6 +86,26 @@ def test_blocks_are_averaged_and_their_place_is_that_of_their_pixels(tmp_path):
         assert whole.full_shape is None
         np.testing.assert_array_equal(whole.array, picture)
         np.testing.assert_array_equal(full_pixels(tmp_path / name), picture)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((70, 45, 3), {"tile": (32, 16), "photometric": "rgb"}),
+        ((70, 45, 4), {"tile": (16, 32), "photometric": "rgb", "extrasamples": ["unassalpha"]}),
+        ((70, 45), {"rowsperstrip": 9}),
+    ],
+)
+def test_compressed_pixels_are_those_of_tifffile_and_their_memory_is_given_back(tmp_path, monkeypatch, shape, options):
+    given_back = []
+    monkeypatch.setattr(tiff, "_RELEASED_BYTES", 2000)
+    monkeypatch.setattr(tiff, "release", lambda pixels: given_back.append(pixels.shape))
+    picture = np.random.default_rng(0).integers(0, 2**16, shape, dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", picture, compression="zlib", metadata=None, **options)
+    pixels = full_pixels(tmp_path / "a.tif")
+    assert isinstance(pixels, np.memmap)
+    np.testing.assert_array_equal(pixels, tifffile.imread(tmp_path / "a.tif")[..., :3] if len(shape) == 3 else picture)
+    assert len(given_back) >= 2
 
 
 def test_tiles_and_their_pyramid_are_those_of_the_picture(tmp_path):

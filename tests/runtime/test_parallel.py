@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import FASTEST_UNET, REPOSITORY
+from helpers import FASTEST_UNET, REPOSITORY, environment_with_devices
+from jax.sharding import NamedSharding, PartitionSpec
 
 from air_jax.data import Images
 from air_jax.losses import make_objective
 from air_jax.models import UNet
 from air_jax.runtime import parallel
-from air_jax.runtime.parallel import AXIS_NAME, data_parallel, replicate
+from air_jax.runtime.parallel import AXIS_NAME, data_parallel, mesh_of, replicate, sharded_data_parallel
 from air_jax.training.pair_loss import TrainingTerms, pair_loss
 from air_jax.training.steps import init_params, init_state, make_train_steps
 
@@ -106,6 +107,27 @@ def test_displacements_after_ten_steps_agree(num_devices):
     assert_ten_steps_agree(displacements_after_ten_steps(num_devices))
 
 
+def split_over(mesh, leaf):
+    """The sharding of an array whose first axis that the devices divide is split among them."""
+    divided = [size % mesh.size == 0 and size > 0 for size in leaf.shape]
+    spec = [None] * divided.index(True) + [AXIS_NAME] if any(divided) else []
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parameters", ["replicated", "split"])
+def test_one_program_that_xla_partitions_agrees(parameters):
+    """Also with parameters of which each device holds a part, as in FSDP."""
+    mesh, initial = mesh_of(jax.local_devices()), one_step(1)[0]
+    sharding = jax.tree.map(partial(split_over, mesh), initial) if parameters == "split" else None
+    take_steps = sharded_data_parallel(train_steps_of(4, DESCENT), mesh, state_sharding=sharding)
+    state = replicate(initial, jax.local_devices()) if sharding is None else jax.device_put(initial, sharding)
+    state, metrics = take_steps(state, replicate(Images(IMAGES), jax.local_devices()), 1)
+    kernel = state.params["Conv_0"]["kernel"]
+    assert kernel.addressable_shards[0].data.size == kernel.size // (4 if parameters == "split" else 1)
+    assert_one_step_agrees(jax.tree.leaves(state.params), metrics)
+
+
 EIGHT_DEVICES = """
 import sys, jax, numpy as np, test_parallel
 from air_jax.runtime.parallel import use_cores
@@ -121,11 +143,7 @@ np.savez(sys.argv[1], *jax.tree.leaves(state.params), **metrics)
 def test_eight_devices_agree(tmp_path):
     """In a process of its own: more virtual devices than cores make every other test slower."""
     folders = Path(__file__).resolve().parent, REPOSITORY / "tests", REPOSITORY
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "PYTHONPATH": os.pathsep.join(map(str, folders)),
-    }
+    environment = environment_with_devices(8) | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
     command = [sys.executable, "-c", EIGHT_DEVICES, str(tmp_path / "eight.npz")]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import os
 import shutil
 import signal
 import socket
@@ -17,11 +16,11 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
-from helpers import FASTEST_UNET, REPOSITORY
+from helpers import FASTEST_UNET, REPOSITORY, environment_with_devices
 
 from air_jax.data import load_dataset
 from air_jax.errors import UserError
-from air_jax.runtime import parallel
+from air_jax.runtime import parallel, processes
 from air_jax.training import run as train_module
 from air_jax.training.optimizer import make_optimizer
 from air_jax.training.pair_loss import pair_loss
@@ -99,7 +98,7 @@ def two_processes(command, *, joined=with_flags, devices=1, second=()):
     try:
         for index in range(2):
             flags, variables = joined(port, index)
-            environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", **variables}
+            environment = environment_with_devices(devices) | variables
             started.append(
                 subprocess.Popen(
                     [sys.executable, *command, *flags, *(second if index else ())],
@@ -226,6 +225,20 @@ def test_everything_is_written_once(together):
     assert not [path for path in workdir.rglob("*") if "tmp" in path.name or "partial" in path.name]
 
 
+@needs_gloo
+@pytest.mark.slow
+@pytest.mark.thorough
+def test_two_processes_go_on_in_one_program_that_xla_partitions(together, alone, tmp_path):
+    shutil.copytree(together[0], tmp_path / "copy")
+    settings = ["--config.sharded_jit=True", f"--config.num_train_steps={END + 1}"]
+    with two_processes([*training(tmp_path / "copy"), *settings], devices=2) as started:
+        (status, printed, errors), (second_status, _, second_errors) = outputs(started)
+    assert (status, second_status) == (0, 0), errors + second_errors
+    assert f"resuming from step {END} of {END + 1}" in printed
+    state = restored(tmp_path / "copy", END + 1)
+    np.testing.assert_allclose(displacements(state), displacements(alone[END + 1]), atol=1e-5)
+
+
 @pytest.mark.slow
 @needs_gloo
 def test_one_process_with_other_devices_goes_on(together, alone, tmp_path, monkeypatch, capsys):
@@ -244,15 +257,15 @@ def test_one_process_with_other_devices_goes_on(together, alone, tmp_path, monke
 FAILING = """
 import os, sys, signal
 import numpy as np
-from air_jax.runtime import parallel
+from air_jax.runtime import processes
 address, number, index = (flag.split("=")[1] for flag in sys.argv[1:4])
-with parallel.processes(address, int(number), int(index), detect=False):
-    parallel.from_first_process(lambda: np.float32(1), like=np.float32(0))
+with processes.joined(address, int(number), int(index), detect=False):
+    processes.from_first_process(lambda: np.float32(1), like=np.float32(0))
     if "killed" in sys.argv:
         os.kill(os.getpid(), signal.SIGKILL)
     if "raising" in sys.argv:
         raise ValueError("a defect")
-    parallel.from_first_process(lambda: np.float32(1), like=np.float32(0))
+    processes.from_first_process(lambda: np.float32(1), like=np.float32(0))
 """
 
 
@@ -304,12 +317,12 @@ def test_mistakes(monkeypatch, address, count, index, detect, message):
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
-    with pytest.raises(UserError, match=message) as error, parallel.processes(address, count, index, detect=detect):
+    with pytest.raises(UserError, match=message) as error, processes.joined(address, count, index, detect=detect):
         pass
     assert "\n" not in str(error.value)
 
 
 def test_without_flags_there_is_one_process(monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", pytest.fail)
-    with parallel.processes(None, None, None, detect=False):
-        assert parallel.is_first_process()
+    with processes.joined(None, None, None, detect=False):
+        assert processes.is_first_process()

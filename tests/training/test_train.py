@@ -165,6 +165,22 @@ def test_raising_the_number_of_steps_continues_and_lowering_it_is_refused(finish
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_run_goes_on_in_one_program_that_xla_partitions(finished_run, tmp_path, monkeypatch, streaming):
+    monkeypatch.setattr(run, "evaluate", lambda *_, **__: {})
+    losses = []
+    for sharded_jit in (False, True):
+        workdir = tmp_path / str(sharded_jit)
+        shutil.copytree(finished_run, workdir)
+        config = unlocked(workdir)
+        config.num_train_steps, config.sharded_jit, config.streaming = 8, sharded_jit, streaming
+        train(config, workdir)
+        losses.append([line["loss"] for line in lines_of(workdir) if line["step"] > 5 and "loss" in line])
+    assert len(losses[0]) == 2
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_is_trained_again(finished_run, tmp_path, capsys):
     workdir = tmp_path / "copy"
     shutil.copytree(finished_run, workdir)

@@ -101,6 +101,12 @@ class TokenFeatures(nn.Module):
     feed_forward: int
     edge_tensor: bool
 
+    @classmethod
+    def of(cls, options: MatchingOptions, level: int) -> "TokenFeatures":
+        """Returns the feature network of a level."""
+        sizes = options.stride[level], options.patch_size[level], options.width, options.feed_forward
+        return cls(*sizes, options.edge_tensor)
+
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
         """Returns the features `[B, *G, width]` of an image `[B, *S, C]`."""
@@ -129,13 +135,7 @@ class MatchingStep(nn.Module):
 
     def setup(self):
         options = self.options
-        self.features = TokenFeatures(
-            options.stride[self.level],
-            options.patch_size[self.level],
-            options.width,
-            options.feed_forward,
-            options.edge_tensor,
-        )
+        self.features = TokenFeatures.of(options, self.level)
         self.gate = nn.Dense(options.num_heads, kernel_init=nn.initializers.zeros_init())
 
     @nn.compact

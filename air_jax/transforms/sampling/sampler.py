@@ -36,6 +36,12 @@ def warp(image: jax.Array, displacement: jax.Array, order: int = 1, mode: str = 
       ValueError: the shapes do not fit each other, or the image has 64-bit integers that JAX would cut off.
       OptionError: `order` or `mode` is unknown.
       TypeError: an argument is no array.
+
+    Examples:
+      >>> image = jnp.arange(64.0).reshape(1, 8, 8, 1)
+      >>> displacement = jnp.zeros((1, 8, 8, 2)).at[..., 0].set(1.0)
+      >>> air_jax.warp(image, displacement)[0, :, 0, 0].tolist()
+      [8.0, 16.0, 24.0, 32.0, 40.0, 48.0, 56.0, 0.0]
     """
     check_arrays("warp", "fiubc", image=image)
     check_arrays("warp", "fiub", displacement=displacement)
@@ -62,6 +68,11 @@ def sample(image: jax.Array, coordinates: jax.Array, *, order: int = 1, mode: st
       ValueError: the shapes do not fit each other, or the image has 64-bit integers that JAX would cut off.
       OptionError: `order` or `mode` is unknown.
       TypeError: an argument is no array.
+
+    Examples:
+      >>> image = jnp.arange(64.0).reshape(1, 8, 8, 1)
+      >>> air_jax.transforms.sample(image, jnp.array([[[[2.0, 0.5]]]])).tolist()
+      [[[[16.5]]]]
     """
     check_arrays("sample", "fiubc", image=image)
     check_arrays("sample", "fiub", coordinates=coordinates)

@@ -29,6 +29,12 @@ def bspline(control: jax.Array, spacing: Sequence[int], shape: Sequence[int]) ->
     Raises:
       ValueError: the control grid does not fit the image.
       OptionError: as `control_shape`.
+
+    Examples:
+      >>> control = jnp.full((1, 2, 2, 1), 3.0)
+      >>> field = air_jax.transforms.bspline(control, (4, 4), (8, 8))
+      >>> field.shape, float(field.max())
+      ((1, 8, 8, 1), 3.0)
     """
     check_field("bspline", control, "control")
     needed = control_shape(shape, spacing)
@@ -59,6 +65,10 @@ def control_shape(shape: Sequence[int], spacing: Sequence[int]) -> tuple[int, ..
 
     Raises:
       OptionError: a size or a spacing is no integer of at least 1, or their lengths differ.
+
+    Examples:
+      >>> air_jax.transforms.control_shape((9, 8), (4, 4))
+      (3, 2)
     """
     check_shape("shape", shape)
     check_shape("spacing", spacing, len(shape))
