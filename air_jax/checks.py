@@ -5,7 +5,7 @@ no values yet.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -76,6 +76,11 @@ def check_number(option: str, value: Any, *, low: float = -math.inf, positive: b
     require(value >= low, option, value, "must not be negative" if low == 0 else f"must be at least {low:g}")
 
 
+def check_choice(option: str, value: Any, choices: Iterable[str]) -> None:
+    """Raises `OptionError` unless an option is one of several names."""
+    require(isinstance(value, str) and value in choices, option, value, f"must be one of {', '.join(choices)}")
+
+
 def check_flag(option: str, value: Any) -> None:
     """Raises `OptionError` unless an option is True or False."""
     require(isinstance(value, (bool, np.bool_)), option, value, "must be True or False")
@@ -92,7 +97,7 @@ def check_shape(option: str, value: Any, num_axes: int | None = None) -> None:
     Raises:
       OptionError: it is no sequence of as many integers of at least 1.
     """
-    _check_entries(option, value, num_axes, _is_size, "integers of at least 1, one an axis")
+    _check_entries(option, value, num_axes, _is_size, f"integers from 1 to {MOST_STEPS}, one an axis")
 
 
 def check_spacing(option: str, value: Any, num_axes: int | None = None) -> None:
@@ -247,7 +252,7 @@ def _check_entries(option: str, value: Any, num_axes: int | None, valid: Any, wh
 
 def _is_size(size: Any) -> bool:
     """Whether a value can be the size of an axis; the symbolic sizes of an export have no value to look at."""
-    return export.is_symbolic_dim(size) or (is_integer(size) and size >= 1)
+    return export.is_symbolic_dim(size) or (is_integer(size) and 1 <= size <= MOST_STEPS)
 
 
 def _kind(dtype: Any) -> str:

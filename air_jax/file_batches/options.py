@@ -8,6 +8,7 @@ from typing import Any
 from air_jax.errors import UserError
 from air_jax.file_batches.table import Line, lines_of_folder, lines_of_table
 from air_jax.file_registration.options import Options, Settings, check_options
+from air_jax.runtime.files import real_path
 
 # Flags that name a file of the reference. With a table they are columns.
 OF_REFERENCE = ("fixed_mask", "rigid_region", "keep_volume")
@@ -52,6 +53,9 @@ def list_pairs(options: BatchOptions) -> dict[str, Options]:
     settings: dict[str, Any] = {field.name: getattr(options, field.name) for field in dataclasses.fields(Settings)}
     if options.workdir is not None and options.pretrained is None:
         settings["workdir"] = options.workdir.absolute()
+    own = dataclasses.replace(options.guiding, guide_weight=None, guide_tolerance=None, affine_from=None)
+    # A mistake in a flag is that of no line.
+    check_options(Options(Path("fixed"), Path("moving"), options.output_dir, **(settings | {"guiding": own})))
     have_landmarks = any("guide_landmarks" in line.guides for line in lines)
     found: dict[str, Options] = {}
     places: dict[str, str] = {}
@@ -92,10 +96,10 @@ def _lines(options: BatchOptions) -> list[Line]:
 
 
 def _check_places(options: BatchOptions, found: dict[str, Options]) -> None:
-    results = {(options.output_dir / name).resolve() for name in found}
-    if options.images is not None and options.output_dir.resolve() == options.images.resolve():
+    results = {real_path(options.output_dir / name) for name in found}
+    if options.images is not None and real_path(options.output_dir) == real_path(options.images):
         raise UserError(f"--output_dir={options.output_dir}: is the folder of the images; give another one")
     for pair in found.values():
         for path in pair.files_read:
-            if results & {path.resolve(), *path.resolve().parents}:
+            if results & {real_path(path), *real_path(path).parents}:
                 raise UserError(f"--output_dir={options.output_dir}: {path} is read and lies in the folder of a result")

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import io
-import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,7 +26,10 @@ from air_jax.file_registration.pair import Pair, read_pair
 from air_jax.file_registration.run import Clock, finish, written_options
 from air_jax.file_registration.solve import solve
 from air_jax.io.field import read_field
+from air_jax.io.image import read_image
 from air_jax.io.transform import FIELD
+from air_jax.registration import load
+from air_jax.runtime.files import read_json
 
 CHUNK_VOXELS, CHUNK_PAIRS = 2**26, 64  # that are read before they are grouped
 # Voxels of a batch, of both images. A CPU is no faster with several pairs of volumes than with one after the other.
@@ -58,13 +61,19 @@ def register_batch(options: BatchOptions) -> dict[str, Row]:
     for name, pair in every.items():
         if (scores := finished_scores(pair)) is not None:
             rows[name] = rows[name]._replace(status="done", scores=scores)
-        elif missing := [path for path in pair.files_read if not path.exists()]:
-            _fail(rows, name, UserError(f"{missing[0]}: not found"))
+    open_pairs = {name: pair for name, pair in every.items() if rows[name].status == "open"}
+    if open_pairs:
+        _check_shared_files(options)
     try:
         options.output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output_dir={options.output_dir}: cannot be made ({error.strerror})") from error
-    open_pairs = {name: pair for name, pair in every.items() if rows[name].status == "open"}
+    if not os.access(options.output_dir, os.W_OK | os.X_OK):
+        raise UserError(f"--output_dir={options.output_dir}: cannot be written; choose another")
+    for name, pair in list(open_pairs.items()):
+        if missing := [path for path in pair.files_read if not os.path.exists(path)]:
+            _fail(rows, name, UserError(f"{missing[0]}: not found"))
+            del open_pairs[name]
     if skipped := sum(row.status == "done" for row in rows.values()):
         print(f"{skipped} of {len(rows)} pairs are finished", flush=True)
 
@@ -85,11 +94,24 @@ def register_batch(options: BatchOptions) -> dict[str, Row]:
     return rows
 
 
+def _check_shared_files(options: BatchOptions) -> None:
+    """Reads what all pairs share: what is wrong there is a mistake in a flag, not in each pair.
+
+    Raises:
+      UserError: the model, the reference or its mask cannot be read.
+    """
+    if options.workdir is not None:
+        load(options.workdir)
+    for path in (options.reference, options.fixed_mask):
+        if path is not None:
+            read_image(path)
+
+
 def finished_scores(options: Options) -> dict[str, Any] | None:
     """Returns the content of `scores.json` of an earlier registration of the same files and options, or None."""
     path = options.output_dir / SCORES
     try:
-        scores = json.loads(path.read_text(encoding="utf-8"))
+        scores = read_json(path)
         newest = max(file.stat().st_mtime for file in options.files_read)
         if scores["options"] != written_options(options) or newest > path.stat().st_mtime:
             return None

@@ -12,7 +12,7 @@ from air_jax.errors import UserError
 from air_jax.file_registration.grids import cut
 from air_jax.file_registration.outputs import Maps
 from air_jax.file_registration.pair import Pair
-from air_jax.runtime.files import replace_text, replacing
+from air_jax.runtime.files import read_bytes, replace_text, replacing
 from air_jax.transforms.spaces import sample_moving
 
 TABLE = "summary.csv"
@@ -50,7 +50,7 @@ def check_summary(folder: Path) -> None:
     path = folder / TABLE
     start = ",".join(FIRST)
     try:
-        own = path.exists() and path.read_text(encoding="utf-8", errors="replace").startswith(start)
+        own = path.exists() and read_bytes(path).decode(errors="replace").startswith(start)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     taken = [name for name in (TABLE, "summary.png") if (folder / name).exists() and not own]

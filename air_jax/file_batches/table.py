@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 from air_jax.errors import UserError
 from air_jax.io.access import reading
 from air_jax.io.image import SUFFIXES
+from air_jax.runtime.files import real_path
 
 OUTPUT = "output"
 # Columns are flags of `register`. These occur once for each contrast.
@@ -17,6 +19,7 @@ IMAGES = ("fixed", "moving")
 FILES = ("labels", "fixed_labels", "landmarks", "fixed_landmarks", "fixed_mask", "moving_mask", "initial")
 GUIDES = ("rigid_region", "keep_volume", "guide_landmarks", "fixed_guide_landmarks")
 NUMBERS, WORDS = ("guide_weight", "guide_tolerance"), ("contrast_weights",)
+LONGEST_NAME = 255  # bytes, of a folder
 COLUMNS = (*IMAGES, *FILES, *GUIDES, *NUMBERS, *WORDS, OUTPUT)
 
 
@@ -48,7 +51,8 @@ def lines_of_table(path: Path) -> Iterator[Line]:
     with reading(path, "a table of pairs in UTF-8 (.csv)"):
         text = path.read_text(encoding="utf-8-sig")
         first = text.split("\n", 1)[0]
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
+        # Strict, so that a quote that is not closed does not swallow the lines behind it.
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
         lines = [(f"{path}: line {reader.line_num}", [cell.strip() for cell in row]) for row in reader]
     columns = lines[0][1] if lines else []
     _check_columns(path, columns)
@@ -74,11 +78,11 @@ def lines_of_folder(images: Path, common: Mapping[str, Path]) -> Iterator[Line]:
         raise UserError(f"--images={images}: is no folder")
     if not common["fixed"].exists():
         raise UserError(f"--reference={common['fixed']}: not found")
-    left_out = {path.resolve() for path in common.values()}
+    left_out = {real_path(path) for path in common.values()}
     guides = {column: path.absolute() for column, path in common.items() if column in GUIDES}
     files = {column: path.absolute() for column, path in common.items() if column not in GUIDES}
     for path in sorted(images.iterdir()):
-        if path.is_file() and path.name.lower().endswith(SUFFIXES) and path.resolve() not in left_out:
+        if path.is_file() and path.name.lower().endswith(SUFFIXES) and real_path(path) not in left_out:
             yield Line(str(path), _checked_name(str(path), _stem(path)), files | {"moving": path.absolute()}, guides)
 
 
@@ -130,6 +134,8 @@ def _stem(path: Path) -> str:
 
 
 def _checked_name(place: str, name: str) -> str:
-    if name != Path(name).name or name.startswith((".", "summary")) or "\0" in name:
+    if name != Path(name).name or name.startswith((".", "summary")) or min(name) < " ":
         raise UserError(f"{place}: its output {name!r} must be the name of a folder, and not begin with . or summary")
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        raise UserError(f"{place}: its output {name[:40]}... has {len(name)} letters; give a shorter one as {OUTPUT}")
     return name

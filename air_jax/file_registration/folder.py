@@ -9,7 +9,7 @@ from pathlib import Path
 
 from air_jax.errors import UserError
 from air_jax.io.image import SUFFIXES
-from air_jax.runtime.files import replace_text
+from air_jax.runtime.files import read_json, real_path, replace_text
 
 SCORES = "scores.json"
 _INCOMPLETE = ".incomplete.json"  # lists the files of a registration that has not ended
@@ -76,20 +76,21 @@ def _own_files(folder: Path) -> list[str]:
     listed = []
     for name in (SCORES, _INCOMPLETE):
         try:
-            content = json.loads((folder / name).read_text(encoding="utf-8"))
+            content = read_json(folder / name)
         except (OSError, ValueError):
             continue
         if name == _INCOMPLETE:
             listed += content if isinstance(content, list) else []
         elif isinstance(content, dict) and str(content.get("version", "")).startswith("air_jax"):
-            listed += [SCORES, *content.get("files", _UNLISTED)]
+            files = content.get("files", _UNLISTED)
+            listed += [SCORES, *(files if isinstance(files, (list, tuple)) else ())]
     return [name for name in listed if isinstance(name, str) and name == Path(name).name]
 
 
 def _check(folder: Path, own: Sequence[str], names: Sequence[str], inputs: Sequence[Path]) -> None:
-    read = {path.resolve() for path in inputs}
+    read = {real_path(path) for path in inputs}
     for name in {*own, *names}:
-        if (folder / name).resolve() in read:
+        if real_path(folder / name) in read:
             raise UserError(f"--output_dir={folder}: its {name} is read by this command; choose another folder")
     for name in names:
         path = folder / name

@@ -11,7 +11,8 @@ from air_jax.transforms.filters import LARGEST_SIGMA
 
 _NUMBERS = ("smoothness", "update_sigma", "total_sigma", "folding", "diffusion", "bending", "guide_weight")
 _NUMBERS += ("guide_tolerance",)
-_MOST = {"smoothness": 1000, "update_sigma": LARGEST_SIGMA, "total_sigma": LARGEST_SIGMA}
+MOST_SMOOTHNESS = 1000
+_MOST = {"smoothness": MOST_SMOOTHNESS, "update_sigma": LARGEST_SIGMA, "total_sigma": LARGEST_SIGMA}
 REGULARIZER_FLAGS = ("folding", "diffusion", "bending")
 # Options that only the optimised deformation uses.
 _OF_DEFORMATION = ("smoothness", "update_sigma", "total_sigma", *REGULARIZER_FLAGS, "rigid_region", "keep_volume")

@@ -140,7 +140,8 @@ def check_options(options: Options) -> None:
     if options.stop_after is not None:
         for name in ("workdir", "refine_steps", "field", "fast", "features"):
             if getattr(options, name) is not None:
-                raise UserError(f"--{name} is of the deformation, before which --stop_after=affine stops; leave it out")
+                flag = "pretrained" if name == "workdir" and options.pretrained is not None else name
+                raise UserError(f"--{flag} is of the deformation, before which --stop_after=affine stops; leave it out")
     with naming_flag():
         if options.refine_steps is not None:
             check_integer("refine_steps", options.refine_steps, 0)
@@ -155,7 +156,7 @@ def check_options(options: Options) -> None:
         raise UserError("--fast is of the optimisation without a model; with --workdir or --pretrained leave it out")
     for name in ("normalization", "field"):
         if options.workdir is not None and getattr(options, name) is not None:
-            raise UserError(f"--{name} is the trained run's own with --workdir; leave it out")
+            raise UserError(f"--{name} is the trained run's own with --workdir or --pretrained; leave it out")
     if options.output_dir.exists() and not options.output_dir.is_dir():
         raise UserError(f"--output_dir={options.output_dir}: is a file; give a folder")
     library("nibabel", options.output_dir / "displacement.nii.gz")  # needed at the end; checked before the computation

@@ -1,14 +1,15 @@
 """Options of the building of a template, and their checks."""
 
-import math
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from air_jax.checks import check_integer
 from air_jax.errors import UserError, naming_flag
+from air_jax.file_registration.guiding import MOST_SMOOTHNESS
 from air_jax.io.access import library
 from air_jax.losses import SIMILARITIES
 from air_jax.optimize import AFFINES
+from air_jax.runtime.files import real_path
 from air_jax.transforms.intensity import WINDOWS
 
 CENTRES, HEADERS = "centres", "headers"
@@ -68,8 +69,8 @@ def check_options(options: Options) -> None:
         check_integer("refine_steps", options.refine_steps, 1)
     if not options.affine_rounds + options.rounds:
         raise UserError("--affine_rounds=0 and --rounds=0: nothing is registered; give at least one round")
-    if not 0 <= options.smoothness < math.inf:
-        raise UserError(f"--smoothness={options.smoothness}: must be a finite number, 0 or more")
+    if not 0 <= options.smoothness <= MOST_SMOOTHNESS:
+        raise UserError(f"--smoothness={options.smoothness}: must be a number from 0 to {MOST_SMOOTHNESS:,}")
     for name in ("images", "labels"):
         folder = getattr(options, name)
         if folder is not None and not folder.is_dir():
@@ -77,7 +78,7 @@ def check_options(options: Options) -> None:
             raise UserError(f"--{name}={folder}: {state}; give a folder with one file a subject")
     if options.output_dir.exists() and not options.output_dir.is_dir():
         raise UserError(f"--output_dir={options.output_dir}: is a file; give a folder")
-    if options.output_dir.resolve() in (options.images.resolve(), options.labels and options.labels.resolve()):
+    if real_path(options.output_dir) in (real_path(options.images), options.labels and real_path(options.labels)):
         raise UserError(f"--output_dir={options.output_dir}: its images are read; give another folder")
     for needed in ("nibabel", "SimpleITK"):  # needed at the end; checked before the computation
         library(needed, options.output_dir)

@@ -2,7 +2,9 @@
 
 import dataclasses
 import hashlib
+import io
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from air_jax.file_registration.folder import SCORES
 from air_jax.file_templates.group import Group
 from air_jax.file_templates.options import Options
 from air_jax.file_templates.rounds import State
-from air_jax.runtime.files import replacing
+from air_jax.runtime.files import read_bytes, read_json, replacing
 
 STATE = ".rounds.npz"  # in the output folder, as long as the rounds run
 _ARRAYS = ("affines", "fields", "templates", "coverage")
@@ -48,7 +50,7 @@ def load(folder: Path, task: str) -> State | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
             if str(stored["task"]) == task:
                 return State(**{name: stored[name] for name in _ARRAYS}, history=json.loads(str(stored["history"])))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
@@ -67,7 +69,7 @@ def finished(folder: Path, task: str) -> dict | None:
       UserError: the folder has the finished template of another task.
     """
     try:
-        scores = json.loads((folder / SCORES).read_text(encoding="utf-8"))
+        scores = read_json(folder / SCORES)
     except (OSError, ValueError):
         return None
     if not isinstance(scores, dict) or "task" not in scores:
@@ -76,4 +78,6 @@ def finished(folder: Path, task: str) -> dict | None:
         raise UserError(
             f"--output_dir={folder}: has the finished template of other images or options; choose another folder"
         )
-    return scores if all((folder / name).exists() for name in scores["files"]) else None
+    files = scores.get("files")
+    whole = isinstance(files, list) and all(os.path.exists(folder / str(name)) for name in files)
+    return scores if whole else None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from air_jax.checks import check_number
 from air_jax.errors import UserError, naming_flag
+from air_jax.runtime.files import real_path
 
 POINTS = (".csv", ".tsv", ".txt", ".fcsv", ".json")
 INTERPOLATIONS = ("linear", "nearest", "label")
@@ -61,9 +62,9 @@ def check_options(options: Options) -> None:
     if len(set(outputs)) < len(outputs):
         raise UserError("--input: two inputs have the same name; their results would replace each other")
     read = [*options.inputs, *options.transforms, *([options.reference] if options.reference else [])]
-    taken = {path.resolve() for path in read}
+    taken = {real_path(path) for path in read}
     for path in outputs:
-        if path.resolve() in taken:
+        if real_path(path) in taken:
             raise UserError(f"--output={path}: is read by this command; give another name")
     for given, path in zip(options.inputs, outputs, strict=True):
         if is_point_file(given) != is_point_file(path):

@@ -1,6 +1,7 @@
 """Shared by all readers and writers: errors of one line, optional libraries, no half-written files."""
 
 import importlib
+import logging
 import os
 import secrets
 import stat
@@ -41,6 +42,9 @@ def reading(path: Path, kind: str, *, is_folder: bool = False) -> Iterator[None]
     Raises:
       UserError: one line that names the file: it is missing, empty, a folder, a pipe, unreadable or damaged.
     """
+    # It logs what is wrong with a header, beside which our own line would be the second.
+    log = logging.getLogger("nibabel.global")
+    was_disabled, log.disabled = log.disabled, True
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode) != is_folder:
@@ -62,6 +66,8 @@ def reading(path: Path, kind: str, *, is_folder: bool = False) -> Iterator[None]
     # The libraries raise exceptions of many types for damaged files.
     except Exception as error:
         raise UserError(f"{path}: damaged, or not {kind} ({_reason(error)})") from error
+    finally:
+        log.disabled = was_disabled
 
 
 @contextmanager

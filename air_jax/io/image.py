@@ -151,6 +151,8 @@ def _read(path: Path, convert_values: Callable[[np.ndarray], np.ndarray]) -> Vol
             return convert_values(array)
 
     volume = read_converted(path, convert)
+    if not volume.array.size:
+        raise UserError(f"{path}: has shape {volume.array.shape}; it has no voxels")
     check_place(path, volume.affine)
     return volume
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from air_jax.errors import UserError
 from air_jax.io.access import library, reading, writing
+from air_jax.io.compressed import check_deflated
 from air_jax.io.memory import check_declared
 from air_jax.io.space import check_affine, direction_of, spacing_of, without_third_axis
 from air_jax.io.volume import Volume, plain
@@ -42,7 +44,7 @@ def read_itk(path: Path, suffix: str, convert: Callable[[np.ndarray], np.ndarray
     """
     image_io = _READERS[suffix]
     with reading(path, _KINDS[image_io]), _silent(path) as sitk:
-        held = _held(path)
+        data = _data_of(path)
         reader = sitk.ImageFileReader()
         reader.SetFileName(path)
         reader.SetImageIO(image_io)
@@ -53,10 +55,25 @@ def read_itk(path: Path, suffix: str, convert: Callable[[np.ndarray], np.ndarray
         if len(shape) < 2 or max(shape[3:], default=1) > 1:
             raise UserError(f"{path}: has shape {shape}; give one 2-D or 3-D image, without time axis or vectors")
         declared = math.prod(shape) * _bytes_per_voxel(sitk, reader)
-        check_declared(path, declared, held=held)
+        data.check(declared)
         reader.SetExtractSize([*shape[:3], *[0] * len(shape[3:])])
         image = reader.Execute()
         return _volume(path, image, sitk.GetArrayViewFromImage(image), convert)
+
+
+def check_field_file(path: Path) -> None:
+    """Checks that the voxels of an NRRD or a MetaImage that has vectors are there and, where compressed, whole.
+
+    Raises:
+      UserError: its data file is missing, or no regular file, or there are several.
+      ValueError: it is damaged.
+    """
+    with _silent(path) as sitk:
+        reader = sitk.ImageFileReader()
+        data = _data_of(path)
+        reader.SetFileName(path)
+        reader.ReadImageInformation()
+        data.check(math.prod(reader.GetSize()) * _bytes_per_voxel(sitk, reader))
 
 
 def read_dicom(folder: Path, convert: Callable[[np.ndarray], np.ndarray] = plain) -> Volume:
@@ -189,39 +206,63 @@ def _bytes_per_voxel(sitk: Any, reader: Any) -> int:
     return voxel.GetSizeOfPixelComponent() * components
 
 
-def _held(path: Path) -> int | None:
-    """Returns the bytes that a file holds after its header, or its data file; None where the voxels are compressed.
+@dataclass(frozen=True)
+class _Data:
+    """Where the voxels of a file are.
+
+    Attributes:
+      path: the file, for messages.
+      file: the file that has the voxels.
+      start: its first byte of the voxels; None where that is not known.
+      encoding: "raw", "deflated" or "other".
+    """
+
+    path: Path
+    file: Path
+    start: int | None
+    encoding: str
+
+    def check(self, declared: int) -> None:
+        """Checks that the file holds as many bytes as declared, and that compressed ones are whole: ITK does not."""
+        held = self.file.stat().st_size - (self.start or 0) if self.encoding == "raw" else None
+        check_declared(self.path, declared, held=held)
+        if self.encoding == "deflated" and self.start is not None:
+            check_deflated(self.file, declared, start=self.start)
+
+
+def _data_of(path: Path) -> _Data:
+    """Returns where the voxels of an NRRD or a MetaImage are.
 
     Of the faults found here, ITK would print errors, or wait for a pipe.
 
     Raises:
-      UserError: the data file is missing, or no regular file.
+      UserError: the data file is missing, or no regular file, or there are several.
       ValueError: the file is neither NRRD nor MetaImage, or is cut short.
     """
     with open(path, "rb") as file:
-        start = file.read(_MAX_HEADER)
-    is_nrrd = start.startswith(b"NRRD")
+        begin = file.read(_MAX_HEADER)
+    is_nrrd = begin.startswith(b"NRRD")
     # A blank line ends the header of an NRRD, the line ElementDataFile that of a MetaImage.
-    end = re.search(rb"\r?\n\r?\n" if is_nrrd else rb"(?im)^ElementDataFile.*\n?", start)
+    end = re.search(rb"\r?\n\r?\n" if is_nrrd else rb"(?im)^ElementDataFile.*\n?", begin)
     if not is_nrrd and end is None:
         raise ValueError("it has no line ElementDataFile")
-    header = start[: end.end() if end else None].decode("latin-1")
+    header = begin[: end.end() if end else None].decode("latin-1")
     pairs = re.findall(r"^([^#:=\n]+?) *[:=] *(.*?)\s*$", header, flags=re.MULTILINE)
     settings = {key.casefold().replace(" ", ""): value for key, value in pairs}
     name = settings.get("datafile") if is_nrrd else settings.get("elementdatafile")
-    if name is None or name == "LOCAL":
-        held = path.stat().st_size - len(header)
-    elif name.startswith("LIST") or "%" in name:
-        return None
-    else:
-        data = path.parent / name
-        if not data.is_file():
+    file, start = path, len(header)
+    if name is not None and name.upper() != "LOCAL":
+        if name.startswith("LIST") or "%" in name:
+            raise UserError(f"{path}: its voxels are in several files; save it as one file first")
+        file, start = path.parent / name, 0
+        if not file.is_file():
             raise UserError(f"{path}: its voxels are in {name}, which is missing or no file")
-        held = data.stat().st_size
-    if int(settings.get("compresseddatasize") or 0) > held:
+    if int(settings.get("compresseddatasize") or 0) > file.stat().st_size - start:
         raise ValueError("its compressed voxels are cut short")
+    skips = any(settings.get(key, "0") not in ("0", "") for key in ("lineskip", "byteskip", "headersize"))
     key, raw = ("encoding", "raw") if is_nrrd else ("compresseddata", "false")
-    return held if settings.get(key, raw).lower() == raw else None
+    encoding = {raw: "raw", "gzip": "deflated", "gz": "deflated", "true": "deflated"}
+    return _Data(path, file, None if skips else start, encoding.get(settings.get(key, raw).lower(), "other"))
 
 
 def _distance_from_grid(sitk: Any, names: tuple[str, ...], image: Any) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from air_jax.errors import UserError
 from air_jax.io.access import library, reading, writing
+from air_jax.io.compressed import check_deflated
 from air_jax.io.memory import DEFLATE, check_declared
 from air_jax.io.space import check_affine, with_third_axis, without_third_axis
 from air_jax.io.volume import Volume, plain
@@ -37,7 +38,10 @@ def read_mgh(path: Path, convert: Callable[[np.ndarray], np.ndarray] = plain) ->
     nibabel = library("nibabel", path)
     with reading(path, _KIND):
         size, is_compressed = path.stat().st_size, path.suffix.lower() == ".mgz"
-        check_declared(path, _declared(path, is_compressed), held=size * DEFLATE if is_compressed else size)
+        declared = _declared(path, is_compressed)
+        check_declared(path, declared, held=size * DEFLATE if is_compressed else size)
+        if is_compressed:
+            check_deflated(path, declared)
         image = nibabel.load(path)
         if not isinstance(image, nibabel.MGHImage):
             raise UserError(f"{path}: is {type(image).__name__}; give {_KIND}")

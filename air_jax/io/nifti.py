@@ -13,6 +13,7 @@ import numpy as np
 
 from air_jax.errors import UserError
 from air_jax.io.access import library, reading, writing
+from air_jax.io.compressed import check_deflated, is_gzip
 from air_jax.io.memory import DEFLATE, check_declared
 from air_jax.io.space import check_affine, is_sheared, spacing_of, with_third_axis, without_third_axis
 from air_jax.io.volume import Volume, plain
@@ -118,8 +119,11 @@ def read_voxels(path: Path, image: Any, convert: Callable[[np.ndarray], np.ndarr
     with reading(path, _KIND):
         if min(image.shape, default=0) < 1:
             raise UserError(f"{path}: has shape {image.shape}; it has no voxels")
-        held = path.stat().st_size * (DEFLATE if path.name.lower().endswith(".gz") else 1) - image.dataobj.offset
-        check_declared(path, math.prod(image.shape) * image.get_data_dtype().itemsize, held=max(held, 0))
+        declared, is_compressed = math.prod(image.shape) * image.get_data_dtype().itemsize, is_gzip(path)
+        held = path.stat().st_size * (DEFLATE if is_compressed else 1) - image.dataobj.offset
+        check_declared(path, declared, held=max(held, 0))
+        if is_compressed:
+            check_deflated(path, image.dataobj.offset + declared)
         return convert(np.asarray(image.dataobj))
 
 

@@ -4,6 +4,8 @@ A transform leads from points of the fixed image to points of the moving image, 
 list of parts; the first part is applied first.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 from air_jax.errors import UserError
 from air_jax.io.access import library, reading, writing
 from air_jax.io.field import read_field
+from air_jax.io.itk import check_field_file
 from air_jax.io.space import check_affine, is_sheared
 from air_jax.io.volume import Volume
 
@@ -97,8 +100,10 @@ def read_transform(path: str | Path, *, grid: Volume | None = None, inverse: boo
             "convert it for ITK first (c3d_affine_tool -ref FIXED -src MOVING FILE -fsl2ras -oitk OUT)"
         )
     itk = library("SimpleITK", path)
-    with reading(path, _KIND):
+    with reading(path, _KIND), _keeping_warnings(itk) as warnings:
         transform = itk.ReadTransform(str(path))
+    if any("more than one transform" in warning for warning in warnings):
+        raise UserError(f"{path}: has several transforms; save each in a file of its own, or all as one composite")
     return _parts(itk, path, transform, grid), False
 
 
@@ -124,6 +129,24 @@ def write_affine(path: str | Path, matrix: np.ndarray) -> None:
     transform.SetTranslation(matrix[:, -1].tolist())
     with writing(path, path.suffix.lower()) as partial:
         itk.WriteTransform(transform, str(partial))
+
+
+@contextmanager
+def _keeping_warnings(itk: Any) -> Iterator[list[str]]:
+    """Yields a list to which ITK's warnings go, instead of standard error."""
+    warnings: list[str] = []
+    methods = dict.fromkeys(("DisplayText", "DisplayErrorText", "DisplayGenericOutputText", "DisplayDebugText"), _drop)
+    methods["DisplayWarningText"] = lambda self, text: warnings.append(text)
+    logger = type("Logger", (itk.LoggerBase,), methods)()
+    before = logger.SetAsGlobalITKLogger()
+    try:
+        yield warnings
+    finally:
+        before.SetAsGlobalITKLogger()
+
+
+def _drop(logger: Any, text: str) -> None:
+    """Drops a text of ITK."""
 
 
 def _parts(itk: Any, path: Path, transform: Any, grid: Volume | None) -> list[Part]:
@@ -163,6 +186,7 @@ def _matrix(transform: Any) -> np.ndarray:
 def _read_itk_field(path: Path) -> FieldMap:
     itk = library("SimpleITK", path)
     with reading(path, _KIND):
+        check_field_file(path)
         image = itk.ReadImage(str(path))
     if image.GetNumberOfComponentsPerPixel() != image.GetDimension():
         raise UserError(f"{path}: is not a displacement field, which has one component for each axis")

@@ -7,13 +7,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from air_jax.checks import require
+from air_jax.checks import check_choice, require
 from air_jax.models.layers.any_mesh import model_on_any_mesh
 from air_jax.models.layers.attention import KERNEL_INIT
 from air_jax.models.layers.heads import HEADS
 from air_jax.models.layers.inputs import Sizes, check_pair, crop, pad_to_multiple
 from air_jax.models.layers.options import (
-    require_choice,
     require_dropout,
     require_dtype,
     require_flags,
@@ -93,7 +92,7 @@ class AiR(nn.Module):
         else:
             require_positive_integer(head_size=self.head_size)
         require_dropout(self.dropout)
-        require_choice("head", self.head, HEADS)
+        check_choice("head", self.head, HEADS)
         require_flags(recursive=self.recursive, flash_attention=self.flash_attention, remat=self.remat)
         require_integration_steps(self.integration_steps)
         require_dtype(self.dtype)

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from air_jax.checks import is_number, require
-from air_jax.errors import OptionError
+from air_jax.checks import check_choice, is_number, require
 from air_jax.losses.similarity import Similarity, from_tree, to_tree, weights_option
 from air_jax.optimize.affine_parameters import AFFINES, Freedom, Parameters, frame, free_gradient, to_matrix
 from air_jax.optimize.constraints import Constraints, check_constraints
@@ -91,8 +90,7 @@ def register_affine(
       >>> round(float(matrix[0, 0, 2]), 1)
       1.0
     """
-    if kind not in AFFINES:
-        raise OptionError("kind", kind, f"must be one of {', '.join(AFFINES)}")
+    check_choice("kind", kind, AFFINES)
     require(callable(similarity), "similarity", similarity, "must be a function, such as one of SIMILARITIES")
     require(len(angles) > 0 and all(map(is_number, angles)), "angles", angles, "must be finite numbers, at least one")
     images = Images(fixed, moving, weights, moving_weights)

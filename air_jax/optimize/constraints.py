@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from air_jax.checks import is_number, require
 from air_jax.errors import OptionError
 from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.optimize.rigid import blend_weights, project_rigid
@@ -57,9 +58,10 @@ class Constraints:
     def __post_init__(self):
         if self.restrict is None:
             return
+        valid = isinstance(self.restrict, (Sequence, np.ndarray)) and all(map(is_number, self.restrict))
+        if not valid or not all(each in (0, 1) for each in self.restrict):
+            raise OptionError("restrict", self.restrict, "must be 1 for axes that are free and 0 for the others")
         restrict = tuple(map(float, self.restrict))
-        if not all(each in (0.0, 1.0) for each in restrict):
-            raise OptionError("restrict", restrict, "must be 1 for axes that are free and 0 for the others")
         if not any(restrict):
             raise OptionError("restrict", restrict, "leaves no axis free; nothing could move")
         object.__setattr__(self, "restrict", restrict)
@@ -97,6 +99,7 @@ def check_constraints(function: str, fixed: jax.Array, constraints: Constraints)
       OptionError: `restrict` has another number of axes.
       ValueError: a region has another shape, values that are not finite or below 0, or is empty.
     """
+    require(isinstance(constraints, Constraints), "constraints", constraints, "must be Constraints")
     constraints.free(fixed.ndim - 2)
     shape = fixed.shape[:-1]
     regions = ("rigid_regions", constraints.rigid_regions), ("keep_volume", constraints.keep_volume)

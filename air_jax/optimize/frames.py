@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import expm
 
-from air_jax.errors import OptionError
+from air_jax.checks import check_arrays, check_choice, check_finite
 from air_jax.optimize.affine import AFFINES
 from air_jax.optimize.geometry import Geometry, Sizes
+from air_jax.optimize.visibility import check_weights
 from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import apply_affine, compose_affine, identity_grid, invert_affine, sample, smooth
 
@@ -58,7 +59,7 @@ def align_frames(
 
     Raises:
       OptionError: `kind` is unknown, or the sizes of the voxels do not fit.
-      ValueError: shapes do not fit each other.
+      ValueError: shapes do not fit each other, or values are not finite.
 
     Examples:
       >>> rows, columns = np.mgrid[:16, :16]
@@ -68,16 +69,17 @@ def align_frames(
       >>> round(float(matrices[0, 0, 2]), 1)
       1.0
     """
-    if kind not in AFFINES:
-        raise OptionError("kind", kind, f"must be one of {', '.join(AFFINES)}")
+    check_choice("kind", kind, AFFINES)
+    check_arrays("align_frames", "fiub", reference=reference, frames=frames)
+    check_finite("align_frames", reference=reference, frames=frames, weights=weights)
     num_axes, expected = reference.ndim, (len(frames), reference.ndim, reference.ndim + 1)
-    if num_axes not in (2, 3) or frames.shape[1:] != reference.shape:
+    if num_axes not in (2, 3) or frames.shape[1:] != reference.shape or min(reference.shape) < 2:
         raise ValueError(
             f"align_frames: reference has shape {reference.shape}, frames {frames.shape}; they must be [*S] and "
-            "[B, *S], 2-D or 3-D"
+            "[B, *S], 2-D or 3-D, with at least 2 voxels along each axis"
         )
-    if weights is not None and weights.shape != reference.shape:
-        raise ValueError(f"align_frames: weights have shape {weights.shape}; it must be {reference.shape}")
+    if weights is not None:
+        check_weights("align_frames", "weights", reference[None, ..., None], weights[None])
     matrix = geometry.matrix
     if matrix is None:
         matrix = jnp.broadcast_to(jnp.eye(num_axes, num_axes + 1), expected)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from air_jax.checks import is_number
+from air_jax.checks import is_number, require
 from air_jax.errors import OptionError
 from air_jax.optimize.geometry import Geometry, Sizes
 from air_jax.runtime.any_mesh import on_any_mesh
@@ -72,6 +72,7 @@ def check_guidance(function: str, fixed: jax.Array, guidance: Guidance | None) -
     """
     if guidance is None:
         return
+    require(isinstance(guidance, Guidance), "guidance", guidance, "must be a Guidance or None")
     shapes, batch, num_axes = (np.shape(guidance.fixed), np.shape(guidance.moving)), fixed.shape[0], fixed.ndim - 2
     shape = shapes[0]
     if shapes[0] != shapes[1] or len(shape) != 3 or (shape[0], shape[2]) != (batch, num_axes) or not shape[1]:

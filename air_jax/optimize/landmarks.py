@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from air_jax.checks import check_arrays, check_choice
 from air_jax.errors import OptionError
 from air_jax.optimize.affine_parameters import AFFINES
 
@@ -40,9 +41,10 @@ def fit_landmarks(
       >>> (matrix.round(6) + 0.0).tolist()
       [[2.0, 0.0, 1.0], [0.0, 2.0, 1.0]]
     """
-    if kind not in AFFINES:
-        raise OptionError("kind", kind, f"must be one of {', '.join(AFFINES)}")
-    fixed, moving = np.asarray(fixed, np.float64), np.asarray(moving, np.float64)
+    check_choice("kind", kind, AFFINES)
+    fixed, moving = np.asarray(fixed), np.asarray(moving)
+    check_arrays("fit_landmarks", "fiu", fixed=fixed, moving=moving)
+    fixed, moving = fixed.astype(np.float64), moving.astype(np.float64)
     if fixed.ndim != 2 or fixed.shape != moving.shape or fixed.shape[1] not in (2, 3):
         raise ValueError(f"landmarks have shapes {fixed.shape} and {moving.shape}; both must be [K, 2] or [K, 3]")
     if not (np.isfinite(fixed).all() and np.isfinite(moving).all()):

@@ -35,7 +35,7 @@ class Images(NamedTuple):
 
 
 def check_weights(function: str, name: str, image: jax.Array, weights: jax.Array | None) -> None:
-    """Checks the shape of the weights of an image.
+    """Checks the shape of the weights of an image, and that none is negative; inside of `jax.jit` only the shape.
 
     Args:
       function: name of the calling function, for the message.
@@ -44,10 +44,15 @@ def check_weights(function: str, name: str, image: jax.Array, weights: jax.Array
       weights: `[B, *S]`, or None.
 
     Raises:
-      ValueError: the shapes do not fit.
+      ValueError: the shapes do not fit, or a weight is negative.
     """
-    if weights is not None and weights.shape != image.shape[:-1]:
+    if weights is None:
+        return
+    if weights.shape != image.shape[:-1]:
         raise ValueError(f"{function}: {name} has shape {weights.shape}; for its image it must be {image.shape[:-1]}")
+    known = not isinstance(weights, NOT_VALUES) and getattr(weights, "is_fully_addressable", True)
+    if known and np.min(weights, initial=0) < 0:
+        raise ValueError(f"{function}: {name} has negative values; weights are in [0, 1]")
 
 
 def check_images(function: str, images: Images, matrix: jax.Array | None = None) -> None:
@@ -97,12 +102,16 @@ def fill(image: jax.Array, weights: jax.Array | None) -> jax.Array:
       `[B, *S, C]`: the image where the weight is above 0. Elsewhere the weighted Gaussian mean of the voxels around,
       and far from all of them the weighted mean of the image.
 
+    Raises:
+      ValueError: weights that do not fit the image, or are negative.
+
     Examples:
       >>> image = jnp.full((1, 8, 8, 1), 0.5).at[:, 4, 4].set(jnp.nan)
       >>> weights = jnp.ones((1, 8, 8)).at[:, 4, 4].set(0.0)
       >>> round(float(air_jax.optimize.fill(image, weights)[0, 4, 4, 0]), 3)
       0.5
     """
+    check_weights("fill", "weights", image, weights)
     if weights is None:
         return image
     return _fill(image, weights)

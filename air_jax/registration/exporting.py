@@ -60,7 +60,7 @@ def export_registration(
     images = jax.ShapeDtypeStruct((batch, *size, channels), jnp.float32)
     try:
         artefact = export.export(jax.jit(program), platforms=PLATFORMS)(images, images)
-    except ValueError as error:  # a model that takes other sizes only
+    except (ValueError, OverflowError) as error:  # a model that takes other sizes only, or sizes that no array has
         raise OptionError("size", size, f"the model cannot take it ({first_line(error)})") from error
     content = artefact.serialize()
     metadata = _metadata(registration, size, refine_steps) | {

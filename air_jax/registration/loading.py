@@ -1,12 +1,14 @@
 """Loading of a trained registration from the folder of its run, or from that of a saved model."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 
-from air_jax.errors import UserError
-from air_jax.registration.model_folder import is_model_folder, read_model
+from air_jax.checks import require
+from air_jax.errors import OptionError, UserError
+from air_jax.registration.model_folder import CONFIG, is_model_folder, read_model
 from air_jax.registration.registration import Registration
 
 if TYPE_CHECKING:  # imported by `load`, so that `import air_jax` stays light
@@ -32,10 +34,14 @@ def load(workdir: str | Path) -> Registration:
       >>> air_jax.load("saved").normalization
       'percentile'
     """
+    require(isinstance(workdir, (str, os.PathLike)), "workdir", workdir, "must be the path of a folder")
     workdir = Path(workdir)
     if is_model_folder(workdir):
         settings, params = read_model(workdir)
-        return Registration(params=jax.device_put(params), **settings)
+        try:
+            return Registration(params=jax.device_put(params), **settings)
+        except OptionError as error:
+            raise UserError(f"{workdir / CONFIG}: {error}; get the folder again") from error
     try:
         from air_jax.workdir import config as configs
         from air_jax.workdir.checkpoint import restore_best_params

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from air_jax._version import __version__
-from air_jax.checks import is_integer
+from air_jax.checks import MOST_STEPS, check_integer, is_integer
 from air_jax.errors import OptionError, UserError, first_line
 from air_jax.losses import Objective
 from air_jax.optimize import FIELDS, Field
 from air_jax.registration.model_card import ModelCard, card_text
-from air_jax.runtime.files import replace_text, replacing
+from air_jax.runtime.files import read_bytes, read_json, replace_text, replacing
 from air_jax.workdir.checksums import checksum
 from air_jax.workdir.model_section import NORMALIZATION, SEGMENTER, build_model, section_of
 
@@ -34,8 +34,8 @@ def is_model_folder(folder: Path) -> bool:
     if (folder / WEIGHTS).exists():
         return True
     try:
-        content = json.loads(_bytes(folder / CONFIG))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(folder / CONFIG)
+    except (OSError, ValueError):
         return False
     return isinstance(content, dict) and content.get("format") == FORMAT
 
@@ -89,7 +89,9 @@ def read_model(folder: Path) -> tuple[dict[str, Any], Any]:
         number, digest = config["parameters"]["number"], config["parameters"]["sha256"]
     except UserError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except OptionError as error:
+        raise UserError(f"{path}: {error}; get the folder again") from error
+    except (KeyError, TypeError, ValueError, AttributeError, MemoryError) as error:
         raise UserError(f"{path}: cannot be read ({first_line(error)}); get the folder again") from error
     weights = folder / WEIGHTS
     tensors = _read_tensors(weights)
@@ -128,9 +130,11 @@ def _config_of(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _settings_of(config: dict[str, Any], prefix: str) -> dict[str, Any]:
     settings = {name: config[name] for name in _PLAIN}
+    check_integer("step", settings["step"], 0)
     shape = config["image_shape"]
-    if not (isinstance(shape, list) and len(shape) in (3, 4) and all(is_integer(n) and n > 0 for n in shape)):
-        raise UserError(f"{prefix}image_shape={shape!r}: must be [H, W, C] or [D, H, W, C]")
+    valid = isinstance(shape, list) and len(shape) in (3, 4)
+    if not (valid and all(is_integer(size) and 0 < size <= MOST_STEPS for size in shape)):
+        raise UserError(f"{prefix}image_shape={shape!r}: must be [H, W, C] or [D, H, W, C], each at most {MOST_STEPS}")
     objective = config["objective"]
     section = dict(config["field"])
     kind: Any = FIELDS[section.pop("name")]
@@ -143,19 +147,17 @@ def _settings_of(config: dict[str, Any], prefix: str) -> dict[str, Any]:
     }
 
 
-def _bytes(path: Path) -> bytes:
-    if path.exists() and not path.is_file():  # reading a pipe may never end
-        raise OSError("a folder, a pipe or a device")
-    return path.read_bytes()
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or first_line(error)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(_bytes(path))
+        config = read_json(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: not found; is {path.parent} the folder of a saved model?") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read ({first_line(error)}); get the folder again") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({_reason(error)}); get the folder again") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise UserError(f"{path}: is no model of air_jax; save one with Registration.save_pretrained")
     version: Any = config.get("format_version")
@@ -172,11 +174,11 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     import safetensors.numpy
 
     try:
-        return safetensors.numpy.load(_bytes(path))
+        return safetensors.numpy.load(read_bytes(path))
     except FileNotFoundError as error:
         raise UserError(f"{path}: not found; get the folder again") from error
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: cannot be read ({first_line(error)}); get the folder again") from error
+        raise UserError(f"{path}: cannot be read ({_reason(error)}); get the folder again") from error
 
 
 def _shapes(model: Any, image_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

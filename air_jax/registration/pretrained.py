@@ -3,6 +3,7 @@
 from importlib import resources
 from pathlib import Path
 
+from air_jax.checks import require
 from air_jax.errors import UserError, first_line, nearest
 from air_jax.registration.loading import load
 from air_jax.registration.model_folder import CARD, CONFIG, WEIGHTS
@@ -54,6 +55,7 @@ def pretrained_folder(name: str) -> Path:
       >>> sorted(path.name for path in pretrained_folder("shapes-2d").iterdir())
       ['README.md', 'config.json', 'model.safetensors']
     """
+    require(isinstance(name, str), "name", name, "must be the name of a pretrained model")
     names = pretrained_names()
     if name in names:
         return Path(str(resources.files("air_jax") / _SHIPPED / name))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from air_jax.checks import check_flag, check_integer, check_number, require
+from air_jax.checks import check_choice, check_flag, check_integer, check_number, require
 from air_jax.errors import OptionError
 from air_jax.losses import Objective
 from air_jax.optimize import Constraints, Field, Geometry, Guidance, Solution, refine
@@ -79,11 +79,11 @@ class Registration:
         if len(self.image_shape) not in (3, 4) or min(self.image_shape) < 1:
             raise OptionError("image_shape", self.image_shape, "must be (H, W, C) or (D, H, W, C)")
         _check_refine_steps(self.refine_steps)
-        if self.normalization not in WINDOWS:
-            raise OptionError("normalization", self.normalization, f"must be one of {', '.join(WINDOWS)}")
+        check_choice("normalization", self.normalization, WINDOWS)
         check_number("overlap_weight", self.overlap_weight, low=0)
         check_flag("edges", self.edges)
-        require(not isinstance(self.field, str), "field", self.field, "must be an object such as DenseField()")
+        known = not isinstance(self.field, (str, type(None)))
+        require(known, "field", self.field, "must be an object such as DenseField()")
         if self.overlap_weight and getattr(self.model, "segmenter", None) is None:
             raise OptionError("overlap_weight", self.overlap_weight, "needs a model with a segmenter; set it to 0")
 

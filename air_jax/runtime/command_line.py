@@ -6,6 +6,7 @@ import defines no flag, so that all commands can be imported in one process.
 
 import contextlib
 import importlib
+import itertools
 import os
 import re
 import sys
@@ -105,6 +106,7 @@ def _end_without_threads(code: str | int) -> None:
 
 def _parse(arguments: list[str], required: Sequence[str]) -> list[str]:
     try:
+        _check_flag_files(arguments)
         rest = flags.FLAGS(arguments)
         if len(rest) > 1:
             raise UserError(f"unexpected argument {rest[1]!r}; flags are written --name=value")
@@ -121,6 +123,15 @@ def _parse(arguments: list[str], required: Sequence[str]) -> list[str]:
     except UserError as error:
         _exit(error)
     raise AssertionError("unreachable")
+
+
+def _check_flag_files(arguments: Sequence[str]) -> None:
+    """Checks absl's own `--flagfile=PATH` and `--flagfile PATH`: reading a pipe may never end."""
+    for argument, following in itertools.pairwise([*arguments, ""]):
+        name, equals, value = argument.partition("=")
+        path = value if equals else following
+        if name.lstrip("-") == "flagfile" and os.path.exists(path) and not os.path.isfile(path):
+            raise UserError(f"--flagfile={path}: is a folder, a pipe or a device; give a file of flags")
 
 
 @contextlib.contextmanager

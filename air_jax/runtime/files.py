@@ -1,14 +1,16 @@
-"""Atomic writing of files, and the user's cache folder."""
+"""Reading of files that are none, atomic writing of files, and the user's cache folder."""
 
 import contextlib
+import errno
 import functools
+import json
 import os
 import secrets
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 def cache_folder() -> Path:
@@ -36,6 +38,41 @@ def _temporary_folder() -> tempfile.TemporaryDirectory:
         flush=True,
     )
     return folder
+
+
+def real_path(path: Path) -> Path:
+    """Returns a path without symbolic links; links in a circle are left as they are, where `Path.resolve` raises."""
+    return Path(os.path.realpath(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Reads a file; a pipe or a device, whose reading may never end, is refused.
+
+    Args:
+      path: path of the file.
+
+    Raises:
+      OSError: it cannot be read, or is no file.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is a folder, a pipe or a device", str(path))
+    return path.read_bytes()
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file, see `read_bytes`.
+
+    Args:
+      path: path of the file.
+
+    Raises:
+      OSError: it cannot be read, or is no file.
+      ValueError: it is not JSON in UTF-8, or is too deeply nested.
+    """
+    try:
+        return json.loads(read_bytes(path))
+    except RecursionError as error:
+        raise ValueError("too deeply nested") from error
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """What the installation consists of: versions, devices, memory, caches, and the packages that features lack."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -12,7 +13,9 @@ import jax
 from packaging.requirements import Requirement
 
 from air_jax._version import __version__
+from air_jax.errors import UserError
 from air_jax.runtime.files import cache_folder
+from air_jax.runtime.parallel import all_devices
 from air_jax.runtime.startup import use_compilation_cache
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -83,6 +86,11 @@ def _memory() -> str:
 
 
 def _devices() -> Iterator[str]:
+    try:
+        all_devices()
+    except UserError as error:
+        yield f"device: none; {error}"
+        return
     for device in jax.local_devices():
         limit = (device.memory_stats() or {}).get("bytes_limit")
         yield f"device: {device.device_kind} ({device.platform})" + (f", {_size(limit)} of memory" if limit else "")
@@ -92,7 +100,10 @@ def _devices() -> Iterator[str]:
 
 def _caches() -> Iterator[str]:
     for folder, content in ((use_compilation_cache(), "compiled programs"), (cache_folder(), "all of air_jax")):
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        size = 0
+        for path in folder.rglob("*"):
+            with contextlib.suppress(OSError):  # another process may remove it, or the user may not read it
+                size += path.stat().st_size if path.is_file() else 0
         yield f"  {content}: {folder}, {_size(size)}"
     data = os.environ.get("TFDS_DATA_DIR")
     yield f"  data sets of TensorFlow Datasets: {data or '~/tensorflow_datasets'}" + (

@@ -1,10 +1,6 @@
 """Processes that train together: how they join, what they share, how they end."""
 
-import atexit
 import contextlib
-import os
-import sys
-import threading
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,12 +9,11 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from air_jax.errors import StoppedError, UserError
+from air_jax.errors import UserError
+from air_jax.runtime.failures import leave
 
 # How long a finished process waits for the last one, which scores and draws. A process that dies is noticed sooner.
 _SHUTDOWN_SECONDS = 24 * 3600
-# How long a failed process waits for the others to report their own failure.
-_GRACE_SECONDS = 5.0
 
 
 @contextlib.contextmanager
@@ -28,7 +23,7 @@ def joined(
     """Joins this process to the other processes of its run, if any; must be entered before JAX is used.
 
     Leaving the block waits for the other processes. Leaving it by an exception ends this process within seconds: the
-    others wait for it in a collective, and its end makes them end.
+    others wait for it in a collective, and its end makes them end, with one line on stderr and status 1.
 
     Args:
       coordinator_address: `HOST:PORT` at which the first process listens.
@@ -45,7 +40,7 @@ def joined(
     try:
         yield
     except BaseException as error:
-        _give_up({UserError: 2, StoppedError: 75}.get(type(error), 1))
+        leave(error)
         raise
     jax.distributed.shutdown()
 
@@ -90,22 +85,6 @@ def _check(coordinator_address: str, num_processes: int, process_id: int) -> Non
         raise UserError(f"--num_processes={num_processes}: must be positive")
     if not 0 <= process_id < num_processes:
         raise UserError(f"--process_id={process_id}: must lie between 0 and {num_processes - 1}, one for each process")
-
-
-def _give_up(status: int) -> None:
-    """Leaves the run after a failure: in good order where all processes failed, otherwise with the exit status."""
-    leaving = threading.Thread(target=jax.distributed.shutdown, daemon=True)
-    leaving.start()
-    leaving.join(_GRACE_SECONDS)
-
-    def end() -> None:
-        # JAX's own handler would wait for processes that may be waiting for this one.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-
-    if leaving.is_alive():
-        atexit.register(end)
 
 
 def is_first_process() -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import platform
 import threading
 import time
@@ -18,7 +19,8 @@ def use_compilation_cache() -> Path:
     """Makes JAX keep compiled programs from one process to the next.
 
     The folder is `JAX_COMPILATION_CACHE_DIR` where that is set, otherwise one in `cache_folder()` for each kind of
-    processor, because machines may share a home folder. Where the folder cannot be written, JAX warns and goes on.
+    processor, because machines may share a home folder. Where the latter cannot be made or read, there is no cache; JAX
+    would warn of each program.
 
     Returns:
       The folder.
@@ -27,11 +29,19 @@ def use_compilation_cache() -> Path:
     folder = config.jax_compilation_cache_dir
     if not folder:
         folder = cache_folder() / "xla" / _processor()
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_compilation_cache_dir", str(folder) if _can_be_read(folder) else None)
     # A run compiles a few dozen small programs, which together take as long as the large one.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return Path(folder)
+
+
+def _can_be_read(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.R_OK | os.X_OK)
 
 
 def _processor() -> str:

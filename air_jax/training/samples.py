@@ -1,18 +1,23 @@
 """A sheet of training pairs, as the model sees them."""
 
+import os
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from air_jax import visualize
+from air_jax.checks import check_integer
 from air_jax.data import load_dataset
 from air_jax.data.pairs import Pair, gather, pairs_of_step, step_key
-from air_jax.errors import UserError
+from air_jax.errors import UserError, naming_flag
+from air_jax.io.access import writing
 from air_jax.training.recipe import synthesizer, training_recipe
 from air_jax.training.steps import make_preparation
 from air_jax.workdir import config as configs
 from air_jax.workdir.defaults import Config
+
+PICTURES = (".png", ".pdf", ".svg")
 
 
 def draw_samples(config: Config, path: Path, *, step: int = 0, num_pairs: int = 8) -> Pair:
@@ -20,7 +25,7 @@ def draw_samples(config: Config, path: Path, *, step: int = 0, num_pairs: int = 
 
     Args:
       config: keys of `air_jax.workdir.defaults.default_config`.
-      path: the picture, PNG or PDF; its folder must exist.
+      path: the picture, PNG, PDF or SVG; its folder must exist.
       step: number of steps before this one, at least 0.
       num_pairs: number of pairs, at least 1. They are the first of the step if `batch_size` is the same.
 
@@ -30,7 +35,23 @@ def draw_samples(config: Config, path: Path, *, step: int = 0, num_pairs: int = 
     Raises:
       UserError: the config, the data or the path cannot be used.
     """
-    config = configs.complete(config)
+    if path.suffix.lower() not in PICTURES:
+        raise UserError(f"--output={path}: unknown kind of picture; its name must end in one of {', '.join(PICTURES)}")
+    with naming_flag():
+        check_integer("step", step, 0)
+        check_integer("num_pairs", num_pairs, 1)
+    if path.parent.is_dir() and not os.access(path.parent, os.W_OK | os.X_OK):  # noticed before the work
+        raise UserError(f"--output={path}: its folder may not be written; choose another one")
+    pair, title = _prepared_pairs(configs.complete(config), step, num_pairs)
+    segmentations = pair.fixed_segmentation, pair.moving_segmentation
+    figure = visualize.samples_figure(pair.fixed, pair.moving, *segmentations, title)
+    with writing(path, path.suffix) as partial:
+        figure.savefig(partial, dpi=150)
+    return pair
+
+
+def _prepared_pairs(config: Config, step: int, num_pairs: int) -> tuple[Pair, str]:
+    """The pairs of a step, and a title."""
     recipe = training_recipe(config)
     train = load_dataset(**recipe.dataset).train
     if train.images.shape[-1] not in (1, 3):
@@ -50,12 +71,4 @@ def draw_samples(config: Config, path: Path, *, step: int = 0, num_pairs: int = 
     pair = gather(train, *map(jax.device_get, indices))
     pair = jax.device_get(jax.jit(lambda pair: prepare(pair, keys))(pair))
     title = f"{Path(recipe.dataset['name']).name}: pairs of training step {step:,}, seed {recipe.seed}"
-    figure = visualize.samples_figure(pair.fixed, pair.moving, pair.fixed_segmentation, pair.moving_segmentation, title)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"--output={path}: cannot be written ({reason}); give a .png in a folder that exists"
-        ) from error
-    return pair
+    return pair, title

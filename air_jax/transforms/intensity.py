@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from air_jax.errors import OptionError
+from air_jax.checks import check_choice
 
 # Limits in percent of an image's values. A few voxels of metal, vessels or noise must not darken all others.
 PERCENTILES = (0.5, 99.5)
@@ -51,8 +51,7 @@ def normalize(image: np.ndarray, window: str, *, counts: np.ndarray | None = Non
       OptionError: an unknown window.
       ValueError: the image does not fit the window; the message is one line.
     """
-    if window not in WINDOWS:
-        raise OptionError("window", window, f"must be one of {', '.join(WINDOWS)}")
+    check_choice("window", window, WINDOWS)
     image = np.asarray(image)
     if image.dtype.kind not in "biuf" or not image.size:
         raise ValueError(f"has dtype {image.dtype} and shape {image.shape}; give real numbers, at least one")

@@ -8,7 +8,6 @@ without it was left by a killed run, or by a copy that was cut short.
 
 import contextlib
 import io
-import json
 import logging
 import shutil
 import time
@@ -21,6 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from air_jax.errors import UserError, first_line
+from air_jax.runtime.files import read_json
 from air_jax.workdir.checksums import check_identity, check_part, checksum, scores_checksum
 
 BEST_SCORE = "dice"
@@ -245,7 +245,7 @@ def _step_folders(directory: Path) -> list[Path]:
 def _read_scores(folder: Path) -> dict[str, float]:
     if not (folder / _COMMIT_FILE).exists():
         raise ValueError("not completely written")
-    scores = json.loads((folder / "metrics" / "metrics").read_text())
+    scores = read_json(folder / "metrics" / "metrics")
     check_part(folder, "scores", lambda: scores_checksum(scores))
     return scores
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from air_jax.errors import UserError
+from air_jax.runtime.files import read_json
 
 
 def check_part(folder: Path, name: str, computed: Callable[[], str]) -> None:
@@ -50,4 +51,4 @@ def scores_checksum(scores: dict[str, float]) -> str:
 
 def _read_checksums(folder: Path) -> dict[str, Any]:
     path = folder / "checksums" / "metadata"
-    return json.loads(path.read_text()) if path.parent.exists() else {}
+    return read_json(path) if path.parent.exists() else {}

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from air_jax.checks import is_integer
 from air_jax.errors import UserError, first_line
 from air_jax.models import MODELS, SEGMENTERS
-from air_jax.runtime.files import replace_text
+from air_jax.runtime.files import read_json, replace_text
 from air_jax.workdir.checkpoint import checkpoint_steps
 from air_jax.workdir.defaults import Config, default_config
 from air_jax.workdir.migration import FORMAT_VERSION, migrate
@@ -75,7 +75,7 @@ def read(workdir: Path) -> SavedConfig:
     try:
         if not path.is_file() and path.exists():
             raise UserError(f"{path}: is no file; is {workdir} the workdir of a run?")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         if not isinstance(content, dict):
             raise UserError(f"{path}: is no run's config; restore it from a copy, or train again in another workdir")
         image_shape = _image_shape(content.pop(_IMAGE_SHAPE, None), path)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from air_jax.errors import UserError
-from air_jax.runtime.files import replace_text
+from air_jax.runtime.files import read_bytes, replace_text
 
 _HOLDER = ".running"  # says which process writes into the workdir
 
@@ -49,6 +49,6 @@ def only_run(workdir: Path) -> Iterator[None]:
 
 def _read(holder: Path) -> str:
     try:
-        return " ".join(holder.read_text(errors="replace").split())
+        return " ".join(read_bytes(holder).decode(errors="replace").split())
     except OSError:
         return ""

@@ -34,14 +34,19 @@ def preload() -> None:
     importlib.import_module("air_jax.data.digits").load()  # what it imports, another user may not be able to read
 
 
-def train_small(workdir: Path) -> None:
-    """Trains as the command does, without the final scores and figures."""
-    from air_jax.runtime import startup
+def train_small(workdir: Path, coordinator: str | None = None, index: int | None = None) -> None:
+    """Trains as the command does, without the final scores and figures; with a coordinator as one of two processes."""
+    from air_jax.runtime import parallel, startup
     from air_jax.training import run
 
     run.evaluate = lambda *_, **__: {}
     startup.use_compilation_cache()
-    guarded(lambda: run.train(small_config(), workdir))
+
+    def work() -> None:
+        with parallel.processes(coordinator, None if coordinator is None else 2, index, detect=False):
+            run.train(small_config(), workdir)
+
+    guarded(work)
 
 
 def guarded(main: Callable[[], object]) -> None:

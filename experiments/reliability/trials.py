@@ -10,12 +10,14 @@ import random
 import resource
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from experiments.reliability.runs import (
+    NUM_STEPS,
     compared_in_child,
     end_of,
     guarded,
@@ -183,6 +185,43 @@ def read_only(folder: Path, whole: Path, drawn: random.Random) -> Found:
     return {"one line": _is_one_line(status, text), "bit-equal": _goes_on(folder, whole)}
 
 
+def one_of_two_killed(folder: Path, whole: Path, drawn: random.Random) -> Found:
+    """SIGKILL for one of two processes of a run: the other ends with one line; the same two commands go on."""
+    del whole  # two processes add gradients in another order than one
+    run = folder / "run"
+
+    def together() -> list[int]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        return [
+            start(lambda index=index: train_small(run, f"127.0.0.1:{port}", index), folder / f"log_{index}")
+            for index in range(2)
+        ]
+
+    pids, killed = together(), drawn.randrange(2)
+    wait_for_lines(pids[0], run, drawn.randint(1, 15))
+    os.kill(pids[killed], signal.SIGKILL)
+    begun = time.monotonic()
+    end_of(pids[killed])
+    status = end_of(pids[1 - killed])
+    seconds = time.monotonic() - begun
+    text = (folder / f"log_{1 - killed}").read_text()
+    own = [line for line in text.splitlines() if line.startswith("air_jax: ")]
+    one_line = status == 1 and len(own) == 1 and "Traceback" not in text and "Fatal" not in text
+    (folder / "log").write_text(text)
+    ends = [end_of(pid) for pid in together()]
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    training = [step for step in range(2, NUM_STEPS + 1, 2)]
+    complete = ends == [0, 0] and sorted(set(steps)) == training and steps == sorted(steps)
+    return {
+        "first killed": killed == 0,
+        "one line": one_line,
+        "went on": complete,
+        "longest seconds": round(seconds, 2),
+    }
+
+
 def _goes_on(folder: Path, whole: Path) -> bool:
     """Whether the same command ends well now, with the same log and checkpoint as the run left in peace."""
     status = end_of(start(lambda: train_small(folder / "run"), folder / "log"))
@@ -218,7 +257,8 @@ TRIALS = {
     "damaged": (damaged, 500),
     "two runs": (two_runs, 20),
     "two registrations": (two_registrations, 20),
-    "stdout closed": (stdout_closed, 5),
+    "stdout closed": (stdout_closed, 20),
     "full disk": (full_disk, 20),
-    "read-only": (read_only, 10),
+    "read-only": (read_only, 20),
+    "one of two killed": (one_of_two_killed, 10),
 }

@@ -12,7 +12,9 @@ import nibabel
 import numpy as np
 import SimpleITK
 from fault_batches import make_tables
+from fault_formats import make_formats
 from fault_guides import make_guides, make_series
+from fault_models import make_further_tables, make_models, make_subjects
 from PIL import Image
 
 from air_jax import io
@@ -49,14 +51,11 @@ def make(folder: Path, run: Path) -> None:
       folder: an empty folder.
       run: workdir of a finished run, which is copied and damaged.
     """
-    rng = np.random.default_rng(0)
-    _images(folder, rng)
-    _headers(folder)
-    _points_and_transforms(folder, rng)
-    _stacks(folder, rng)
-    make_guides(folder, rng)
-    make_series(folder, rng)
+    make_files(folder)
+    make_models(folder)
     make_tables(folder)
+    make_further_tables(folder)
+    make_subjects(folder, np.random.default_rng(1))
     for name, text in CONFIGS.items():
         (folder / f"config_{name}.py").write_text(text)
     (folder / "config_latin.py").write_bytes("# \xe9\nx = 1\n".encode("latin-1"))
@@ -67,6 +66,18 @@ def make(folder: Path, run: Path) -> None:
     (folder / "not_empty" / "scores.json").write_text("mine")
     (folder / "read_only").mkdir()
     (folder / "read_only").chmod(0o555)
+
+
+def make_files(folder: Path) -> None:
+    """Makes images, points, transforms, stacks and series, good and bad, in an empty folder."""
+    rng = np.random.default_rng(0)
+    _images(folder, rng)
+    _headers(folder)
+    _points_and_transforms(folder, rng)
+    _stacks(folder, rng)
+    make_guides(folder, rng)
+    make_series(folder, rng)
+    make_formats(folder, rng)
 
 
 def _images(folder: Path, rng: np.random.Generator) -> None:

@@ -10,6 +10,7 @@ class of the error.
 """
 
 import argparse
+import codecs
 import collections
 import dataclasses
 import json
@@ -32,6 +33,10 @@ DEFAULTS = {
     "evaluate": {"workdir": "run"},
     "motion": {"input": "series.nii.gz", "output_dir": "out"},
     "batch": {"pairs": "list_good.csv", "output_dir": "out"},
+    "template": {"images": "group", "output_dir": "out"},
+    "export": {"workdir": "run", "output_dir": "out"},
+    "samples": {"config": "config_digits.py", "output": "out.png"},
+    "doctor": {},
 }
 MODULES = {"train": "main"}  # of doors whose module has another name
 SECONDS = 60
@@ -229,8 +234,9 @@ def preload() -> None:
     """Imports all that the doors import, so that children need not; starts no backend of JAX."""
     import importlib
 
-    modules = ["main", "register", "apply", "evaluate", "motion", "batch"]
-    modules += ["training.run", "file_registration.run", "file_transforms.run", "file_series.run", "file_batches.run"]
+    modules = [MODULES.get(door, door) for door in DEFAULTS]
+    modules += ["training.run", "training.samples", "registration.exporting", "registration.pretrained"]
+    modules += [f"file_{kind}.run" for kind in ("registration", "transforms", "series", "batches", "templates")]
     for name in [*modules, "visualize", "data", "data.stream", "data.tfds_images"]:
         importlib.import_module(f"air_jax.{name}")
     importlib.import_module("air_jax.data.digits").load()  # what it imports, another user may not be able to read
@@ -242,8 +248,10 @@ def preload() -> None:
         "PIL.Image",
         "sklearn.datasets",
         "scipy.ndimage",
+        "safetensors.numpy",
     ):
         importlib.import_module(name)
+    codecs.lookup("utf-8-sig")
 
 
 def main() -> None:

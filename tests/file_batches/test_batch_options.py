@@ -124,7 +124,7 @@ def test_flags_that_do_not_fit_are_refused(tmp_path):
         ({"pairs": image, "guiding": Guiding(keep_volume=image)}, "--keep_volume is of --reference; in --pairs"),
         ({"pairs": tmp_path / "nowhere.csv"}, "nowhere.csv: not found; give a table of pairs"),
         (folder | {"reference": tmp_path / "nowhere.png"}, "nowhere.png: not found"),
-        (folder | {"similarity": "nope"}, "holds no pair"),
+        (folder | {"similarity": "nope"}, "^--similarity=nope: must be one of"),
     ):
         with pytest.raises(UserError, match=message):
             list_pairs(BatchOptions(tmp_path / "out", **options))

@@ -18,6 +18,7 @@ from PIL import Image
 from air_jax import UserError, io
 from air_jax.io import memory
 from air_jax.io.image import SUFFIXES, WRITTEN
+from air_jax.io.transform import read_transform, write_affine
 
 READERS = [
     *[(io.read_image, suffix) for suffix in SUFFIXES],
@@ -186,3 +187,49 @@ def test_a_link_planted_at_the_name_of_a_temporary_file_is_not_followed(tmp_path
     io.write_image(tmp_path / "image.nii", np.ones((4, 5, 6), np.float32), np.eye(4))
     assert (tmp_path / "victim").read_text() == "private"
     np.testing.assert_array_equal(io.read_image(tmp_path / "image.nii").array, np.ones((4, 5, 6)))
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".mgz", ".npz", ".nrrd", ".mha"])
+def test_a_flipped_bit_in_compressed_voxels_is_noticed(tmp_path, suffix):
+    rng = np.random.default_rng(0)
+    image = rng.random((12, 10, 9), dtype=np.float32)
+    io.write_image(tmp_path / f"image{suffix}", image, np.eye(4))
+    content = (tmp_path / f"image{suffix}").read_bytes()
+    np.testing.assert_array_equal(io.read_image(tmp_path / f"image{suffix}").array, image)
+    for _ in range(20):
+        damaged = bytearray(content)
+        damaged[rng.integers(len(content) // 4, len(content) - 200)] ^= 1 << rng.integers(8)
+        (tmp_path / f"damaged{suffix}").write_bytes(damaged)
+        refused(tmp_path / f"damaged{suffix}", "damaged")
+
+
+def test_compressed_voxels_in_several_parts_and_with_padding_are_read(tmp_path):
+    image = np.random.default_rng(0).random((12, 10, 9), dtype=np.float32)
+    io.write_image(tmp_path / "image.nii", image, np.eye(4))
+    content = (tmp_path / "image.nii").read_bytes()
+    parts = gzip.compress(content[:1000]) + gzip.compress(content[1000:])
+    for name, stored in {"parts": parts, "padded": parts + bytes(512)}.items():
+        (tmp_path / f"{name}.nii.gz").write_bytes(stored)
+        np.testing.assert_array_equal(io.read_image(tmp_path / f"{name}.nii.gz").array, image)
+    (tmp_path / "more.nii.gz").write_bytes(parts + b"something else")
+    refused(tmp_path / "more.nii.gz", "followed by something else")
+
+
+def test_damaged_fields_of_itk_and_voxels_in_several_files_are_refused(tmp_path):
+    field = SimpleITK.GetImageFromArray(np.random.default_rng(0).random((5, 6, 7, 3)), isVector=True)
+    SimpleITK.WriteImage(field, str(tmp_path / "field.mha"), useCompression=True)
+    assert read_transform(tmp_path / "field.mha")[0][0].displacement.shape == (7, 6, 5, 3)
+    content = bytearray((tmp_path / "field.mha").read_bytes())
+    content[-300] ^= 4
+    (tmp_path / "damaged.mha").write_bytes(content)
+    refused(tmp_path / "damaged.mha", "its compressed voxels are damaged", read_transform)
+    header = "ObjectType = Image\nNDims = 3\nElementType = MET_FLOAT\nDimSize = 4 4 4\nElementDataFile = LIST\n"
+    (tmp_path / "list.mhd").write_text(header)
+    refused(tmp_path / "list.mhd", "its voxels are in several files")
+
+
+def test_a_file_with_several_transforms_is_refused(tmp_path, capfd):
+    write_affine(tmp_path / "one.tfm", np.eye(4)[:-1])
+    (tmp_path / "two.tfm").write_text(2 * (tmp_path / "one.tfm").read_text())
+    refused(tmp_path / "two.tfm", "has several transforms", read_transform)
+    assert capfd.readouterr().err == ""

@@ -152,7 +152,7 @@ IMAGE = np.zeros((1, 8, 9, 1), np.float32)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Constraints((1, 0.5)), r"restrict=\(1.0, 0.5\): must be 1 for axes that are free and 0"),
+        (lambda: Constraints((1, 0.5)), r"restrict=\(1, 0.5\): must be 1 for axes that are free and 0"),
         (lambda: Constraints((1, float("nan"))), "must be 1 for axes that are free and 0"),
         (lambda: Constraints((0, 0)), "leaves no axis free"),
         (lambda: Constraints((1, 1, 0)), "must have 2 numbers, one an axis"),

@@ -97,7 +97,7 @@ def test_arguments_that_do_not_fit_are_refused():
         align_frames(image, image[None], kind="projective")
     with pytest.raises(ValueError, match=r"frames \(1, 8, 9\)"):
         align_frames(image, jnp.zeros((1, 8, 9)))
-    with pytest.raises(ValueError, match="weights have shape"):
+    with pytest.raises(ValueError, match="weights has shape"):
         align_frames(image, image[None], weights=jnp.ones((8, 9)))
     with pytest.raises(ValueError, match=r"geometry\.matrix"):
         align_frames(image, image[None], geometry=Geometry(jnp.zeros((2, 2, 3))))

@@ -90,7 +90,9 @@ FAULTS = {
     "another model": (lambda f: change(f, "model", {"width": 32}), "does not fit the model of config.json"),
     "an unknown model": (lambda f: change(f, "model", {"name": "bert"}), "model.name='bert': must be one of"),
     "an unknown option": (lambda f: change(f, "model", {"deep": 3}), "has no such option"),
-    "a wrong value": (lambda f: change(f, "objective", {"window": 4}), "config.json: cannot be read"),
+    "a wrong value": (lambda f: change(f, "objective", {"window": 4}), "config.json: window=4: must be odd"),
+    "a wrong setting": (lambda f: change(f, "normalization", "zscore"), "config.json: normalization='zscore': must be"),
+    "a wrong step": (lambda f: change(f, "step", "last"), "config.json: step='last': must be an integer"),
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 from helpers import REPOSITORY
 
 import air_jax
+from air_jax.errors import UserError
 from air_jax.runtime import command_line, installation
 from air_jax.workdir import config_list
 
@@ -135,6 +136,14 @@ def test_every_config_is_listed_with_its_data_and_training(capsys):
     (digits,) = [line for line in lines if line.startswith("digits ")]
     assert digits.split("  ")[-1].strip() == "a minute on two CPU cores"
     assert "2,000 steps of 128 pairs" in digits
+
+
+def test_the_installation_is_described_where_jax_finds_no_device(monkeypatch):
+    def no_device():
+        raise UserError("JAX_PLATFORMS=mine: cannot be used here")
+
+    monkeypatch.setattr(installation, "all_devices", no_device)
+    assert "device: none; JAX_PLATFORMS=mine: cannot be used here" in installation.describe_installation()
 
 
 def test_the_installation_is_described(monkeypatch):

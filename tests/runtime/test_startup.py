@@ -75,6 +75,16 @@ runpy.run_module("air_jax.main", run_name="__main__")
 
 
 @pytest.mark.slow
+def test_a_cache_that_cannot_be_made_is_left_out(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    chosen = {}
+    monkeypatch.setattr(startup.jax.config, "update", chosen.__setitem__)
+    monkeypatch.setattr(type(startup.jax.config), "jax_compilation_cache_dir", None, raising=False)
+    startup.use_compilation_cache()
+    assert chosen["jax_compilation_cache_dir"] is None
+
+
 @pytest.mark.parametrize("cached", [True, False])
 def test_one_config_key_turns_the_cache_off(cached, tmp_path):
     """The command, without the training."""

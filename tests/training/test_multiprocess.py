@@ -275,8 +275,10 @@ with processes.joined(address, int(number), int(index), detect=False):
 def test_a_process_that_fails_ends_the_other(how):
     with two_processes(["-c", FAILING], second=[how]) as started:
         start = time.monotonic()
-        (first, _, _), (second, _, errors) = outputs(started)
-        assert first != 0
+        (first, _, said), (second, _, errors) = outputs(started)
+        assert first == 1
+        assert len(said.splitlines()) == 1
+        assert said.startswith("air_jax: another process of this run has ended (")
         assert second == (-signal.SIGKILL if how == "killed" else 1)
         assert ("ValueError: a defect" in errors) == (how == "raising")
         # JAX alone would notice after the 100 seconds in which it misses heartbeats.

@@ -24,5 +24,5 @@ def test_a_sheet_shows_pairs_as_the_model_sees_them(tmp_path):
         assert set(np.unique(labels)) in ({0, 1}, {0, 5})
         assert len(np.unique(image)) <= 2  # a grey value a label, though the stack's images are black
     assert not np.array_equal(pair.fixed_segmentation, pair.moving_segmentation)
-    with pytest.raises(UserError, match=r"--output=.*none/sheet\.png: cannot be written"):
+    with pytest.raises(UserError, match=r"none/sheet\.png: cannot be written, its folder does not exist"):
         draw_samples(config, tmp_path / "none" / "sheet.png", num_pairs=3)

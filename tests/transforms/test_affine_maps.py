@@ -34,6 +34,13 @@ def test_affines_agree_with_homogeneous_matrices(num_axes):
     )
 
 
+def test_points_may_have_no_spatial_axes():
+    (affine,) = matrices(1, 2)[:1]
+    points = np.array([[3.0, -2.0]], np.float32)
+    expected = np.einsum("bij,bj->bi", square(affine), [[3.0, -2.0, 1.0]])[:, :-1]
+    np.testing.assert_allclose(apply_affine(affine, points), expected, rtol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("old", "new"), [((24, 17), (12, 9)), ((9, 14, 10), (18, 14, 3))])
 def test_between_grids_keeps_edges_and_agrees_with_resize(old, new):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from air_jax.transforms import smooth, with_edges
+from air_jax.transforms import shrink, smooth, with_edges
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,15 @@ def test_smooth_agrees_with_scipy(shape, sigma):
     np.testing.assert_allclose(smooth(field, sigma), expected, atol=2e-6)
     constant = jnp.full((1, *shape, 1), 7.0)
     np.testing.assert_allclose(smooth(constant, sigma), constant, rtol=1e-6)
+
+
+def test_shrink_by_whole_factors_weighs_each_cell_by_a_triangle_of_two_cells_width():
+    image = np.random.default_rng(0).random((2, 12, 9, 1), dtype=np.float32)
+    small = np.asarray(shrink(image, (4, 9)))
+    weights = np.maximum(0, 1 - np.abs((np.arange(12) + 0.5)[None] - (3 * np.arange(4) + 1.5)[:, None]) / 3)
+    weights /= weights.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(small, np.einsum("yx,bxzc->byzc", weights, image), atol=1e-6)
+    assert shrink(image, (12, 9)) is image
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 from helpers import REAL_KERNELS, THOROUGH
+from jax.interpreters import ad
 from jax.test_util import check_grads
 
 from air_jax import warp
@@ -99,6 +100,24 @@ def test_finite_differences_to_second_order_forward_and_reverse(shape, mode):
         return warp(image, displacement, mode=mode) ** 2
 
     check_grads(jax.jit(value), (image, displacement), order=2, modes=("fwd", "rev"), eps=5e-3, atol=2e-2, rtol=2e-2)
+
+
+def test_the_third_derivative_along_a_line_is_that_of_a_product_of_two_coordinates():
+    """Within a cell, an image is bilinear: its second derivative along a line is constant, its third one is 0."""
+    image = np.random.default_rng(0).random((1, 3, 4, 1), np.float32)
+    start, direction = np.full((1, 3, 4, 2), 0.4, np.float32), np.broadcast_to(np.float32([0.3, 0.2]), (1, 3, 4, 2))
+    derivative = lambda f: lambda t: jax.jvp(f, (t,), (np.float32(1),))[1]  # noqa: E731
+    along = lambda t: warp(image, start + t * direction)[0, :2, :3, 0]  # noqa: E731
+    second = derivative(derivative(along))
+    corners = image[0, :-1, :-1, 0] + image[0, 1:, 1:, 0] - image[0, 1:, :-1, 0] - image[0, :-1, 1:, 0]
+    np.testing.assert_allclose(second(np.float32(0)), 2 * 0.3 * 0.2 * corners, atol=1e-5)
+    np.testing.assert_allclose(derivative(second)(np.float32(0)), 0, atol=1e-5)
+
+
+def test_a_gradient_that_is_not_asked_for_costs_no_scatter():
+    image, points = np.ones((1, 3, 4, 1), np.float32), np.zeros((1, 3, 4, 2), np.float32)
+    options = dict(axis_sets=((),), mode="constant", relative=True, shape=(3, 4))
+    assert interpolation._scatter_transpose(ad.Zero(jax.typeof(image)), image, points, **options) == [None, None]
 
 
 def test_derivative_at_integer_coordinates_is_the_one_towards_larger_coordinates():

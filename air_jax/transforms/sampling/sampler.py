@@ -5,8 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from air_jax.checks import check_arrays, check_integers
-from air_jax.errors import OptionError
+from air_jax.checks import check_arrays, check_choice, check_integers, is_integer, require
 from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.sampling.cells import MODES, coordinates_of
 from air_jax.transforms.sampling.interpolation import interpolate
@@ -117,10 +116,8 @@ def _check_warp(image: jax.Array, displacement: jax.Array, order: int, mode: str
 
 
 def _check_options(order: int, mode: str) -> None:
-    if order not in (0, 1):
-        raise OptionError("order", order, "must be 0 (nearest) or 1 (linear)")
-    if mode not in MODES:
-        raise OptionError("mode", mode, f"must be one of {', '.join(MODES)}")
+    require(is_integer(order) and order in (0, 1), "order", order, "must be 0 (nearest) or 1 (linear)")
+    check_choice("mode", mode, MODES)
 
 
 def _sample_points(image: jax.Array, points: jax.Array, order: int, mode: str, *, relative: bool) -> jax.Array:
