@@ -34,13 +34,18 @@ def count_flops(function: Callable, *arguments: Any) -> float | None:
 
 
 def _flops(jaxpr: Any) -> float | None:
+    """The operations of a jaxpr, with its loops as often as they run."""
+    counted = _counted(jaxpr)
+    if counted is None:
+        return None
+    return counted + sum(length * (_flops(body) or 0) - (_counted(body) or 0) for length, body in _scans(jaxpr.jaxpr))
+
+
+def _counted(jaxpr: Any) -> float | None:
+    """XLA's count, in which the body of each loop counts once."""
     shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in jaxpr.in_avals]
     analysis = jax.jit(jaxpr_as_fun(jaxpr)).lower(*shapes).cost_analysis()
-    if analysis is None:
-        return None
-    # XLA counts the body of a loop once.
-    further = [(length - 1) * (_flops(body) or 0) for length, body in _scans(jaxpr.jaxpr)]
-    return analysis["flops"] + sum(further)
+    return None if analysis is None else analysis["flops"]
 
 
 def _scans(jaxpr: Any) -> Iterator[tuple[int, Any]]:
