@@ -198,6 +198,8 @@ def _descend(
         values = loss(parameters)
         return jnp.sum(values), values
 
+    # In reverse mode a step is computed again, instead of kept in memory with its images.
+    @jax.checkpoint
     def step(carry, _):
         parameters, state, best, lowest = carry
         (_, values), gradient = jax.value_and_grad(value, has_aux=True)(parameters)

@@ -1,12 +1,13 @@
 """The table of a model's parameters and floating-point operations that a run prints before it starts."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.extend.core import jaxpr_as_fun
 
 
 def count_parameters(params: Any) -> int:
@@ -16,6 +17,8 @@ def count_parameters(params: Any) -> int:
 
 def count_flops(function: Callable, *arguments: Any) -> float | None:
     """Counts the floating-point operations of `function(*arguments)` by XLA's cost analysis before optimisation.
+
+    The body of `jax.lax.scan` counts as often as it runs. The body of other loops counts once.
 
     Returns:
       The number, or None where the host's own platform is switched off (`JAX_PLATFORMS=cuda`): accelerators count only
@@ -27,8 +30,33 @@ def count_flops(function: Callable, *arguments: Any) -> float | None:
         return None
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments)  # of no device
     with jax.default_device(host):
-        analysis = jax.jit(function).lower(*shapes).cost_analysis()
+        return _flops(jax.make_jaxpr(function)(*shapes))
+
+
+def _flops(jaxpr: Any) -> float | None:
+    """The operations of a jaxpr, with its loops as often as they run."""
+    counted = _counted(jaxpr)
+    if counted is None:
+        return None
+    return counted + sum(length * (_flops(body) or 0) - (_counted(body) or 0) for length, body in _scans(jaxpr.jaxpr))
+
+
+def _counted(jaxpr: Any) -> float | None:
+    """XLA's count, in which the body of each loop counts once."""
+    shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in jaxpr.in_avals]
+    analysis = jax.jit(jaxpr_as_fun(jaxpr)).lower(*shapes).cost_analysis()
     return None if analysis is None else analysis["flops"]
+
+
+def _scans(jaxpr: Any) -> Iterator[tuple[int, Any]]:
+    """The length and the body of each scan of a jaxpr, but not of those inside such a body."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan":
+            yield equation.params["length"], equation.params["jaxpr"]
+            continue
+        for inner in jax.tree.leaves(equation.params, is_leaf=lambda leaf: hasattr(leaf, "eqns")):
+            if hasattr(inner, "eqns"):  # a jaxpr, closed or not
+                yield from _scans(inner)
 
 
 def table(model: nn.Module, params: Any, image_shape: tuple[int, ...], num_images: int = 2) -> str:

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import air_jax
 from air_jax.training import summary
@@ -9,6 +10,17 @@ from air_jax.training import summary
 
 def test_flops_of_a_matrix_product():
     assert summary.count_flops(jnp.matmul, jnp.zeros((10, 20)), jnp.zeros((20, 30))) == 2 * 10 * 20 * 30
+
+
+def test_flops_of_loops_count_as_often_as_they_run():
+    def product(matrix, count):
+        return jax.lax.scan(lambda found, _: (found @ matrix, None), matrix, length=count)[0]
+
+    def nested(matrix):
+        return jax.lax.scan(lambda found, _: (jax.jit(product, static_argnums=1)(found, 3), None), matrix, length=5)[0]
+
+    matrix, once = jnp.zeros((20, 20)), 2 * 20**3
+    np.testing.assert_allclose(summary.count_flops(nested, matrix), 5 * 3 * once, rtol=0.01)
 
 
 def test_without_the_hosts_platform_there_are_no_flops(monkeypatch):
