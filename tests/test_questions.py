@@ -1,22 +1,26 @@
-"""The answers of docs/questions.md: each names tests that check it, and these tests exist."""
+"""The answers of docs/questions.md and docs/everyday.md: each names tests that check it, and these tests exist."""
 
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from helpers import REPOSITORY
 
 from air_jax import warp
 
 
-def test_every_answer_names_tests_that_exist():
-    page = (REPOSITORY / "docs" / "questions.md").read_text()
-    rows = [line for line in page.splitlines() if line.startswith("|")][2:]
-    assert len(rows) == 10
+@pytest.mark.parametrize(("name", "count"), [("questions", 10), ("everyday", 12)])
+def test_every_answer_names_tests_that_exist(name, count):
+    """The last column of the page's first table names them."""
+    page = (REPOSITORY / "docs" / f"{name}.md").read_text()
+    table = re.search(r"(?:^\|.*\n)+", page, re.MULTILINE)[0]
+    rows = table.splitlines()[2:]
+    assert len(rows) == count
     tests = {name for path in (REPOSITORY / "tests").rglob("test_*.py") for name in functions(path.read_text())}
     for row in rows:
-        named = re.findall(r"`(test_\w+)`", row.split("|")[3])
+        named = re.findall(r"`(test_\w+)`", row.split("|")[-2])
         assert named, row
         assert set(named) <= tests, set(named) - tests
 
