@@ -119,6 +119,26 @@ def test_only_the_pair_with_a_value_that_is_not_finite_has_scores_that_are_nan()
         np.testing.assert_allclose(values[::2], alone[name][::2], rtol=1e-6, err_msg=name)
 
 
+def test_images_have_at_least_one_spatial_axis():
+    lines = jnp.ones((2, 5, 1))
+    np.testing.assert_array_equal(metrics.mse(lines, 0 * lines), [1, 1])
+    with pytest.raises(ValueError, match=r"must be \[B, \*S, C\]"):
+        metrics.mse(lines[0], lines[0])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: transforms.intensity.normalize(np.ones((4, 4)), []),
+        lambda: optimize.fit_landmarks(np.ones((4, 2)), np.ones((4, 2)), kind=[]),
+        lambda: optimize.fit_landmarks(np.ones((4, 2)), np.ones((4, 2)), kind="elastic"),
+    ],
+)
+def test_a_word_that_is_no_choice_is_refused_whatever_its_type(make):
+    with pytest.raises(OptionError, match="must be one of"):
+        make()
+
+
 def test_images_that_are_not_finite_have_scores_that_are_nan():
     fixed = np.ones((2, 3, 4, 1), np.float32)
     warped = fixed.copy()

@@ -55,7 +55,8 @@ def list_pairs(options: BatchOptions) -> dict[str, Options]:
         settings["workdir"] = options.workdir.absolute()
     own = dataclasses.replace(options.guiding, guide_weight=None, guide_tolerance=None, affine_from=None)
     # A mistake in a flag is that of no line.
-    check_options(Options(Path("fixed"), Path("moving"), options.output_dir, **(settings | {"guiding": own})))
+    settings["guiding"] = own
+    check_options(Options(Path("fixed"), Path("moving"), options.output_dir, **settings))
     have_landmarks = any("guide_landmarks" in line.guides for line in lines)
     found: dict[str, Options] = {}
     places: dict[str, str] = {}

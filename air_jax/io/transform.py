@@ -135,18 +135,15 @@ def write_affine(path: str | Path, matrix: np.ndarray) -> None:
 def _keeping_warnings(itk: Any) -> Iterator[list[str]]:
     """Yields a list to which ITK's warnings go, instead of standard error."""
     warnings: list[str] = []
-    methods = dict.fromkeys(("DisplayText", "DisplayErrorText", "DisplayGenericOutputText", "DisplayDebugText"), _drop)
-    methods["DisplayWarningText"] = lambda self, text: warnings.append(text)
+    methods: dict[str, Any] = {"DisplayWarningText": lambda _, text: warnings.append(text)}
+    for name in ("DisplayText", "DisplayErrorText", "DisplayGenericOutputText", "DisplayDebugText"):
+        methods[name] = lambda _, text: None
     logger = type("Logger", (itk.LoggerBase,), methods)()
     before = logger.SetAsGlobalITKLogger()
     try:
         yield warnings
     finally:
         before.SetAsGlobalITKLogger()
-
-
-def _drop(logger: Any, text: str) -> None:
-    """Drops a text of ITK."""
 
 
 def _parts(itk: Any, path: Path, transform: Any, grid: Volume | None) -> list[Part]:

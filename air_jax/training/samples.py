@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -43,8 +44,9 @@ def draw_samples(config: Config, path: Path, *, step: int = 0, num_pairs: int = 
     if path.parent.is_dir() and not os.access(path.parent, os.W_OK | os.X_OK):  # noticed before the work
         raise UserError(f"--output={path}: its folder may not be written; choose another one")
     pair, title = _prepared_pairs(configs.complete(config), step, num_pairs)
-    segmentations = pair.fixed_segmentation, pair.moving_segmentation
-    figure = visualize.samples_figure(pair.fixed, pair.moving, *segmentations, title)
+    host: Any = pair  # NumPy's arrays
+    segmentations = host.fixed_segmentation, host.moving_segmentation
+    figure = visualize.samples_figure(host.fixed, host.moving, *segmentations, title)
     with writing(path, path.suffix) as partial:
         figure.savefig(partial, dpi=150)
     return pair

@@ -2,8 +2,8 @@
 
   python -m experiments.reliability.load --minutes=30
 
-Writes load.json and load.png. A line of each says how much memory the last tenth needs beyond the first tenth after
-warm-up, which is the first tenth of the whole.
+Writes load.json and load.png. Warm-up is the first tenth of the work, by registrations or steps. Growth is that of
+resident memory from the second tenth to the last one, by their medians.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import signal
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,19 @@ from matplotlib.figure import Figure
 
 FOLDER = Path(__file__).parent
 SHAPE = (64, 64)
+Row = tuple[float, float, int, int]
 POINTS = 300  # in the figure, of each curve
 
 
 class Watch:
-    """Notes seconds, resident megabytes and the number of compiled programs, once a second."""
+    """Notes seconds, resident megabytes, the number of compiled programs and the work done, once a second."""
 
-    def __init__(self):
+    def __init__(self, done: Callable[[], int]):
         from air_jax.runtime.startup import CompileClock
 
         self._clock, self._start, self._end = CompileClock(), time.monotonic(), threading.Event()
-        self.rows: list[tuple[float, float, int]] = []
+        self._done = done
+        self.rows: list[Row] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -39,9 +42,9 @@ class Watch:
         """Adds a row."""
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         megabytes = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-        self.rows.append((time.monotonic() - self._start, megabytes, self._clock.programs))
+        self.rows.append((time.monotonic() - self._start, megabytes, self._clock.programs, self._done()))
 
-    def stop(self) -> list[tuple[float, float, int]]:
+    def stop(self) -> list[Row]:
         """Ends the notes and returns them."""
         self._end.set()
         self._thread.join()
@@ -54,13 +57,14 @@ class Watch:
 
 
 def register_many(number: int) -> dict[str, Any]:
-    """Registers pairs of new random images, with as many notes as pairs."""
+    """Registers pairs of new random images."""
     import scipy.ndimage
 
     from air_jax import without_model
 
     registration = without_model(2, refine_steps=20, normalization="percentile")
-    rng, watch, seconds = np.random.default_rng(0), Watch(), []
+    rng, seconds = np.random.default_rng(0), []
+    watch = Watch(lambda: len(seconds))
     for _ in range(number):
         noise = rng.standard_normal((2, *SHAPE)).astype(np.float32)
         fixed, moving = scipy.ndimage.gaussian_filter(noise, (0, 3, 3))
@@ -84,35 +88,38 @@ def train_long(minutes: float) -> dict[str, Any]:
     timer = threading.Timer(60 * minutes, lambda: os.kill(os.getpid(), signal.SIGTERM))
     timer.start()
     with tempfile.TemporaryDirectory() as folder:
-        watch = Watch()
+        log = Path(folder) / "run" / "metrics.jsonl"
+        watch = Watch(lambda: log.stat().st_size if log.exists() else 0)
         try:
             run.train(config, Path(folder) / "run")
         except StoppedError as error:
             print(error)
         rows = watch.stop()
-        lines = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
     return _summary(rows, [line["pairs_per_second"] for line in lines if "pairs_per_second" in line])
 
 
-def _summary(rows: list[tuple[float, float, int]], speeds: list[float]) -> dict[str, Any]:
-    seconds, megabytes, programs = map(np.array, zip(*rows, strict=True))
-    tenth = max(1, len(rows) // 10)
-    first, last = (float(np.median(each)) for each in (megabytes[tenth : 2 * tenth], megabytes[-tenth:]))
+def _summary(rows: list[Row], speeds: list[float]) -> dict[str, Any]:
+    seconds, megabytes, programs, done = map(np.array, zip(*rows, strict=True))
+    share = done / done[-1]
+    second, last = (share > 0.1) & (share <= 0.2), share > 0.9
+    before, after = (float(np.median(megabytes[part])) for part in (second, last))
     kept, fast = np.linspace(0, len(rows) - 1, POINTS).astype(int), np.array(speeds)
     part = max(1, len(fast) // 10)
     return {
         "seconds": round(float(seconds[-1]), 1),
         "number": len(speeds),
         "megabytes": {
-            "after warm-up": round(first, 1),
-            "at the end": round(last, 1),
+            "after warm-up": round(before, 1),
+            "at the end": round(after, 1),
         },
-        "growth in percent": round(100 * (last / first - 1), 2),
-        "programs": {"after warm-up": int(programs[tenth]), "at the end": int(programs[-1])},
+        "growth in percent": round(100 * (after / before - 1), 2),
+        "programs": {"after warm-up": int(programs[second][-1]), "at the end": int(programs[-1])},
         "per second": {
             "after warm-up": round(float(np.median(fast[part : 2 * part])), 2),
             "at the end": round(float(np.median(fast[-part:])), 2),
         },
+        "warm-up seconds": round(float(seconds[share > 0.1][0]), 1),
         "curve": [[round(float(seconds[k]), 1), round(float(megabytes[k]), 1)] for k in kept],
         "speeds": [round(float(fast[k]), 2) for k in np.linspace(0, len(fast) - 1, POINTS).astype(int)],
     }
@@ -126,7 +133,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
         seconds, megabytes = np.transpose(found["curve"])
         memory, speed = axes[:, column]
         memory.plot(seconds / 60, megabytes, color="C0")
-        memory.axvspan(0, seconds[-1] / 600, color="0.9", label="warm-up")
+        memory.axvspan(0, found["warm-up seconds"] / 60, color="0.9", label="warm-up")
         memory.set(title=f"{name}: {found['growth in percent']:+.2f} % after warm-up", ylabel="resident memory (MB)")
         memory.set(xlabel="minutes", ylim=(0, 1.15 * megabytes.max()))
         memory.legend(loc="lower right")

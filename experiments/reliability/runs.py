@@ -36,14 +36,14 @@ def preload() -> None:
 
 def train_small(workdir: Path, coordinator: str | None = None, index: int | None = None) -> None:
     """Trains as the command does, without the final scores and figures; with a coordinator as one of two processes."""
-    from air_jax.runtime import parallel, startup
+    from air_jax.runtime import processes, startup
     from air_jax.training import run
 
     run.evaluate = lambda *_, **__: {}
     startup.use_compilation_cache()
 
     def work() -> None:
-        with parallel.processes(coordinator, None if coordinator is None else 2, index, detect=False):
+        with processes.joined(coordinator, None if coordinator is None else 2, index, detect=False):
             run.train(small_config(), workdir)
 
     guarded(work)

@@ -182,7 +182,7 @@ def test_bfloat16_images_keep_their_dtype():
 # A piece is several whole images, a part that divides an image, or a part that has to be padded.
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("shape", "batch", "at_once"), [((4, 5), 6, 50), ((6, 4), 2, 9), ((5, 7), 2, 6), ((7, 1), 3, 3)]
+    ("shape", "batch", "at_once"), [((4, 5), 6, 50), ((4, 5), 4, 40), ((6, 4), 2, 9), ((5, 7), 2, 6), ((7, 1), 3, 3)]
 )
 @pytest.mark.parametrize("channels", [pytest.param(1, marks=THOROUGH), 2])
 def test_pieces_change_nothing(shape, batch, at_once, channels, monkeypatch):
