@@ -60,7 +60,8 @@ def main() -> None:
     if arguments.only:
         print(json.dumps(measure(arguments.only, arguments.steps)))
         return
-    print("| config | trace, s | lower, s | compile, s | CPU, s | step, ms | step, CPU ms |\n|---|---|---|---|---|---|---|")
+    print("| config | trace, s | lower, s | compile, s | CPU, s | step, ms | step, CPU ms |")
+    print(f"|{'---|' * 7}")
     for name in arguments.configs:
         command = [sys.executable, "-m", "experiments.benchmark.compilation", "--only", name]
         command += ["--steps", str(arguments.steps)]

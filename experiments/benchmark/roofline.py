@@ -4,8 +4,8 @@
 
 The process keeps to one core and one thread. Times are CPU times, the smallest of `REPEATS` calls, so other work on the
 machine changes them little. FLOPs and bytes are those of the compiled program, by XLA's cost analysis: bytes are what
-all kernels read and write, as if no cache kept anything between two kernels. For the analysis, which counts the body of a loop once,
-the sampler takes all points at once. `least` bytes are the arguments and the results of the whole program.
+all kernels read and write, as if no cache kept anything between two kernels. The analysis counts the body of a loop
+once, so for it the sampler takes all points at once. `least_bytes` are the program's arguments and results.
 """
 
 import argparse
@@ -84,9 +84,12 @@ def refinement(num_steps: int = 1) -> Work:
 
     objective, rng = make_objective("lncc", diffusion=0.1), np.random.default_rng(0)
     fixed, moving = (jnp.asarray(rng.random((1, *REFINE_SHAPE, 1), dtype=np.float32)) for _ in range(2))
-    return lambda fixed, moving: refine(
-        objective, fixed, moving, num_steps=num_steps, field=DenseField(levels=(1,))
-    ).displacement, (fixed, moving)
+    return (
+        lambda fixed, moving: (
+            refine(objective, fixed, moving, num_steps=num_steps, field=DenseField(levels=(1,))).displacement
+        ),
+        (fixed, moving),
+    )
 
 
 WORKS: dict[str, Callable[[], Work]] = {
@@ -154,7 +157,7 @@ def measure(name: str) -> dict[str, float]:
 
 def table(report: dict) -> str:
     peak = report["ceilings"]
-    lines = ["| work | CPU ms | MFLOP | MB | FLOP/B | GFLOP/s | GB/s | bound, ms |", "|---|---|---|---|---|---|---|---|"]
+    lines = ["| work | CPU ms | MFLOP | MB | FLOP/B | GFLOP/s | GB/s | bound, ms |", f"|{'---|' * 8}"]
     for name, found in report["works"].items():
         flops, size, seconds = found["flops"], found["bytes"], found["seconds"]
         bound = max(flops / peak["flops_per_second"], size / peak["bytes_per_second"])
@@ -181,12 +184,13 @@ def draw(report: dict, path: Path) -> None:
     intensity = np.geomspace(0.05, 50, 200)
     roof = np.minimum(peak["flops_per_second"], intensity * peak["bytes_per_second"]) / 1e9
     axes.loglog(intensity, roof, color="black")
-    axes.annotate(f"{peak['bytes_per_second'] / 1e9:.1f} GB/s", (0.07, 0.09 * peak["bytes_per_second"] / 1e9))
+    axes.annotate(f"{peak['bytes_per_second'] / 1e9:.1f} GB/s", (0.06, 0.15 * peak["bytes_per_second"] / 1e9))
     axes.annotate(f"{peak['flops_per_second'] / 1e9:.0f} GFLOP/s", (12, 1.1 * peak["flops_per_second"] / 1e9))
     for marker, (name, found) in zip("osD^v<>", report["works"].items(), strict=False):
         x, y = found["flops"] / found["bytes"], found["flops"] / found["seconds"] / 1e9
         axes.plot(x, y, marker, markersize=8, label=name)
     axes.set(xlabel="FLOPs a byte, as compiled", ylabel="GFLOP/s of one core", xlim=(0.05, 50))
+    axes.set_ylim(1, 3 * peak["flops_per_second"] / 1e9)
     axes.grid(alpha=0.3, which="both")
     axes.legend(loc="lower right", fontsize="small")
     figure.savefig(path, dpi=110)
@@ -195,6 +199,7 @@ def draw(report: dict, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--works", nargs="+", default=[""], help="those whose names begin so; default: all")
+    parser.add_argument("--add", action="store_true", help="to the file's works and ceilings of an earlier call")
     parser.add_argument("--output", type=Path, default=FOLDER / "roofline.json")
     arguments = parser.parse_args()
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"  # before JAX starts
@@ -202,6 +207,8 @@ def main() -> None:
     from experiments.benchmark import machine
 
     report = {"machine": machine.describe(), "ceilings": ceilings(), "works": {}}
+    if arguments.add:
+        report = json.loads(arguments.output.read_text())
     for name in WORKS:
         if name.startswith(tuple(arguments.works)):
             report["works"][name] = measure(name)
