@@ -1,7 +1,7 @@
 """AiR by matching: attention is the registration, coarse to fine, with the moving image warped between the steps."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -129,7 +129,8 @@ class MatchingAiR(nn.Module):
         """
         options, last = MatchingOptions.of(self), len(self.downsampling) - 1
         image = shrink(image, tuple(-(-size // self.downsampling[last]) for size in image.shape[1:-1]))
-        return TokenFeatures.of(options, last).apply({"params": params[f"level_{last}"]["features"]}, image)
+        features = TokenFeatures.of(options, last).apply({"params": params[f"level_{last}"]["features"]}, image)
+        return cast(jax.Array, features)
 
     @nn.nowrap
     def feature_patches(self) -> tuple[int, int]:
