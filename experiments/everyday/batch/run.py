@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--commands", type=int, default=PAIRS)
     arguments = parser.parse_args()
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         pairs = write_pairs(arguments.data, folder)
