@@ -79,7 +79,7 @@ class _Cosine:
         if counts is not None and self.channels == 1:
             counts = jnp.repeat(counts, channels, axis=0)
         means = weighted_mean(distance, self._patches(counts), range(1, distance.ndim))
-        return jnp.mean(means.reshape(len(fixed), -1), axis=1)
+        return jnp.mean(means.reshape(fixed.shape[0], -1), axis=1)
 
     def _features(self, params: Any, image: jax.Array) -> jax.Array:
         if self.channels == 1:  # each channel is an image of its own
