@@ -265,6 +265,7 @@ def test_jit_and_vmap(expected):
 
 
 @pytest.mark.slow
+@pytest.mark.real_compiler  # the fast kernels of jaxlib 0.10 give a NaN derivative
 def test_grad_jvp_and_checkpoint_agree():
     rows = having(NO_GRADIENT, HEAVY)
     given = arguments(rows)
