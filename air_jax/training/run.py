@@ -12,12 +12,14 @@ workdir.
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax.numpy as jnp
+import optax
 
 from air_jax.data import Dataset, Images, load_dataset
 from air_jax.errors import UserError
@@ -101,17 +103,13 @@ def train(
     from_first_process(lambda: _make_workdir(workdir))  # late: a mistake in the config leaves no folder
     images = _needed(dataset.train, recipe)
     streaming = not feed.fits(images, devices) if recipe.streaming is None else recipe.streaming
-    train_steps = make_train_steps(
+    train_steps = steps_of(
+        recipe,
         inference.model,
         optimizer,
         task.loss,
-        seed=recipe.seed,
-        batch_size=recipe.steps.batch_size,
+        dataset.train,
         num_devices=len(devices),
-        axis_name=AXIS_NAME,
-        augmentation=recipe.augmentation,
-        deformation=recipe.deformation,
-        synthesize=synthesizer(recipe.synthesis, dataset.train),
         streaming=streaming,
     )
 
@@ -175,6 +173,42 @@ def _with_segmenter(config: Config, recipe: TrainingRecipe, workdir: Path) -> tu
         return SavedConfig(config, (), own), {}
     segmenter, params = read_segmenter(recipe.segmenter_workdir)
     return SavedConfig(config, (), segmenter), {SEGMENTER: params}
+
+
+def steps_of(
+    recipe: TrainingRecipe,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    loss: Callable,
+    train: Images,
+    *,
+    num_devices: int,
+    streaming: bool = False,
+) -> Callable:
+    """Returns the steps of a run, see `air_jax.training.steps.make_train_steps`.
+
+    Args:
+      recipe: the run's recipe.
+      model: the model that is trained.
+      optimizer: its optimizer.
+      loss: loss of a batch, see `air_jax.training.evaluation.task_of`.
+      train: the training images.
+      num_devices: devices of all processes.
+      streaming: whether each step's images are passed, instead of all images.
+    """
+    return make_train_steps(
+        model,
+        optimizer,
+        loss,
+        seed=recipe.seed,
+        batch_size=recipe.steps.batch_size,
+        num_devices=num_devices,
+        axis_name=AXIS_NAME,
+        augmentation=recipe.augmentation,
+        deformation=recipe.deformation,
+        synthesize=synthesizer(recipe.synthesis, train),
+        streaming=streaming,
+    )
 
 
 def _needed(train: Images, recipe: TrainingRecipe) -> Images:

@@ -17,6 +17,7 @@ from air_jax.training.evaluation import task_of
 from air_jax.training.optimizer import make_optimizer
 from air_jax.training.pair_loss import TrainingTerms, pair_loss
 from air_jax.training.recipe import training_recipe
+from air_jax.training.run import steps_of
 from air_jax.training.steps import Params, init_params, init_state, make_train_steps
 from air_jax.workdir.config import SavedConfig, complete
 from air_jax.workdir.recipe import inference_recipe
@@ -86,17 +87,8 @@ def prepare_config(
     train = Images(images, segmentations=(images[..., 0] // 86).astype(np.int32))
     recipe, inference = training_recipe(config), inference_recipe(SavedConfig(config, shape))
     optimizer = make_optimizer(**dataclasses.asdict(recipe.optimizer))
-    steps = make_train_steps(
-        inference.model,
-        optimizer,
-        task_of(recipe, inference, Dataset(train, train, train), train).loss,
-        seed=recipe.seed,
-        batch_size=recipe.steps.batch_size,
-        num_devices=len(devices),
-        axis_name=AXIS_NAME,
-        augmentation=recipe.augmentation,
-        deformation=recipe.deformation,
-    )
+    loss = task_of(recipe, inference, Dataset(train, train, train), train).loss
+    steps = steps_of(recipe, inference.model, optimizer, loss, train, num_devices=len(devices))
     state = replicate(init_state(init_params(inference.model, 0, shape, num_images=2), optimizer), devices)
     run = feed.resident(steps, train, devices, sharded_jit=sharded_jit)
 

@@ -106,8 +106,13 @@ def test_the_third_derivative_along_a_line_is_that_of_a_product_of_two_coordinat
     """Within a cell, an image is bilinear: its second derivative along a line is constant, its third one is 0."""
     image = np.random.default_rng(0).random((1, 3, 4, 1), np.float32)
     start, direction = np.full((1, 3, 4, 2), 0.4, np.float32), np.broadcast_to(np.float32([0.3, 0.2]), (1, 3, 4, 2))
-    derivative = lambda f: lambda t: jax.jvp(f, (t,), (np.float32(1),))[1]  # noqa: E731
-    along = lambda t: warp(image, start + t * direction)[0, :2, :3, 0]  # noqa: E731
+
+    def derivative(function):
+        return lambda t: jax.jvp(function, (t,), (np.float32(1),))[1]
+
+    def along(t):
+        return warp(image, start + t * direction)[0, :2, :3, 0]
+
     second = derivative(derivative(along))
     corners = image[0, :-1, :-1, 0] + image[0, 1:, 1:, 0] - image[0, 1:, :-1, 0] - image[0, :-1, 1:, 0]
     np.testing.assert_allclose(second(np.float32(0)), 2 * 0.3 * 0.2 * corners, atol=1e-5)
