@@ -33,8 +33,8 @@ def feature_similarity(registration: Registration) -> Similarity:
       registration: a registration whose model is a `MatchingAiR`, such as `air_jax.load_pretrained("shapes-2d")`.
 
     Returns:
-      A function of `fixed` and `warped` `[B, *S, C]` in [0, 1] that returns `[B]` in [0, 2], 0 for equal features. Its
-      keyword `weights`, `[B, *S]` in [0, 1], says by which share a voxel counts; a patch counts as its least voxel.
+      A function of `fixed` and `warped` `[B, *S, C]` in [0, 1] that returns `[B]` in [0, 2], near 0 for equal features.
+      Its keyword `weights`, `[B, *S]` in [0, 1], says by which share a voxel counts; a patch counts as its least voxel.
       Where the model was trained on images of one channel, every channel is compared by itself.
 
     Raises:
@@ -47,7 +47,7 @@ def feature_similarity(registration: Registration) -> Similarity:
       >>> bool(negative[0] < 0.1 * moved[0])
       True
     """
-    if not hasattr(registration.model, "features"):
+    if not hasattr(registration.model, "feature_patches"):
         name = type(registration.model).__name__
         raise OptionError("registration", name, "has no features; needs a model of matching attention, MatchingAiR")
     *shape, channels = registration.image_shape

@@ -1,5 +1,6 @@
 """The similarity of learned features: its value by NumPy, weights, channels, contrasts, and what is refused."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 import air_jax
 from air_jax import OptionError
 from air_jax.losses import make_objective
-from air_jax.models import MatchingAiR
+from air_jax.models import MatchingAiR, Segmenter
 from air_jax.optimize import DenseField
 
 
@@ -105,8 +106,11 @@ def test_weights_of_1_change_nothing_on_a_coarser_level(shape):
 
 
 def test_what_has_no_features_is_refused():
-    with pytest.raises(OptionError, match=r"Identity'.* has no features"):
-        air_jax.feature_similarity(air_jax.without_model(2))
+    """A segmenter has an option of the name `features`."""
+    segmenter = dataclasses.replace(air_jax.without_model(2), model=Segmenter(num_classes=2, features=(4,)))
+    for registration, name in ((air_jax.without_model(2), "Identity"), (segmenter, "Segmenter")):
+        with pytest.raises(OptionError, match=f"{name}'.* has no features"):
+            air_jax.feature_similarity(registration)
 
 
 @pytest.mark.parametrize(("shape", "channels"), [((4, 6, 6, 1), 1), ((1, 8, 8, 3), 2)])
