@@ -1,10 +1,7 @@
-"""Ten brains and their template: `python -m experiments.gallery.template --data=brains20_2mm.npz --output=t.png`.
+"""Ten brains and their template: `python -m experiments.gallery.template --data=brains20_2mm.npz --output=t.png`."""
 
-The file is a stack of synthetic brains at 2 mm with the axes (superior, posterior, left), see docs/results.md.
-"""
-
-import tempfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,14 +11,14 @@ from air_jax.file_templates.options import Options
 from air_jax.file_templates.run import build_template
 from experiments.gallery.arguments import paths
 
-TO_LPS = np.array([[0, 0, 2.0, 0], [0, 2.0, 0, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]])  # 2 mm
+TO_LPS = np.array([[0, 0, 2.0, 0], [0, 2.0, 0, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]])  # mm, from (superior, posterior, left)
 
 
 def main() -> None:
     data, output = paths(__doc__, "data", "output")
     with np.load(data) as arrays:
         brains = arrays["image"][:10]  # [10, D, H, W]
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder:
         images, results = Path(folder) / "images", Path(folder) / "results"
         images.mkdir()
         for number, brain in enumerate(brains):
@@ -30,10 +27,9 @@ def main() -> None:
         template = io.read_image(results / "template.nii.gz").array
     top, bottom = (figure := Figure(figsize=(10, 4.4), layout="constrained")).subfigures(2, height_ratios=(1, 2.3))
     z, y, x = (size // 2 for size in template.shape)
-    mean = brains.mean(axis=0)
-    panels = {"their mean": mean[z], "template": template[z], "": template[::-1, y], " ": template[::-1, :, x]}
-    views = [*zip(top.subplots(1, 10), brains[:, z], [""] * 10, strict=True)]
-    for axis, image, name in [*views, *zip(bottom.subplots(1, 4), panels.values(), panels, strict=True)]:
+    planes = brains[:, z].mean(axis=0), template[z], template[::-1, y], template[::-1, :, x]
+    axes, names = [*top.subplots(1, 10), *bottom.subplots(1, 4)], [*[""] * 10, "their mean", "template", "", ""]
+    for axis, image, name in zip(axes, [*brains[:, z], *planes], names, strict=True):
         axis.imshow(image, cmap="gray")
         axis.set_title(name)
         axis.set_axis_off()
