@@ -11,7 +11,9 @@ from air_jax.file_templates.options import Options
 from air_jax.file_templates.run import build_template
 from experiments.gallery.arguments import paths
 
-TO_LPS = np.array([[0, 0, 2.0, 0], [0, 2.0, 0, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]])  # mm, from (superior, posterior, left)
+TO_LPS = np.array(
+    [[0, 0, 2.0, 0], [0, 2.0, 0, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]]
+)  # 2 mm; axes: superior, posterior, left
 
 
 def main() -> None:
