@@ -11,9 +11,7 @@ from air_jax.file_templates.options import Options
 from air_jax.file_templates.run import build_template
 from experiments.gallery.arguments import paths
 
-TO_LPS = np.array(
-    [[0, 0, 2.0, 0], [0, 2.0, 0, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]]
-)  # 2 mm; axes: superior, posterior, left
+TO_LPS = np.diag([2.0, 2, 2, 1])[[2, 1, 0, 3]]  # voxels of 2 mm; axes: superior, posterior, left
 
 
 def main() -> None:
