@@ -4,48 +4,72 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from scipy.linalg import polar
 
+from air_jax.file_registration.affine_parts import physical_affine
 from air_jax.file_registration.improvement import geometry_of
 from air_jax.file_registration.inputs import Inputs
+from air_jax.file_registration.pair import Pair
 from air_jax.file_registration.scores import LITTLE_COVERAGE, Scores, overlap
 from air_jax.losses import SIMILARITIES, make_objective
 from air_jax.optimize import AFFINES, Geometry, objective_value, register_affine
 from air_jax.registration.from_zero import AFFINE_SIMILARITY
 
+LARGEST_TURN = 60.0  # degrees of a volume; its header says where it lies
 LARGEST_SCALE = 3.0  # of the volume, or area, by an affine; its reciprocal is the smallest
 MIRROR_MARGIN = 1.05  # a mirrored image fits better when its loss is lower by this factor; heads are nearly symmetric
 
 
-def doubts(affine: str, angles: tuple[float, ...], inputs: Inputs, matrix: np.ndarray, after: Scores) -> dict[str, Any]:
+def doubts(pair: Pair, angles: tuple[float, ...], matrix: np.ndarray, after: Scores) -> dict[str, Any]:
     """Looks for signs that a registration is wrong, and prints them.
 
     Args:
-      affine: "none" or the kind of affine that was registered.
-      angles: rotations in radians that it started from.
-      inputs: the files' content.
+      pair: the pair of files.
+      angles: rotations in radians that the affine of pictures started from.
       matrix: `[N, N + 1]` from fixed to moving voxels, its result.
       after: scores after registration.
 
     Returns:
       `doubtful`, whether there are any, and `doubts`, one line each.
     """
+    inputs, guides = pair.inputs, pair.inputs.guides
     found = []
     if after["coverage"] is not None and after["coverage"] < LITTLE_COVERAGE:
         found.append(f"the moving image covers only {100 * after['coverage']:.0f} % of the fixed image")
     sizes = [np.prod(side.volume.spacing) for side in (inputs.moving, inputs.fixed)]
     scale = float(abs(np.linalg.det(matrix[:, :-1])) * sizes[0] / sizes[1])
-    if affine in AFFINES and not 1 / LARGEST_SCALE <= scale <= LARGEST_SCALE:
+    if pair.affine in AFFINES and not 1 / LARGEST_SCALE <= scale <= LARGEST_SCALE:
         found.append(f"the affine changes the size {scale:.2g} times")
-    guided = inputs.guides.landmarks is not None or inputs.guides.constraints.restrict is not None
-    if affine in AFFINES and AFFINES[affine].rotation and inputs.fixed.volume.num_axes == 2 and not guided:
-        found += _mirrored(affine, angles, inputs, matrix)
+    if pair.affine in AFFINES and AFFINES[pair.affine].rotation:
+        angle, is_picture = turn(inputs, pair.start.matrix, matrix), inputs.fixed.volume.num_axes == 2
+        turned = not is_picture and angle > LARGEST_TURN
+        if turned:
+            found.append(f"the moving volume is turned by {angle:.0f} degrees against its header; check the letters")
+        if (turned or is_picture) and guides.landmarks is None and guides.constraints.restrict is None:
+            found += _mirrored(pair, angles, matrix)
     for reason in found:
         print(f"doubtful: {reason}", flush=True)
     return {"doubtful": bool(found), "doubts": found}
 
 
-def _mirrored(affine: str, angles: tuple[float, ...], inputs: Inputs, matrix: np.ndarray) -> list[str]:
-    """Registers the mirrored moving picture, by the program that the affine has used."""
+def turn(inputs: Inputs, start: np.ndarray, matrix: np.ndarray) -> float:
+    """Returns the angle in degrees, 0 to 180, by which a map turns more than the start did.
+
+    Args:
+      inputs: the files' content.
+      start, matrix: `[N, N + 1]` from fixed to moving voxels.
+    """
+    before, after = (physical_affine(inputs, each)[:, :-1] for each in (start, matrix))
+    rotation = polar(np.linalg.solve(before, after))[0]
+    # The sine is exact where the cosine is near 1.
+    sine = np.linalg.norm(rotation - rotation.T) / np.sqrt(8)
+    cosine = (np.trace(rotation) - len(rotation) + 2) / 2
+    return float(np.rad2deg(np.arctan2(sine, cosine)))
+
+
+def _mirrored(pair: Pair, angles: tuple[float, ...], matrix: np.ndarray) -> list[str]:
+    """Registers the mirrored moving image, by the program that the affine has used."""
+    inputs = pair.inputs
     rows = inputs.moving.volume.shape[0]
     image, weights = (
         jnp.roll(array[:, ::-1], rows - array.shape[1], axis=1)  # the padding stays at the end
@@ -55,9 +79,10 @@ def _mirrored(affine: str, angles: tuple[float, ...], inputs: Inputs, matrix: np
         SIMILARITIES[AFFINE_SIMILARITY],
         inputs.fixed_image,
         image,
-        kind=affine,
+        kind=pair.affine,
         geometry=geometry_of(inputs, inputs.voxel_to_voxel),
         angles=angles,
+        turned=pair.options.initial is None,
         weights=inputs.fixed_weights,
         moving_weights=weights,
     )
@@ -66,11 +91,12 @@ def _mirrored(affine: str, angles: tuple[float, ...], inputs: Inputs, matrix: np
         (inputs.moving_image, inputs.moving_weights, jnp.asarray(matrix, jnp.float32)[None]),
         (image, weights, mirrored),
     ):
-        zero = jnp.zeros((*inputs.fixed_image.shape[:-1], 2))
+        zero = jnp.zeros((*inputs.fixed_image.shape[:-1], inputs.fixed.volume.num_axes))
         seen = overlap(inputs, zero[0], np.asarray(each[0]), moving_weights=moving_weights)
         objective = make_objective(AFFINE_SIMILARITY)
-        pair = inputs.fixed_image, moving, zero
-        losses.append(float(objective_value(objective, *pair, geometry=Geometry(each), weights=seen)[0]))
+        images = inputs.fixed_image, moving, zero
+        losses.append(float(objective_value(objective, *images, geometry=Geometry(each), weights=seen)[0]))
     if losses[1] < MIRROR_MARGIN * losses[0]:
-        return ["the mirrored moving picture fits better; mirror it, or check the result"]
+        kind = "picture" if inputs.fixed.volume.num_axes == 2 else "volume"
+        return [f"the mirrored moving {kind} fits better; mirror it, or check the result"]
     return []

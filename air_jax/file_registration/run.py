@@ -98,7 +98,7 @@ def finish(pair: Pair, maps: Maps, clock: Clock) -> Scores:
     with ThreadPoolExecutor(2) as threads:  # compressing takes longer than the scores, and holds no lock of Python
         written = [threads.submit(write, inputs, maps, folder) for write in (write_transforms, write_images)]
         scores = _before_and_after(pair.options, inputs, maps)
-        scores |= doubts(pair.affine, tuple(np.deg2rad(ANGLES)), inputs, maps.matrix, scores["after"])
+        scores |= doubts(pair, tuple(np.deg2rad(ANGLES)), maps.matrix, scores["after"])
         for task in written:
             task.result()
     clock.done("inverse, scores and files")

@@ -100,6 +100,7 @@ def _align(pairs: Sequence[Pair]) -> list[np.ndarray | UserError]:
         kind=first.affine,
         geometry=geometry_of(first.inputs, *starts),
         angles=tuple(np.deg2rad(ANGLES)),
+        turned=first.options.initial is None,  # a start that the user gives is not turned
         **extra,
     )
     checked = []

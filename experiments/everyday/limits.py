@@ -3,8 +3,9 @@
   python -m experiments.everyday.limits --data=FOLDER --output=experiments/everyday/limits.json
 
 `FOLDER` contains `brains_synthseg/brains20_2mm.npz`. The pair is brains 0 and 1. The moving header is turned about
-the superior axis, or the moving image keeps a share of its slices from the top or from the bottom. The error is
-the mean distance in mm, over the fixed brain that the moving image shows, from the affine of the untouched pair.
+the superior axis or at random, or the moving image keeps a share of its slices from the top or from the bottom. The
+error is the mean distance in mm, over the fixed brain that the moving image shows, from the affine of the untouched
+pair.
 """
 
 import argparse
@@ -24,7 +25,8 @@ from air_jax.file_registration.run import register_files
 from air_jax.io.transform import read_transform
 from air_jax.runtime import startup
 
-ANGLES = 15, 30, 45, 60, 90  # degrees
+ANGLES = 15, 30, 45, 60, 75, 90, 135, 180  # degrees, about the superior axis
+RANDOM_TURNS = 20  # uniformly distributed, seed 0
 SHARES = 0.5, 0.25  # of the slices
 GRID = np.array([[0, 0, 2.0, -79], [0, 2.0, 0, -95], [2.0, 0, 0, -79], [0, 0, 0, 1]])  # 80 x 96 x 80, centred
 
@@ -46,11 +48,14 @@ def main() -> None:
 def _turned(fixed: np.ndarray, moving: np.ndarray, known: np.ndarray) -> Iterator[dict]:
     """Turns the moving header about the image's centre. `known` is the affine of the untouched pair."""
     brain = np.argwhere(fixed > 0) @ GRID[:3, :3].T + GRID[:3, 3]
-    for angle in ANGLES:
+    turns = [("turned", Rotation.from_rotvec([0, 0, angle], degrees=True)) for angle in ANGLES]
+    turns += [("turned at random", each) for each in Rotation.random(RANDOM_TURNS, rng=np.random.default_rng(0))]
+    for case, rotation in turns:
         turn = np.eye(4)
-        turn[:3, :3] = Rotation.from_rotvec([0, 0, np.deg2rad(angle)]).as_matrix()
+        turn[:3, :3] = rotation.as_matrix()
         result = _register(fixed, moving, GRID, turn @ GRID)
-        yield _row({"case": "turned", "value": angle}, brain, turn @ known, *result)
+        angle = round(float(np.rad2deg(rotation.magnitude())))
+        yield _row({"case": case, "value": angle}, brain, turn @ known, *result)
 
 
 def _cut(fixed: np.ndarray, moving: np.ndarray, known: np.ndarray) -> Iterator[dict]:

@@ -321,16 +321,6 @@ def test_an_affine_that_is_no_better_is_the_start():
     np.testing.assert_array_equal(register_weighted(pair, "coarse contrast"), np.float32(pair[2]))
 
 
-def test_the_middle_is_that_of_what_counts():
-    """So images that are padded at their ends start as without their padding."""
-    weights = np.zeros((2, 8, 16), np.float32)
-    weights[0, :5, :16] = 1
-    weights[1, 3:7, 9] = 0.1
-    found = module._middle(np.zeros((2, 8, 16, 1)), weights)
-    np.testing.assert_array_equal(found, [[2, 7.5], [4.5, 9]])
-    np.testing.assert_array_equal(module._middle(np.zeros((1, 5, 16, 1)), None), [[2, 7.5]])
-
-
 @pytest.mark.slow
 @pytest.mark.thorough
 def test_the_derivative_of_an_affine_needs_hardly_more_memory():
