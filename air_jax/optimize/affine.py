@@ -32,6 +32,9 @@ from air_jax.transforms import apply_affine, compose_affine, identity_grid, samp
 # For each level, the factor by which its voxels are larger, and the learning rate of Adam. A parameter of 1 moves the
 # edge of the image by half the image.
 LEVELS = ((8, 0.02), (4, 0.01), (2, 0.005))
+# Fixed images of at most this many voxels are compared at full resolution on the last level: at half of it, the size of
+# a brain with voxels of 4 mm is wrong by 1 %.
+FULL_RESOLUTION = 2**18
 NUM_STEPS = 60  # of Adam, on each level
 MOST_STARTS = 15  # that are optimised for each pair
 # The share of the smaller image that both images should show, and the loss that a missing share of 1 adds. It exceeds
@@ -138,8 +141,9 @@ def _register(similarity, images, matrix, guidance, freedom, sizes, rotations, f
         values = _one_by_one(level(LEVELS[0][0], STARTS), parameters, matrix.shape[0])
         parameters = best_starts(parameters, values, MOST_STARTS, preferred)
         copies = MOST_STARTS
-    for factor, learning_rate in LEVELS:
-        loss = level(factor, copies)
+    for number, (factor, learning_rate) in enumerate(LEVELS):
+        at_full = number == len(LEVELS) - 1 and math.prod(shape) <= FULL_RESOLUTION
+        loss = level(1 if at_full else factor, copies)
         parameters, lowest = _descend(loss, parameters, freedom, learning_rate)
         if copies > 1:
             parameters, copies = best_start(parameters, lowest.reshape(-1, copies), preferred), 1
