@@ -20,12 +20,11 @@ LARGEST_SCALE = 3.0  # of the volume, or area, by an affine; its reciprocal is t
 MIRROR_MARGIN = 1.05  # a mirrored image fits better when its loss is lower by this factor; heads are nearly symmetric
 
 
-def doubts(pair: Pair, angles: tuple[float, ...], matrix: np.ndarray, after: Scores) -> dict[str, Any]:
+def doubts(pair: Pair, matrix: np.ndarray, after: Scores) -> dict[str, Any]:
     """Looks for signs that a registration is wrong, and prints them.
 
     Args:
       pair: the pair of files.
-      angles: rotations in radians that the affine of pictures started from.
       matrix: `[N, N + 1]` from fixed to moving voxels, its result.
       after: scores after registration.
 
@@ -46,7 +45,7 @@ def doubts(pair: Pair, angles: tuple[float, ...], matrix: np.ndarray, after: Sco
         if turned:
             found.append(f"the moving volume is turned by {angle:.0f} degrees against its header; check the letters")
         if (turned or is_picture) and guides.landmarks is None and guides.constraints.restrict is None:
-            found += _mirrored(pair, angles, matrix)
+            found += _mirrored(pair, matrix)
     for reason in found:
         print(f"doubtful: {reason}", flush=True)
     return {"doubtful": bool(found), "doubts": found}
@@ -67,7 +66,7 @@ def turn(inputs: Inputs, start: np.ndarray, matrix: np.ndarray) -> float:
     return float(np.rad2deg(np.arctan2(sine, cosine)))
 
 
-def _mirrored(pair: Pair, angles: tuple[float, ...], matrix: np.ndarray) -> list[str]:
+def _mirrored(pair: Pair, matrix: np.ndarray) -> list[str]:
     """Registers the mirrored moving image, by the program that the affine has used."""
     inputs = pair.inputs
     rows = inputs.moving.volume.shape[0]
@@ -81,7 +80,6 @@ def _mirrored(pair: Pair, angles: tuple[float, ...], matrix: np.ndarray) -> list
         image,
         kind=pair.affine,
         geometry=geometry_of(inputs, inputs.voxel_to_voxel),
-        angles=angles,
         turned=pair.options.initial is None,
         weights=inputs.fixed_weights,
         moving_weights=weights,

@@ -9,7 +9,6 @@ from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from air_jax._version import __version__
 from air_jax.errors import UserError
@@ -23,7 +22,7 @@ from air_jax.file_registration.outputs import Maps, output_names, write_images, 
 from air_jax.file_registration.pair import Pair, read_pair
 from air_jax.file_registration.reports import draw_reports
 from air_jax.file_registration.scores import Scores, pair_scores, table
-from air_jax.file_registration.solve import ANGLES, solve
+from air_jax.file_registration.solve import solve
 from air_jax.runtime.files import replace_text
 
 
@@ -98,7 +97,7 @@ def finish(pair: Pair, maps: Maps, clock: Clock) -> Scores:
     with ThreadPoolExecutor(2) as threads:  # compressing takes longer than the scores, and holds no lock of Python
         written = [threads.submit(write, inputs, maps, folder) for write in (write_transforms, write_images)]
         scores = _before_and_after(pair.options, inputs, maps)
-        scores |= doubts(pair, tuple(np.deg2rad(ANGLES)), maps.matrix, scores["after"])
+        scores |= doubts(pair, maps.matrix, scores["after"])
         for task in written:
             task.result()
     clock.done("inverse, scores and files")

@@ -36,8 +36,6 @@ from air_jax.registration import Registration
 from air_jax.transforms.spaces import compile_inverse, whole_displacement, whole_inverse
 
 TOLERANCE = 1e-4  # relative decrease of the loss in 10 steps below which the deformation has converged
-# Rotations of a picture, in degrees, that the affine registration starts from: slides are laid down by hand.
-ANGLES = (0.0, -20.0, 20.0, -45.0, 45.0, -67.5, 67.5, -90.0, 90.0, -112.5, 112.5, -135.0, 135.0, -157.5, 157.5, 180.0)
 
 Told = Callable[[str], None]  # is told the name of each step that ends
 
@@ -99,7 +97,6 @@ def _align(pairs: Sequence[Pair]) -> list[np.ndarray | UserError]:
         moving,
         kind=first.affine,
         geometry=geometry_of(first.inputs, *starts),
-        angles=tuple(np.deg2rad(ANGLES)),
         turned=first.options.initial is None,  # a start that the user gives is not turned
         **extra,
     )

@@ -1,6 +1,7 @@
 """Starts of an affine registration: a few translations, each with all rotations, and the choice between them."""
 
 import functools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -13,6 +14,8 @@ from air_jax.runtime.any_mesh import zeros_for
 from air_jax.transforms import apply_affine, identity_grid, invert_affine
 
 STARTS = 3  # translations for each rotation
+# Turns of a picture, in degrees: slides are laid down by hand.
+ANGLES = (0.0, -20.0, 20.0, -45.0, 45.0, -67.5, 67.5, -90.0, 90.0, -112.5, 112.5, -135.0, 135.0, -157.5, 157.5, 180.0)
 # A start that is not preferred must have a loss that is lower by this share of the preferred one's size, and by the
 # second number: a perfect fit has a loss near 0. By normalised mutual information, the right turn of a brain or a
 # hippocampus is ahead of any other by 17 % at least (28 pairs, turns by quarters).
@@ -22,16 +25,20 @@ Rotations = tuple[tuple[float, ...], ...]  # the `N (N - 1) / 2` parameters of e
 
 
 @functools.cache
-def turns_of_volumes() -> Rotations:
-    """Returns the 60 rotations that map an icosahedron to itself, as rotation vectors; the first is the identity.
+def turns(num_axes: int) -> Rotations:
+    """Returns the rotations that an affine may start from; the first is the identity.
 
-    Any rotation is at most 44.5 degrees from one of them.
+    Args:
+      num_axes: N. 2: 16 angles, any other is at most 12.5 degrees from one of them. 3: the 60 rotations that map an
+        icosahedron to itself, any other is at most 44.5 degrees from one of them.
     """
+    if num_axes == 2:
+        return tuple((math.radians(angle),) for angle in ANGLES)
     from scipy.spatial.transform import Rotation  # here, because its import takes half a second of every start
 
-    turns = Rotation.create_group("I")
-    order = np.argsort(turns.magnitude(), kind="stable")
-    return tuple(map(tuple, turns[order].as_rotvec().tolist()))
+    group = Rotation.create_group("I")
+    order = np.argsort(group.magnitude(), kind="stable")
+    return tuple(map(tuple, group[order].as_rotvec().tolist()))
 
 
 def starts(images: Images, matrix: jax.Array, voxel_size: Sequence[float], rotations: Rotations) -> Parameters:
@@ -53,11 +60,11 @@ def starts(images: Images, matrix: jax.Array, voxel_size: Sequence[float], rotat
     (_, size, half), back = frame(shape, voxel_size), invert_affine(matrix)
     rotation = jnp.asarray(rotations, jnp.float32)
     zeros = jnp.zeros((count, num_axes)), rotation, jnp.zeros((count, num_axes, num_axes))
-    turns = to_matrix(Parameters(*zeros), shape, voxel_size, (1.0,) * num_axes)
+    linear = to_matrix(Parameters(*zeros), shape, voxel_size, (1.0,) * num_axes)
 
     def onto(here, there):
         """Translations `[B, rotations, N]`: the turned fixed point `here` `[B, N]` meets the moving point `there`."""
-        turned = jnp.sum(turns[None, :, :, :-1] * here[:, None, None], axis=-1) + turns[None, :, :, -1]
+        turned = jnp.sum(linear[None, :, :, :-1] * here[:, None, None], axis=-1) + linear[None, :, :, -1]
         return (apply_affine(back, there)[:, None] - turned) * size[None, None] / half
 
     translations = [

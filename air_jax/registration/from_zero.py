@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from air_jax.checks import check_integer, check_spacing, is_integer, is_number
+from air_jax.checks import check_flag, check_integer, check_spacing, is_integer, is_number
 from air_jax.errors import OptionError
 from air_jax.losses import SIMILARITIES, ChannelMean, Similarity, make_objective
 from air_jax.losses.similarity import takes_weights
@@ -105,6 +105,7 @@ def register_images(
     num_axes: int | None = None,
     similarity: str | Similarity = "lncc",
     affine: str | None = None,
+    turned: bool = False,
     field: Field = DenseField(),
     refine_steps: int = STEPS_FROM_ZERO,
     normalization: str = "percentile",
@@ -129,6 +130,8 @@ def register_images(
       affine: free parameters of an affine before the deformation, a key of `air_jax.optimize.AFFINES`: "translation",
         "rigid", "similarity" or "affine". Voxels that it moves out of the moving image do not count. Default: no
         affine, and all voxels count.
+      turned: whether the moving image may be turned by any angle, see `air_jax.optimize.register_affine`. The affine is
+        then slower.
       field: parametrisation of the deformation, see `air_jax.optimize`.
       refine_steps: number of steps of the deformation; 0 for the affine only.
       normalization: key of `air_jax.transforms.intensity.WINDOWS`.
@@ -166,6 +169,9 @@ def register_images(
         raise OptionError("affine_from", affine_from, "must be one of images, landmarks")
     if affine_from == "landmarks" and (guidance is None or affine is None):
         raise OptionError("affine_from", affine_from, "needs guidance, the landmarks, and affine, the free parameters")
+    check_flag("turned", turned)
+    if turned and (affine is None or affine_from == "landmarks"):
+        raise OptionError("turned", turned, "needs affine, the free parameters, and images that it is registered from")
     channels = np.shape(fixed)[-1] if np.ndim(fixed) == num_axes + 2 else 1
     if smoothness is not None:
         field = _scaled(field, smoothness)
@@ -201,6 +207,7 @@ def register_images(
                 affine_similarity,
                 *images,
                 kind=affine,
+                turned=turned,
                 geometry=geometry,
                 moving_weights=seen,
                 constraints=constraints,

@@ -23,7 +23,6 @@ from PIL import Image
 
 from air_jax import io, metrics
 from air_jax.data.pairs import random_pairs
-from air_jax.file_registration.run import ANGLES
 from air_jax.io.subject import LUMINANCE
 from air_jax.losses import Objective, lncc_loss, make_objective, mi_loss, mse_loss
 from air_jax.optimize import DenseField, Geometry, refine, register_affine
@@ -146,7 +145,7 @@ def section(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def landmark_errors(fixed, moving, fixed_points, moving_points) -> dict[str, np.ndarray]:
     images = [jnp.asarray(image)[None, ..., None] for image in (fixed, moving)]
     zero, header = jnp.zeros((1, *fixed.shape, 2)), np.eye(2, 3)
-    matrix = register_affine(mi_loss, *images, angles=np.deg2rad(ANGLES))
+    matrix = register_affine(mi_loss, *images, turned=True)
     displacement = refine(HISTOLOGY, *images, num_steps=300, geometry=Geometry(matrix)).displacement
     matrix = np.asarray(matrix[0], np.float64)
     fields = {

@@ -9,13 +9,7 @@ from scipy.spatial.transform import Rotation
 from air_jax.losses import SIMILARITIES
 from air_jax.optimize import affine, register_affine
 from air_jax.optimize.affine_parameters import Parameters, to_matrix
-from air_jax.optimize.affine_starts import (
-    _middle,
-    best_start,
-    best_starts,
-    starts,
-    turns_of_volumes,
-)
+from air_jax.optimize.affine_starts import _middle, best_start, best_starts, starts, turns
 from air_jax.optimize.visibility import Images
 
 VOXEL_SIZE = (1.0, 0.8, 1.5)
@@ -23,19 +17,19 @@ VOXEL_SIZE = (1.0, 0.8, 1.5)
 
 def rotations():
     """The matrices `[60, 3, 3]` of the turns."""
-    turns = np.array(turns_of_volumes(), np.float32)
-    parameters = Parameters(np.zeros_like(turns), turns, np.zeros((len(turns), 3, 3), np.float32))
+    vectors = np.array(turns(3), np.float32)
+    parameters = Parameters(np.zeros_like(vectors), vectors, np.zeros((len(vectors), 3, 3), np.float32))
     return np.asarray(to_matrix(parameters, (5, 5, 5), (1.0, 1.0, 1.0), (1.0, 1.0, 1.0)))[..., :3]
 
 
 def test_any_rotation_is_near_to_one_of_the_turns():
-    np.testing.assert_array_equal(turns_of_volumes()[0], 0)
-    turns, others = Rotation.from_matrix(rotations()), Rotation.random(2000, rng=np.random.default_rng(0))
-    distances = np.min([(others * turn.inv()).magnitude() for turn in turns], axis=0)
+    np.testing.assert_array_equal(turns(3)[0], 0)
+    found, others = Rotation.from_matrix(rotations()), Rotation.random(2000, rng=np.random.default_rng(0))
+    distances = np.min([(others * turn.inv()).magnitude() for turn in found], axis=0)
     assert np.rad2deg(distances.max()) < 44.5
-    # Smaller balls about 60 rotations cannot cover all: none is there twice.
-    between = [(turns[1:] * turn.inv()).magnitude() for turn in turns[:1]]
-    assert np.rad2deg(np.min(between)) > 70
+    angles = np.rad2deg(turns(2))
+    assert angles[0] == 0
+    assert np.diff(np.sort(angles, axis=0), axis=0, append=180 + 22.5).max() <= 25
 
 
 def test_a_turned_start_aligns_the_middles():
@@ -44,10 +38,9 @@ def test_a_turned_start_aligns_the_middles():
     weights[:, 2:7, 8:11, 1:3], moving_weights[:, 6:9, 1:4, 2:7] = 1, 1
     images = Images(weights[..., None], moving_weights[..., None], weights, moving_weights)
     matrix = jnp.asarray(np.concatenate([np.diag([0.9, 1.1, 1.2]), [[1.0], [-2.0], [0.5]]], axis=1)[None], jnp.float32)
-    turns = turns_of_volumes()
-    parameters = starts(images, matrix, VOXEL_SIZE, turns)
+    parameters = starts(images, matrix, VOXEL_SIZE, turns(3))
     maps = np.asarray(to_matrix(parameters, weights.shape[1:], VOXEL_SIZE, (1.0, 1.0, 1.0)), np.float64)
-    maps = maps.reshape(len(turns), 3, 3, 4)
+    maps = maps.reshape(60, 3, 3, 4)
     here, there = np.array([4, 9, 1.5]), np.array([7, 2, 4])
     turned = maps[:, 1, :, :3] @ here + maps[:, 1, :, 3]
     whole = turned @ np.asarray(matrix)[0, :, :3].T + np.asarray(matrix)[0, :, 3]
@@ -98,5 +91,5 @@ def test_turned_volumes_are_found_and_a_ball_is_left_alone(monkeypatch):
         moving_weights=jnp.ones(fixed.shape[:-1]),
     )
     # A moving voxel `p[1], p[2], p[0]` shows the fixed voxel `p`; `rot90` maps axis 0 to the end of axis 2.
-    turns = np.array([[0, 0, -1], [0, 1, 0], [1, 0, 0]]), np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]]), np.eye(3)
-    np.testing.assert_allclose(matrices[..., :3], turns, atol=0.1)
+    expected = np.array([[0, 0, -1], [0, 1, 0], [1, 0, 0]]), np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]]), np.eye(3)
+    np.testing.assert_allclose(matrices[..., :3], expected, atol=0.1)

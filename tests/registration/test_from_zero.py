@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from registration_helpers import blobs, images
+from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 import air_jax
@@ -84,6 +85,21 @@ def test_register_images_composes_affine_and_deformation():
     # One interpolation of the moving image by the whole displacement.
     raw = np.stack([normalize(image, "percentile") for image in moving])[..., None]
     np.testing.assert_allclose(result.warped, air_jax.warp(raw, result.displacement)[..., 0], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_register_images_finds_a_turned_picture():
+    """A quarter turn of a picture, to the pixel; the rows of the result are those of NumPy's."""
+    picture = gaussian_filter(np.random.default_rng(0).standard_normal((32, 32)), 3).astype(np.float32)
+    result = air_jax.register_images(picture, np.rot90(picture), affine="rigid", turned=True, refine_steps=0)
+    here = np.moveaxis(np.indices(picture.shape), 0, -1)
+    there = np.stack([31 - here[..., 1], here[..., 0]], axis=-1)
+    np.testing.assert_allclose(here + result.displacement, there, atol=0.2)
+
+
+def test_turns_need_an_affine_from_images():
+    with pytest.raises(OptionError, match="turned=True: needs affine"):
+        air_jax.register_images(np.eye(8), np.eye(8), turned=True)
 
 
 @pytest.mark.slow
