@@ -5,7 +5,8 @@ no values yet.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -86,6 +87,23 @@ def check_flag(option: str, value: Any) -> None:
     require(isinstance(value, (bool, np.bool_)), option, value, "must be True or False")
 
 
+def check_text(**options: Any) -> None:
+    """Raises `OptionError` unless options are texts."""
+    for option, value in options.items():
+        require(isinstance(value, str), option, value, "must be a text")
+
+
+def check_path(**options: Any) -> None:
+    """Raises `OptionError` unless options are paths of files or folders; an empty text is none."""
+    for option, value in options.items():
+        require(isinstance(value, (str, os.PathLike)) and value != "", option, value, "must be a path")
+
+
+def check_instance(option: str, value: Any, kind: type, what: str) -> None:
+    """Raises `OptionError` unless an option is an object of a class; `what` is the class with its article."""
+    require(isinstance(value, kind), option, value, f"must be {what}")
+
+
 def check_shape(option: str, value: Any, num_axes: int | None = None) -> None:
     """Checks a spatial shape.
 
@@ -97,7 +115,7 @@ def check_shape(option: str, value: Any, num_axes: int | None = None) -> None:
     Raises:
       OptionError: it is no sequence of as many integers of at least 1.
     """
-    _check_entries(option, value, num_axes, _is_size, f"integers from 1 to {MOST_STEPS}, one an axis")
+    check_entries(option, value, num_axes, _is_size, f"integers from 1 to {MOST_STEPS}, one an axis")
 
 
 def check_spacing(option: str, value: Any, num_axes: int | None = None) -> None:
@@ -111,7 +129,7 @@ def check_spacing(option: str, value: Any, num_axes: int | None = None) -> None:
     Raises:
       OptionError: it is no sequence of as many finite numbers above 0.
     """
-    _check_entries(
+    check_entries(
         option, value, num_axes, lambda length: is_number(length) and length > 0, "finite and above 0, one an axis"
     )
 
@@ -126,6 +144,7 @@ def check_label_ids(label_ids: Sequence[int] | np.ndarray, *, background: bool =
     Raises:
       OptionError: they are not.
     """
+    require(is_sequence(label_ids), "label_ids", label_ids, "must be a sequence of integers")
     given = list(label_ids)
     limits = np.iinfo(jax.dtypes.canonicalize_dtype(np.int64))
     require(len(given) > 0, "label_ids", given, "give at least one")
@@ -153,7 +172,7 @@ def check_arrays(function: str, kinds: str, **arrays: Any) -> None:
         if not hasattr(array, "shape") or not hasattr(array, "dtype"):
             raise TypeError(f"{function}: {name} is {type(array).__name__}; give an array")
         if _kind(array.dtype) not in kinds:
-            words = {"f": "floats", "i": "integers", "b": "booleans"}
+            words = {"f": "floats", "i": "integers", "b": "booleans", "U": "texts"}
             allowed = " or ".join(word for kind, word in words.items() if kind in kinds)
             raise ValueError(f"{function}: {name} has dtype {array.dtype}; give {allowed}")
 
@@ -197,57 +216,52 @@ def check_integers(function: str, **arrays: Any) -> None:
             )
 
 
-def check_displacement(function: str, displacement: Any, name: str = "displacement") -> int:
-    """Checks that an array is a displacement `[B, *S, N]`.
+def as_array(function: str, name: str, value: Any, kinds: str = "fiub") -> np.ndarray:
+    """Converts an array, or nested sequences of numbers, to a NumPy array.
 
     Args:
       function: name of the calling function, for the message.
-      displacement: the array.
-      name: its name in the signature.
-
-    Returns:
-      N.
+      name: of the argument.
+      value: its value.
+      kinds: see `check_arrays`.
 
     Raises:
-      TypeError: it is no array.
-      ValueError: it is not of floats, or its shape is another one.
+      TypeError: it is no array, and no list that makes one.
+      ValueError: it is an array of another kind.
     """
-    check_arrays(function, "f", **{name: displacement})
-    shape = displacement.shape
-    if len(shape) < 3 or len(shape) != shape[-1] + 2:
-        raise ValueError(
-            f"{function}: {name} has shape {shape}; it must be [B, *S, N], with as many spatial axes S as vector "
-            "components N"
-        )
-    return shape[-1]
+    if not hasattr(value, "dtype") and not is_sequence(value):
+        raise TypeError(f"{function}: {name} is {type(value).__name__}; give an array")
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise TypeError(f"{function}: {name} is a list with parts of different lengths; give an array") from error
+    check_arrays(function, kinds, **{name: array})
+    return array
 
 
-def check_field(function: str, field: Any, name: str) -> int:
-    """Checks that an array is `[B, *S, F]`, images or fields, with at least one spatial axis.
+def is_sequence(value: Any) -> bool:
+    """Whether a value is a sequence or a NumPy array with one axis or more; a text is none."""
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def check_entries(option: str, value: Any, number: int | None, valid: Callable[[Any], bool], what: str) -> None:
+    """Checks an option that is a sequence.
 
     Args:
-      function: name of the calling function, for the message.
-      field: the array.
-      name: its name in the signature.
-
-    Returns:
-      The number of spatial axes.
+      option: its name.
+      value: its value.
+      number: how many entries it must have. Default: at least one.
+      valid: whether an entry is one that it can have.
+      what: the entries that it can have, for the message.
 
     Raises:
-      TypeError: it is no array.
-      ValueError: it has fewer than 3 axes.
+      OptionError: it is no such sequence.
     """
-    check_arrays(function, "fiub", **{name: field})
-    if len(field.shape) < 3:
-        raise ValueError(f"{function}: {name} has shape {field.shape}; it must be [B, *S, F]")
-    return len(field.shape) - 2
-
-
-def _check_entries(option: str, value: Any, num_axes: int | None, valid: Any, what: str) -> None:
-    is_sequence = isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str)
-    number = "" if num_axes is None else f" ({num_axes})"
-    fits = is_sequence and (len(value) == num_axes if num_axes is not None else len(value) > 0)
-    require(bool(fits) and all(map(valid, value)), option, value, f"must be {what}{number}")
+    fits = is_sequence(value) and (len(value) == number if number is not None else len(value) > 0)
+    suffix = "" if number is None else f" ({number})"
+    require(bool(fits) and all(map(valid, value)), option, value, f"must be {what}{suffix}")
 
 
 def _is_size(size: Any) -> bool:

@@ -48,10 +48,16 @@ class OptionError(ValueError):
     """
 
     def __init__(self, option: str, value: Any, what: str):
-        super().__init__(f"{option}={value!r}: {what}")
+        super().__init__(f"{option}={_in_one_line(value)}: {what}")
         self.option = option
         self.value = value
         self.what = what
+
+
+def _in_one_line(value: Any, *, length: int = 200) -> str:
+    """Returns how Python shows a value, cut to a length: arrays are shown in several lines."""
+    text = " ".join(repr(value).splitlines())
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 @contextlib.contextmanager

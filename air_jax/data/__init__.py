@@ -5,13 +5,13 @@ import importlib
 
 import numpy as np
 
-from air_jax.checks import LARGEST_LABEL
+from air_jax.checks import LARGEST_LABEL, check_choice, check_flag, check_text, require
 from air_jax.data import folder_images, stack_images
 from air_jax.data.dataset import Dataset, Images, label_ids_of, split
 from air_jax.data.pairing import pair_up
 from air_jax.data.source import Source
 from air_jax.errors import UserError
-from air_jax.transforms.intensity import normalize
+from air_jax.transforms.intensity import WINDOWS, normalize
 
 __all__ = ["SOURCES", "Dataset", "Images", "Source", "label_ids_of", "load_dataset", "split"]
 
@@ -60,6 +60,7 @@ def load_dataset(
       The three parts, with images `[n, *S, C]`: float32 in [0, 1], or uint8 or uint16 over the whole range of the type.
 
     Raises:
+      OptionError: an argument has a value that it cannot take.
       UserError: the set is not available, or it cannot be normalised, paired or split as asked.
 
     Examples:
@@ -67,6 +68,10 @@ def load_dataset(
       >>> dataset.test.images.shape, dataset.test.images.dtype
       ((360, 28, 28, 1), dtype('uint8'))
     """
+    require(isinstance(name, str) and name != "", "name", name, "must be the name of a data set, or a path")
+    check_flag("cache", cache)
+    check_choice("normalization", normalization, WINDOWS)
+    check_text(pairs=pairs, **{key: text for key, text in dict(labels=labels, atlas=atlas).items() if text is not None})
     is_folder = name not in SOURCES and folder_images.is_folder(name)
     if labels is not None and not is_folder:
         raise UserError(f"dataset.labels={labels!r}: only a folder of images has a folder of labels; {name!r} is none")

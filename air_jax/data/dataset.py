@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from air_jax.checks import is_number
+from air_jax.checks import as_array, check_instance, check_integer, is_number
 
 
 @jax.tree_util.register_dataclass
@@ -78,6 +78,9 @@ def label_ids_of(images: Images) -> tuple[int, ...]:
     Args:
       images: images, with segmentations or without.
 
+    Raises:
+      OptionError: they are no `Images`.
+
     Examples:
       >>> segmentations = np.zeros((5, 8, 8), int)
       >>> segmentations[:, 2:6, 2:6] = 3
@@ -85,6 +88,7 @@ def label_ids_of(images: Images) -> tuple[int, ...]:
       >>> air_jax.data.label_ids_of(images)
       (3,)
     """
+    check_instance("images", images, Images, "Images")
     if images.segmentations is None:
         return ()
     found = set().union(*(np.unique(segmentation).tolist() for segmentation in images.segmentations))
@@ -143,6 +147,7 @@ def split(
       The three parts.
 
     Raises:
+      OptionError: `images` are no `Images`, or `num_validation` is no integer of at least 0.
       ValueError: a part would contain no pair, or `train_fraction` is not in (0, 1).
 
     Examples:
@@ -151,6 +156,12 @@ def split(
       >>> len(dataset.train.images), len(dataset.validation.images), len(dataset.test.images)
       (12, 4, 4)
     """
+    check_instance("images", images, Images, "Images")
+    check_integer("num_validation", num_validation, 0)
+    if parts is not None:
+        as_array("split", "parts", parts, "UO")
+    if pair_parts is not None:
+        as_array("split", "pair_parts", pair_parts, "UO")
     if not (is_number(train_fraction) and 0 < train_fraction < 1):
         raise ValueError(f"dataset.train_fraction={train_fraction}: must lie between 0 and 1")
     pairs = images.pairs

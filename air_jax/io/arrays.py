@@ -28,6 +28,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from air_jax.checks import as_array, check_flag, check_path
 from air_jax.errors import UserError
 from air_jax.io.access import naming, reading, writing
 from air_jax.io.memory import DEFLATE, check_declared
@@ -135,6 +136,8 @@ def read_stack(path: str | Path, *, frames: bool = False) -> Stack:
       >>> air_jax.io.read_stack("pairs.npz", frames=True).image.shape
       (10, 8, 8)
     """
+    check_path(path=path)
+    check_flag("frames", frames)
     path = Path(path)
     arrays = _load(path, Stack._fields)
     return _checked_stack(path, **(_with_frames_apart(path, arrays) if frames else arrays))
@@ -186,11 +189,18 @@ def write_stack(
       >>> air_jax.io.read_stack("stack.npz").spacing.tolist()
       [[2.0, 0.5], [2.0, 0.5], [2.0, 0.5], [2.0, 0.5], [2.0, 0.5]]
     """
+    check_path(path=path)
     path = Path(path)
     if path.suffix.lower() != ".npz":
         raise UserError(f"{path}: a stack is a .npz file; choose a name that ends so")
     given = {"image": image, "label": label, "spacing": spacing, "split": split, "ids": ids}
-    stack = _checked_stack(path, **{key: np.asarray(value) for key, value in given.items() if value is not None})
+    kinds = {"split": "UO", "ids": "UOiu"}
+    arrays = {
+        key: as_array("write_stack", key, value, kinds.get(key, "fiub"))
+        for key, value in given.items()
+        if value is not None
+    }
+    stack = _checked_stack(path, **arrays)
     with naming(path):
         check_finite(stack.image)
     arrays = {key: value for key, value in stack._asdict().items() if value is not None}

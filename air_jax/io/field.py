@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from air_jax.checks import as_array, check_path
 from air_jax.errors import UserError
 from air_jax.io.access import naming
 from air_jax.io.image import NIFTI, suffix_of
@@ -56,9 +57,11 @@ def write_field(path: str | Path, displacement: np.ndarray, affine: np.ndarray) 
       >>> SimpleITK.ReadImage("displacement.nii.gz")[0, 0, 0]  # mm
       (2.0, 0.0, 0.0)
     """
+    check_path(path=path)
     path = Path(path)
     suffix = _field_suffix(path)
-    displacement, affine = np.asarray(displacement), np.asarray(affine, np.float64)
+    displacement = as_array("write_field", "displacement", displacement)
+    affine = as_array("write_field", "affine", affine).astype(np.float64)
     num_axes = len(affine) - 1
     if displacement.ndim != num_axes + 1 or displacement.shape[-1] != num_axes:
         raise ValueError(
@@ -96,6 +99,7 @@ def read_field(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
       >>> read[0, 0, 0].tolist(), affine[0, 0].item()  # voxels; mm a voxel
       ([1.0, 0.0, 0.0], 2.0)
     """
+    check_path(path=path)
     path = Path(path)
     _field_suffix(path)
     image = open_nifti(path)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from air_jax.checks import as_array, check_path
 from air_jax.errors import UserError
 from air_jax.io.access import naming
 from air_jax.io.arrays import read_array, write_array
@@ -47,6 +48,7 @@ def read_image(path: str | Path) -> Volume:
       >>> volume.array.shape, volume.spacing.tolist()
       ((4, 5, 6), [2.0, 1.0, 1.0])
     """
+    check_path(path=path)
     return _read(Path(path), plain)
 
 
@@ -71,6 +73,7 @@ def read_segmentation(path: str | Path) -> Volume:
       >>> np.unique(air_jax.io.read_segmentation("labels.nii.gz").array).tolist()
       [0, 17]
     """
+    check_path(path=path)
     volume = _read(Path(path), label_ids)
     if volume.array.shape != volume.shape:
         raise UserError(f"{path}: has {volume.array.shape[-1]} channels; a segmentation has one")
@@ -96,7 +99,9 @@ def write_image(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None
       >>> air_jax.io.read_image("picture.png").array.tolist()
       [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
     """
-    path, array = Path(path), np.asarray(array)
+    check_path(path=path)
+    path, array = Path(path), as_array("write_image", "array", array)
+    affine = as_array("write_image", "affine", affine)
     # NumPy's default integer has 64 bits, which few readers of NIfTI take.
     if suffix_of(path) in NIFTI and array.dtype.kind in "iu" and array.dtype.itemsize == 8 and _fits_int32(array):
         array = array.astype(np.int32)
@@ -124,7 +129,9 @@ def write_segmentation(path: str | Path, array: np.ndarray, affine: np.ndarray) 
       >>> read.max().item(), read.dtype.name
       (300, 'uint16')
     """
-    array = np.asarray(array)
+    check_path(path=path)
+    array = as_array("write_segmentation", "array", array)
+    affine = as_array("write_segmentation", "affine", affine)
     if not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"write_segmentation: array has dtype {array.dtype}; label ids must be integers")
     _write(Path(path), array, affine)

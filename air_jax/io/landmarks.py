@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from air_jax.checks import as_array, check_instance, check_path
 from air_jax.errors import UserError
 from air_jax.io.access import writing
 from air_jax.io.landmark_tables import Unit, read_table
@@ -36,6 +37,7 @@ def read_landmarks(path: str | Path) -> np.ndarray:
       >>> air_jax.io.read_landmarks("points.csv").tolist()
       [[1.0, 2.0, 3.0]]
     """
+    check_path(path=path)
     return read_points(Path(path))[0]
 
 
@@ -67,8 +69,9 @@ def write_landmarks(path: str | Path, points: np.ndarray) -> None:
       x,y
       1.5,2.0
     """
+    check_path(path=path)
     path = Path(path)
-    points = np.asarray(points, np.float64)
+    points = as_array("write_landmarks", "points", points).astype(np.float64)
     if points.ndim != 2 or points.shape[1] not in (2, 3):
         raise ValueError(f"write_landmarks: points have shape {points.shape}; they must be [K, 2] or [K, 3]")
     if not np.isfinite(points).all():
@@ -91,11 +94,16 @@ def count_outside(points: np.ndarray, volume: Volume) -> int:
     Returns:
       A number from 0 to K.
 
+    Raises:
+      OptionError: the volume is none.
+      ValueError: the points do not fit it.
+
     Examples:
       >>> volume = air_jax.io.Volume(np.zeros((8, 8)), np.diag([0.5, 0.5, 1.0]))
       >>> air_jax.io.count_outside(np.array([[1.0, 1.0], [6.0, 1.0]]), volume)
       1
     """
+    check_instance("volume", volume, Volume, "a Volume")
     voxels = to_voxels(points, volume.affine)
     is_inside = (voxels >= -_EDGE) & (voxels <= np.array(volume.shape) - 1 + _EDGE)
     return int((~is_inside.all(axis=-1)).sum())

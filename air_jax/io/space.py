@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from air_jax.checks import as_array
 from air_jax.errors import UserError
 
 # Close to ITK's tolerance, and far above the rounding errors of float32 headers.
@@ -29,8 +30,8 @@ def to_physical(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
       >>> air_jax.io.to_physical(np.array([[1.0, 2.0]]), affine).tolist()
       [[10.5, 6.0]]
     """
-    _check_points("to_physical", "voxels", voxels, affine)
-    return np.asarray(voxels, np.float64) @ affine[:-1, :-1].T + affine[:-1, -1]
+    voxels, affine = _checked_points("to_physical", "voxels", voxels, affine)
+    return voxels @ affine[:-1, :-1].T + affine[:-1, -1]
 
 
 def to_voxels(points: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -51,18 +52,22 @@ def to_voxels(points: np.ndarray, affine: np.ndarray) -> np.ndarray:
       >>> air_jax.io.to_voxels(np.array([[10.5, 6.0]]), affine).tolist()
       [[1.0, 2.0]]
     """
-    _check_points("to_voxels", "points", points, affine)
-    offsets = np.asarray(points, np.float64) - affine[:-1, -1]
+    points, affine = _checked_points("to_voxels", "points", points, affine)
+    offsets = points - affine[:-1, -1]
     return offsets @ np.linalg.inv(affine[:-1, :-1]).T
 
 
-def _check_points(function: str, name: str, points: np.ndarray, affine: np.ndarray) -> None:
+def _checked_points(function: str, name: str, points: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the points and the affine as float64, where they fit each other."""
+    points = as_array(function, name, points, "fiu").astype(np.float64)
+    affine = as_array(function, "affine", affine, "fiu").astype(np.float64)
     num_axes = len(affine) - 1
     if np.shape(affine) != (num_axes + 1, num_axes + 1) or np.shape(points)[-1:] != (num_axes,):
         raise ValueError(
             f"{function}: {name} has shape {np.shape(points)} and affine {np.shape(affine)}; they must be [..., N] and "
             "[N+1, N+1]"
         )
+    return points, affine
 
 
 def is_invertible(affine: np.ndarray) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from air_jax.checks import check_instance, check_integer, check_path
 from air_jax.errors import UserError
 from air_jax.io.image import read_image
 from air_jax.io.landmarks import count_outside, read_points
@@ -71,6 +72,11 @@ def read_subject(
       >>> subject.landmarks.tolist()
       [[1.0, 2.0, 3.0]]
     """
+    check_path(image=image)
+    given = {"segmentation": segmentation, "landmarks": landmarks}
+    check_path(**{name: path for name, path in given.items() if path is not None})
+    if max_size is not None:
+        check_integer("max_size", max_size, 1)
     volume = read_image(image) if max_size is None else read_reduced(image, max_size)
     if min(volume.shape) < MIN_VOXELS:
         raise UserError(f"{image}: has shape {volume.shape}; give at least {MIN_VOXELS} voxels along each axis")
@@ -103,6 +109,8 @@ def check_pair(fixed: Subject, moving: Subject) -> None:
       ...     print(error)
       volume.nii.gz has 3 axes and picture.png 2; give two images of the same number of axes
     """
+    check_instance("fixed", fixed, Subject, "a Subject")
+    check_instance("moving", moving, Subject, "a Subject")
     if fixed.volume.num_axes != moving.volume.num_axes:
         raise UserError(
             f"{fixed.path} has {fixed.volume.num_axes} axes and {moving.path} {moving.volume.num_axes}; "

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from air_jax.checks import check_arrays, check_shape
 from air_jax.io.space import direction_of, spacing_of
 
 
@@ -32,6 +33,10 @@ class Volume:
     full_shape: tuple[int, ...] | None = None
 
     def __post_init__(self):
+        check_arrays("Volume", "fiubc", array=self.array)
+        check_arrays("Volume", "fiu", affine=self.affine)
+        if self.full_shape is not None:
+            check_shape("full_shape", self.full_shape)
         if self.affine.shape not in ((3, 3), (4, 4)) or self.array.ndim - self.num_axes not in (0, 1):
             raise ValueError(
                 f"Volume: array of shape {self.array.shape} does not fit affine of shape {self.affine.shape}; "

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import jax
 
-from air_jax.checks import is_number
+from air_jax.checks import check_entries, is_number
 from air_jax.errors import OptionError
-from air_jax.losses.similarity import SIMILARITIES, Similarity, weights_option
+from air_jax.losses.similarity import SIMILARITIES, Similarity, check_similarity, weights_option
 from air_jax.transforms.shapes import check_images
 
 
@@ -32,11 +32,15 @@ class ChannelMean:
     channel_weights: tuple[float, ...]
 
     def __post_init__(self):
-        if isinstance(self.similarity, str) and self.similarity not in SIMILARITIES:
-            raise OptionError("similarity", self.similarity, f"must be one of {', '.join(SIMILARITIES)}")
+        check_similarity(self.similarity)
+        check_entries(
+            "channel_weights",
+            self.channel_weights,
+            None,
+            lambda weight: is_number(weight) and weight >= 0,
+            "numbers that are finite and not negative",
+        )
         weights = tuple(map(float, self.channel_weights))
-        if not all(is_number(weight) and weight >= 0 for weight in weights):
-            raise OptionError("channel_weights", weights, "must be finite and not negative")
         if not any(weights):
             raise OptionError("channel_weights", weights, "must not all be 0; nothing would be compared")
         object.__setattr__(self, "channel_weights", weights)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from air_jax.checks import check_arrays, check_number
 from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import compose, identity_grid, sample
 from air_jax.transforms.shapes import check_same_shape
@@ -81,6 +82,7 @@ def gradient_inverse_consistency_loss(
 
     Raises:
       ValueError: the shapes differ, are not those of displacements, or an axis has fewer than 2 voxels.
+      OptionError: `offset` is neither a finite number nor an array.
 
     Examples:
       >>> forward = jnp.zeros((1, 8, 8, 2)).at[..., 0].set(1.0)
@@ -88,6 +90,10 @@ def gradient_inverse_consistency_loss(
       [0.0]
     """
     first, second = _both_orders("gradient_inverse_consistency_loss", forward, backward)
+    if hasattr(offset, "dtype"):
+        check_arrays("gradient_inverse_consistency_loss", "fiu", offset=offset)
+    else:
+        check_number("offset", offset)
     batch, *shape, num_axes = first.shape
     if any(size < 2 for size in shape):
         raise ValueError(

@@ -10,6 +10,7 @@ from air_jax.losses.windows import (
     SMALLEST_WEIGHT,
     at_least_float32,
     box_mean,
+    check_window,
     seen,
     voxel_weights,
     weighted_mean,
@@ -87,6 +88,7 @@ def lncc_loss(fixed: jax.Array, warped: jax.Array, *, window: int = 9, weights: 
       [1.0, -1.0]
     """
     check_images("lncc_loss", fixed, warped)
+    check_window(window)
     weights = voxel_weights("lncc_loss", fixed, weights)
     return 1 - _voxel_mean(_local_correlation(fixed, warped, window, weights), weights)
 
@@ -119,6 +121,7 @@ def squared_lncc_loss(
       [1.0, 1.0]
     """
     check_images("squared_lncc_loss", fixed, warped)
+    check_window(window)
     weights = voxel_weights("squared_lncc_loss", fixed, weights)
     return 1 - _voxel_mean(jnp.square(_local_correlation(fixed, warped, window, weights)), weights)
 

@@ -9,12 +9,13 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from air_jax.checks import check_integer, is_number, require
+from air_jax.checks import check_arrays, check_integer, is_number, is_sequence, require
 from air_jax.errors import OptionError
 from air_jax.losses.overlap import pooled_dice_loss
 from air_jax.losses.regularization import REGULARIZERS
-from air_jax.losses.similarity import SIMILARITIES, Similarity, from_tree, to_tree, weights_option
-from air_jax.losses.windows import check_window
+from air_jax.losses.similarity import SIMILARITIES, Similarity, check_similarity, from_tree, to_tree, weights_option
+from air_jax.losses.windows import check_voxel_weights, check_window
+from air_jax.transforms.shapes import check_images
 
 Weight = float | jax.Array
 
@@ -56,11 +57,9 @@ class Objective:
         Raises:
           OptionError: an unknown name, a weight that is negative or not finite, or a window that no similarity has.
         """
-        if not callable(self.similarity) and (
-            not isinstance(self.similarity, str) or self.similarity not in SIMILARITIES
-        ):
-            what = f"must be one of {', '.join(SIMILARITIES)}, or a function"
-            raise OptionError("similarity", self.similarity, what)
+        check_similarity(self.similarity)
+        pairs = is_sequence(self.weights) and all(map(_is_term, self.weights))
+        require(pairs, "weights", self.weights, "must be pairs of a name and a weight")
         for name, weight in self.weights:
             if name not in SIMILARITIES and name not in REGULARIZERS:
                 known = ", ".join([*SIMILARITIES, *REGULARIZERS])
@@ -103,6 +102,9 @@ class Objective:
           ValueError: the shapes do not fit each other.
           OptionError: with weights, a similarity that is a function without this keyword.
         """
+        check_images("Objective", fixed, warped)
+        check_arrays("Objective", "fiu", displacement=displacement)
+        check_voxel_weights("Objective", fixed, weights)
         num_channels = fixed.shape[-1] - self.num_classes
         terms: dict[str, jax.Array] = {}
         for name, similarity in self._similarities().items():
@@ -134,6 +136,7 @@ class Objective:
         Raises:
           OptionError: a negative weight or number.
         """
+        _check_weight("weight", weight)
         return replace(self, overlap_weight=weight, num_classes=num_classes)
 
     def _similarities(self) -> dict[str, Callable[..., jax.Array]]:
@@ -171,10 +174,16 @@ def make_objective(similarity: str | Similarity, *, window: int | None = None, *
     return Objective(similarity, window, tuple(weights.items()))
 
 
+def _is_term(term: Any) -> bool:
+    """Whether a term of `weights` is a pair that begins with a text."""
+    return isinstance(term, (tuple, list)) and len(term) == 2 and isinstance(term[0], str)
+
+
 def _check_weight(name: str, weight: Weight) -> None:
     if not _is_array(weight):
         require(is_number(weight) and bool(weight >= 0), name, weight, "a weight must be a finite number, at least 0")
         return
+    check_arrays("Objective", "fiu", **{name: weight})
     if np.ndim(weight) > 1:
         raise OptionError(name, weight, "a weight must be one number, or one for each pair")
     if isinstance(weight, Tracer):

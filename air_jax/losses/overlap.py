@@ -131,6 +131,7 @@ def segmentation_loss(logits: jax.Array, segmentation: jax.Array, label_ids: Seq
 
     Raises:
       ValueError: the shapes do not fit each other, or the number of logits is not `1 + L`.
+      OptionError: the label ids are those that `one_hot` refuses.
 
     Examples:
       >>> segmentation = jnp.zeros((1, 8, 8), int).at[:, 2:6, 2:6].set(3)
@@ -139,6 +140,9 @@ def segmentation_loss(logits: jax.Array, segmentation: jax.Array, label_ids: Seq
       >>> [round(abs(float(loss[0])), 3) for loss in losses]
       [0.0, 21.0]
     """
+    check_arrays("segmentation_loss", "f", logits=logits)
+    check_arrays("segmentation_loss", "iu", segmentation=segmentation)
+    check_label_ids(label_ids, background=True)
     if logits.shape[:-1] != segmentation.shape:
         raise ValueError(
             f"segmentation_loss: logits has shape {logits.shape} and segmentation has shape {segmentation.shape}; "

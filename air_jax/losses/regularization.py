@@ -5,9 +5,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from air_jax.checks import check_displacement
 from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import cell_jacobian_determinants
+from air_jax.transforms.shapes import check_displacement
 
 # Jacobian determinants below this value cost. It is above 0, because a penalty from 0 on leaves some folds.
 FOLDING_MARGIN = 0.05

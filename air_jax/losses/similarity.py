@@ -78,6 +78,12 @@ Examples:
 """
 
 
+def check_similarity(similarity: Any) -> None:
+    """Raises `OptionError` unless a similarity is a key of `SIMILARITIES` or a function."""
+    if not callable(similarity) and (not isinstance(similarity, str) or similarity not in SIMILARITIES):
+        raise OptionError("similarity", similarity, f"must be one of {', '.join(SIMILARITIES)}, or a function")
+
+
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class _Static:

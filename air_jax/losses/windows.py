@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from air_jax.checks import is_integer
+from air_jax.checks import check_arrays, is_integer
 from air_jax.errors import OptionError
 
 
@@ -18,6 +18,17 @@ def at_least_float32(image: jax.Array) -> jax.Array:
 
 # Lower bound of a sum of weights: avoids a division by 0 where nothing counts.
 SMALLEST_WEIGHT = 1e-6
+
+
+def check_voxel_weights(function: str, image: jax.Array, weights: jax.Array | None) -> None:
+    """Checks weights of voxels against an image; arguments and errors are those of `voxel_weights`."""
+    if weights is None:
+        return
+    check_arrays(function, "fiub", weights=weights)
+    if weights.shape != image.shape[:-1]:
+        raise ValueError(
+            f"{function}: weights has shape {weights.shape}; for these images it must be {image.shape[:-1]}"
+        )
 
 
 def voxel_weights(function: str, image: jax.Array, weights: jax.Array | None) -> jax.Array | None:
@@ -36,10 +47,7 @@ def voxel_weights(function: str, image: jax.Array, weights: jax.Array | None) ->
     """
     if weights is None:
         return None
-    if weights.shape != image.shape[:-1]:
-        raise ValueError(
-            f"{function}: weights has shape {weights.shape}; for these images it must be {image.shape[:-1]}"
-        )
+    check_voxel_weights(function, image, weights)
     return at_least_float32(weights)[..., None]
 
 

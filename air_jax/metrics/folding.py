@@ -178,6 +178,7 @@ def sd_log_jacobian_learn2reg(displacement: jax.Array) -> jax.Array:
       >>> round(float(air_jax.metrics.sd_log_jacobian_learn2reg(jumps)[0]), 3)
       0.067
     """
+    check_arrays("sd_log_jacobian_learn2reg", "fiu", displacement=displacement)
     if displacement.ndim < 3 or any(size < 5 for size in displacement.shape[1:-1]):
         raise ValueError(
             f"sd_log_jacobian_learn2reg: displacement has shape {displacement.shape}; "

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from air_jax.checks import check_number
+from air_jax.checks import check_arrays, check_number
 from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.shapes import check_images, check_same_shape, where_finite
 
@@ -79,6 +79,7 @@ def endpoint_errors(
 
     Raises:
       ValueError: the shapes do not fit each other.
+      OptionError: the threshold is not finite.
 
     Examples:
       >>> truth = jnp.zeros((1, 8, 8, 2))
@@ -88,6 +89,8 @@ def endpoint_errors(
       {'endpoint_error': 2.5, 'foreground_endpoint_error': 2.5}
     """
     check_same_shape("endpoint_errors", "[B, *S, N]", displacement=displacement, truth=truth)
+    check_arrays("endpoint_errors", "fiub", fixed=fixed)
+    check_number("threshold", threshold)
     if fixed.shape[:-1] != displacement.shape[:-1]:
         raise ValueError(
             f"endpoint_errors: fixed has shape {fixed.shape} and displacement has shape {displacement.shape}; "
@@ -122,4 +125,5 @@ def image_scores(fixed: jax.Array, warped: jax.Array) -> dict[str, jax.Array]:
       >>> {name: float(score[0]) for name, score in scores.items()}
       {'mse': 0.125, 'dice': 0.75}
     """
+    check_images("image_scores", fixed, warped)
     return {"mse": mse(fixed, warped), "dice": mask_dice(fixed, warped)}

@@ -42,12 +42,12 @@ def tre(displacement: Array, fixed_points: Array, moving_points: Array, spacing:
     check_arrays("tre", "fiu", **arrays)
     check_finite("tre", **arrays)
     check_same_shape("tre", "[K, N]", fixed_points=fixed_points, moving_points=moving_points)
+    check_spacing("spacing", spacing)
     if len(spacing) != displacement.shape[-1]:
         raise ValueError(
             f"tre: spacing is {tuple(spacing)} for a displacement of shape {displacement.shape}; "
             "it must have one entry for each axis"
         )
-    check_spacing("spacing", spacing)
     moved = transform_points(jnp.asarray(displacement), jnp.asarray(fixed_points))
     error = moved - jnp.asarray(moving_points, jnp.float32)
     return jnp.linalg.norm(error * jnp.asarray(spacing, jnp.float32)[None], axis=-1)

@@ -60,9 +60,13 @@ def label_mean(scores: Array) -> jax.Array:
     Returns:
       `[...]` in the same unit; NaN where no label id has a score.
 
+    Raises:
+      TypeError: the scores are no array.
+
     Examples:
       >>> float(air_jax.metrics.label_mean(np.array([0.5, 1.0, np.nan])))
       0.75
     """
+    check_arrays("label_mean", "fiu", scores=scores)
     finite = jnp.isfinite(scores)
     return jnp.sum(jnp.where(finite, scores, 0), axis=-1) / jnp.sum(finite, axis=-1)

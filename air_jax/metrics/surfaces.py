@@ -84,8 +84,8 @@ def _check_segmentations(function: str, fixed: np.ndarray, warped: np.ndarray, s
         raise ValueError(
             f"{function}: fixed has shape {fixed.shape}; it must be [H, W] or [D, H, W], one pair without a batch axis"
         )
+    check_spacing("spacing", spacing)
     if len(spacing) != fixed.ndim:
         raise ValueError(
             f"{function}: spacing is {tuple(spacing)} for shape {fixed.shape}; it must have one entry for each axis"
         )
-    check_spacing("spacing", spacing, fixed.ndim)

@@ -119,7 +119,7 @@ class AiR(nn.Module):
         Raises:
           ValueError: the images' shapes differ, are not 2-D or 3-D, or do not fit the number of patch sizes.
         """
-        num_axes = check_pair("AiR", fixed, moving)
+        num_axes = check_pair("AiR", fixed, moving, deterministic)
         patch_size = (self.patch_size,) * num_axes if isinstance(self.patch_size, int) else tuple(self.patch_size)
         if len(patch_size) != num_axes:
             raise ValueError(f"AiR: patch_size {patch_size} does not fit images with {num_axes} spatial axes")

@@ -19,7 +19,7 @@ from air_jax.models.layers.demons_step import (
 from air_jax.models.layers.inputs import check_pair
 from air_jax.models.layers.level_state import make_level, on_grid
 from air_jax.models.layers.options import require_positive_integers, require_same_length
-from air_jax.models.segmenter import Segmenter, segment, segment_pair
+from air_jax.models.segmenter import Segmenter, require_segmenter, segment, segment_pair
 from air_jax.runtime.any_mesh import zeros_for
 
 
@@ -71,6 +71,7 @@ class UnrolledDemons(nn.Module):
         require_same_length("downsampling", len(self.downsampling), num_steps=self.num_steps)
         require_gain("force_gain", self.force_gain)
         DemonsOptions.of(self)
+        require_segmenter(self.segmenter)
         super().__post_init__()
 
     @model_on_any_mesh
@@ -93,8 +94,7 @@ class UnrolledDemons(nn.Module):
         Raises:
           ValueError: the images' shapes differ or are not 2-D or 3-D.
         """
-        del deterministic
-        num_axes = check_pair("UnrolledDemons", fixed, moving)
+        num_axes = check_pair("UnrolledDemons", fixed, moving, deterministic)
         options, shape = DemonsOptions.of(self), fixed.shape[1:-1]
         probabilities = segment_pair(self.segmenter, fixed, moving)
         fixed_channels = force_channels(fixed, probabilities[0], edges=self.edges)
@@ -124,6 +124,6 @@ class UnrolledDemons(nn.Module):
           `[B, *S, K]` in [0, 1]; the K probabilities of a voxel sum to 1.
 
         Raises:
-          ValueError: the model has no segmenter.
+          ValueError: the model has no segmenter, or the parameters are not those of the model.
         """
         return segment(self.segmenter, params, image)

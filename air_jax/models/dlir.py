@@ -64,8 +64,7 @@ class DLIR(nn.Module):
         Raises:
           ValueError: the images' shapes differ or are not 2-D or 3-D.
         """
-        del deterministic
-        num_axes = check_pair("DLIR", fixed, moving)
+        num_axes = check_pair("DLIR", fixed, moving, deterministic)
         spacing = (2**self.num_poolings,) * num_axes
 
         def convolve(x, size):

@@ -19,7 +19,7 @@ from air_jax.models.layers.demons_step import (
 )
 from air_jax.models.layers.inputs import check_pair
 from air_jax.models.layers.level_state import make_level, on_grid
-from air_jax.models.segmenter import Segmenter, segment, segment_pair
+from air_jax.models.segmenter import Segmenter, require_segmenter, segment, segment_pair
 
 
 class GatedDemons(nn.Module):
@@ -77,6 +77,7 @@ class GatedDemons(nn.Module):
         AttentionOptions.of(self)
         DemonsOptions.of(self)
         require_gain("max_force_gain", self.max_force_gain)
+        require_segmenter(self.segmenter)
         super().__post_init__()
 
     @model_on_any_mesh
@@ -99,7 +100,7 @@ class GatedDemons(nn.Module):
         Raises:
           ValueError: the images' shapes differ or are not 2-D or 3-D.
         """
-        num_axes = check_pair("GatedDemons", fixed, moving)
+        num_axes = check_pair("GatedDemons", fixed, moving, deterministic)
         attention, demons, shape = AttentionOptions.of(self), DemonsOptions.of(self), fixed.shape[1:-1]
         probabilities = segment_pair(self.segmenter, fixed, moving)
         fixed_channels = force_channels(fixed, probabilities[0], edges=self.edges)
@@ -132,6 +133,6 @@ class GatedDemons(nn.Module):
           `[B, *S, K]` in [0, 1]; the K probabilities of a voxel sum to 1.
 
         Raises:
-          ValueError: the model has no segmenter.
+          ValueError: the model has no segmenter, or the parameters are not those of the model.
         """
         return segment(self.segmenter, params, image)

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from air_jax.models.layers.any_mesh import model_on_any_mesh
-from air_jax.models.layers.inputs import check_pair
+from air_jax.models.layers.inputs import check_pair, params_of
 from air_jax.models.layers.level_state import Channels, make_level, on_grid
 from air_jax.models.layers.matching_step import MatchingOptions, MatchingStep, TokenFeatures
 from air_jax.transforms import compose, smooth
 from air_jax.transforms.filters import shrink
+from air_jax.transforms.shapes import check_field
 
 
 class MatchingAiR(nn.Module):
@@ -95,8 +96,7 @@ class MatchingAiR(nn.Module):
         Raises:
           ValueError: the images' shapes differ or are not 2-D or 3-D.
         """
-        del deterministic
-        num_axes = check_pair("MatchingAiR", fixed, moving)
+        num_axes = check_pair("MatchingAiR", fixed, moving, deterministic)
         options, shape = MatchingOptions.of(self), fixed.shape[1:-1]
         displacement = jnp.zeros((*fixed.shape[:-1], num_axes), jnp.float32)
         out: dict[str, list[jax.Array]] = dict(displacements=[], attention=[], confidence=[], read=[])
@@ -126,10 +126,15 @@ class MatchingAiR(nn.Module):
 
         Returns:
           `[B, *G, width]`, one vector for every `downsampling[-1] * stride[-1]` voxels along each axis.
+
+        Raises:
+          TypeError, ValueError: the image is no array, or the parameters are not those of the model.
         """
+        check_field("features", image, "image")
         options, last = MatchingOptions.of(self), len(self.downsampling) - 1
         image = shrink(image, tuple(-(-size // self.downsampling[last]) for size in image.shape[1:-1]))
-        features = TokenFeatures.of(options, last).apply({"params": params[f"level_{last}"]["features"]}, image)
+        of_features = params_of(params_of(params, f"level_{last}"), "features")
+        features = TokenFeatures.of(options, last).apply({"params": of_features}, image)
         return cast(jax.Array, features)
 
     @nn.nowrap

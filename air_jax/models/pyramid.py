@@ -98,7 +98,7 @@ class PyramidAiR(nn.Module):
         Raises:
           ValueError: the images' shapes differ or are not 2-D or 3-D.
         """
-        num_axes = check_pair("PyramidAiR", fixed, moving)
+        num_axes = check_pair("PyramidAiR", fixed, moving, deterministic)
         options, shape = AttentionOptions.of(self), fixed.shape[1:-1]
         displacement, displacements, out = jnp.zeros((*fixed.shape[:-1], num_axes), jnp.float32), [], {}
         for index, (num_steps, factor) in enumerate(zip(self.num_steps, options.factors, strict=True)):

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 
 from air_jax.checks import require
 from air_jax.models.layers.any_mesh import model_on_any_mesh
-from air_jax.models.layers.inputs import crop, pad_to_multiple
+from air_jax.models.layers.inputs import crop, pad_to_multiple, params_of
 from air_jax.models.layers.options import require_dtype, require_positive_integer, require_positive_integers
 from air_jax.models.layers.patches import patchify, unpatchify
+from air_jax.transforms.shapes import check_field
 
 PATCH_SIZE = 2  # voxels along each axis; convolutions of patches are fewer and wider than those of voxels
 
@@ -54,7 +55,7 @@ class Segmenter(nn.Module):
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
         """Predicts class logits `[B, *S, K]`, float32, of images `[B, *S, C]` in [0, 1], 2-D or 3-D, of any size."""
-        num_axes = image.ndim - 2
+        num_axes = check_field("Segmenter", image, "image")
         patch_size, two = (PATCH_SIZE,) * num_axes, (2,) * num_axes
 
         def convolve(x, features):
@@ -85,6 +86,13 @@ def _neighbours(x: jax.Array, axis: int) -> jax.Array:
     return jnp.concatenate([jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(3)], axis=-1)
 
 
+def require_segmenter(segmenter: Any) -> None:
+    """Raises `OptionError` unless an option is a segmenter or None."""
+    require(
+        segmenter is None or isinstance(segmenter, Segmenter), "segmenter", segmenter, "must be a Segmenter or None"
+    )
+
+
 def segment_pair(
     segmenter: Segmenter | None, fixed: jax.Array, moving: jax.Array
 ) -> tuple[jax.Array, jax.Array] | tuple[None, None]:
@@ -103,8 +111,9 @@ def segment(segmenter: Segmenter | None, params: Any, image: jax.Array) -> jax.A
     """Predicts class probabilities `[B, *S, K]` of images `[B, *S, C]`, with `params["segmenter"]`.
 
     Raises:
-      ValueError: there is no segmenter.
+      ValueError: there is no segmenter, or the parameters are not those of the model.
     """
     if segmenter is None:
         raise ValueError("segment: the model has no segmenter; set its option segmenter")
-    return nn.softmax(jnp.asarray(segmenter.apply({"params": params["segmenter"]}, image)))
+    params = params_of(params, "segmenter")
+    return nn.softmax(jnp.asarray(segmenter.apply({"params": params}, image)))

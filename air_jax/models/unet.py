@@ -73,8 +73,7 @@ class UNet(nn.Module):
         Raises:
           ValueError: the images' shapes differ or are not 2-D or 3-D.
         """
-        del deterministic
-        num_axes = check_pair("UNet", fixed, moving)
+        num_axes = check_pair("UNet", fixed, moving, deterministic)
 
         def convolve(x, features):
             return nn.leaky_relu(nn.Conv(features, (3,) * num_axes, dtype=self.dtype)(x), 0.2)

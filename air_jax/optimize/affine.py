@@ -15,7 +15,7 @@ from air_jax.optimize.affine_parameters import AFFINES, Freedom, Parameters, fre
 from air_jax.optimize.affine_starts import STARTS, best_start, best_starts, starts, turns
 from air_jax.optimize.constraints import Constraints, check_constraints
 from air_jax.optimize.field import ROOT_OF_ZERO
-from air_jax.optimize.geometry import Geometry, Sizes
+from air_jax.optimize.geometry import Geometry, Sizes, check_geometry
 from air_jax.optimize.guidance import Guidance, affine_cost, check_guidance
 from air_jax.optimize.levels import level_matrix, level_shape
 from air_jax.optimize.visibility import Images, check_images, filled, shrink_images
@@ -98,6 +98,7 @@ def register_affine(
     check_choice("kind", kind, AFFINES)
     require(callable(similarity), "similarity", similarity, "must be a function, such as one of SIMILARITIES")
     check_flag("turned", turned)
+    check_geometry("register_affine", geometry)
     images = Images(fixed, moving, weights, moving_weights)
     check_images("register_affine", images, geometry.matrix)
     num_axes, matrix = fixed.ndim - 2, geometry.matrix

@@ -7,19 +7,21 @@ exact at its start and at its end. The components of the start along axes that a
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from air_jax.checks import is_number, require
+from air_jax.checks import check_arrays, check_entries, check_instance, check_integer, is_number
 from air_jax.errors import OptionError
-from air_jax.optimize.geometry import Geometry, Sizes
+from air_jax.optimize.geometry import Geometry, Sizes, check_geometry
 from air_jax.optimize.rigid import blend_weights, project_rigid
 from air_jax.optimize.volume import NUM_STEPS, correct_volume
 from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import shrink
+from air_jax.transforms.shapes import check_displacement
 
 Projection = Callable[[jax.Array], jax.Array]
 
@@ -58,9 +60,7 @@ class Constraints:
     def __post_init__(self):
         if self.restrict is None:
             return
-        valid = isinstance(self.restrict, (Sequence, np.ndarray)) and all(map(is_number, self.restrict))
-        if not valid or not all(each in (0, 1) for each in self.restrict):
-            raise OptionError("restrict", self.restrict, "must be 1 for axes that are free and 0 for the others")
+        check_restrict(self.restrict)
         restrict = tuple(map(float, self.restrict))
         if not any(restrict):
             raise OptionError("restrict", restrict, "leaves no axis free; nothing could move")
@@ -76,8 +76,9 @@ class Constraints:
           N numbers: 1 for free axes, else 0.
 
         Raises:
-          OptionError: another number of axes.
+          OptionError: N is no integer, or another number of axes.
         """
+        check_integer("num_axes", num_axes, 1)
         if self.restrict is not None and len(self.restrict) != num_axes:
             raise OptionError("restrict", self.restrict, f"must have {num_axes} numbers, one an axis")
         return tuple(self.restrict or (1.0,) * num_axes)
@@ -85,6 +86,12 @@ class Constraints:
     def has_regions(self) -> bool:
         """Returns whether there is a region."""
         return self.rigid_regions is not None or self.keep_volume is not None
+
+
+def check_restrict(restrict: Any) -> None:
+    """Raises `OptionError` unless `restrict` is a sequence of 0 and 1, at least one number."""
+    what = "1 for axes that are free and 0 for the others"
+    check_entries("restrict", restrict, None, lambda each: is_number(each) and each in (0, 1), what)
 
 
 def check_constraints(function: str, fixed: jax.Array, constraints: Constraints) -> None:
@@ -99,13 +106,14 @@ def check_constraints(function: str, fixed: jax.Array, constraints: Constraints)
       OptionError: `restrict` has another number of axes.
       ValueError: a region has another shape, values that are not finite or below 0, or is empty.
     """
-    require(isinstance(constraints, Constraints), "constraints", constraints, "must be Constraints")
+    check_instance("constraints", constraints, Constraints, "Constraints")
     constraints.free(fixed.ndim - 2)
     shape = fixed.shape[:-1]
     regions = ("rigid_regions", constraints.rigid_regions), ("keep_volume", constraints.keep_volume)
     for name, region in regions:
         if region is None:
             continue
+        check_arrays(function, "fiub", **{name: region})
         has_channels = name == "rigid_regions"
         found = region.shape[:-1] if has_channels and region.ndim == len(shape) + 1 else region.shape
         if found != shape or (has_channels and region.ndim == len(shape)):
@@ -223,6 +231,8 @@ def satisfy(constraints: Constraints, displacement: jax.Array, *, geometry: Geom
       >>> [round(float(air_jax.transforms.jacobian_determinant(field)[0, 3, 3]), 2) for field in fields]
       [1.44, 1.0]
     """
+    check_displacement("satisfy", displacement)
+    check_geometry("satisfy", geometry)
     check_constraints("satisfy", displacement, constraints)
     sizes = geometry.sizes(displacement.shape[-1])
     return _satisfy(constraints, displacement, geometry.matrix, sizes) if constraints.has_regions() else displacement

@@ -6,19 +6,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from air_jax.checks import check_finite, check_integer, check_number, require
+from air_jax.checks import check_arrays, check_finite, check_integer, check_number
 from air_jax.errors import OptionError
 from air_jax.losses import Objective
 from air_jax.optimize.constraints import Constraints, check_constraints, compile_satisfy, satisfy
 from air_jax.optimize.descent import descend
 from air_jax.optimize.extras import level_extra
-from air_jax.optimize.field import Field
+from air_jax.optimize.field import Field, check_parametrisation
 from air_jax.optimize.fields import FIELDS, DenseField
-from air_jax.optimize.geometry import Geometry, Sizes
+from air_jax.optimize.geometry import Geometry, Sizes, check_geometry
 from air_jax.optimize.guidance import Guidance, check_guidance
 from air_jax.optimize.levels import level_matrix, level_shape, shares
 from air_jax.optimize.solution import Solution
-from air_jax.optimize.visibility import Images, check_images, filled, pair_weights, shrink_images
+from air_jax.optimize.visibility import Images, check_images, check_objective, filled, pair_weights, shrink_images
 from air_jax.runtime.any_mesh import on_any_mesh, zeros_for
 from air_jax.transforms import resize
 
@@ -153,11 +153,15 @@ def _arguments(
     """Checks the arguments of `refine` and returns those of `_refine`."""
     if isinstance(field, str):
         raise OptionError("field", field, f"must be an object such as {FIELDS.get(field, DenseField)()}")
-    require(callable(objective), "objective", objective, "must be an objective, see air_jax.losses.make_objective")
+    check_parametrisation(field)
+    check_objective(objective)
+    check_geometry("refine", geometry)
     check_integer("num_steps", num_steps, 0)
     check_number("tolerance", tolerance, low=0)
     fixed, moving = images[:2]
     check_images("refine", images, geometry.matrix)
+    if displacement is not None:
+        check_arrays("refine", "f", displacement=displacement)
     check_finite("refine", displacement=displacement)
     check_constraints("refine", fixed, constraints)
     check_guidance("refine", fixed, guidance)

@@ -1,15 +1,26 @@
 """The interface of a parametrisation of the displacement."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import jax
 import optax
 
+from air_jax.checks import require
+
 Shape = tuple[int, ...]
 
 # Of Adam: keeps the root of a second moment of 0 differentiable, and is too small to change a step.
 ROOT_OF_ZERO = 1e-30
+
+
+METHODS = ("factors", "shape", "optimizer", "trial", "accept")
+
+
+def check_parametrisation(field: Any) -> None:
+    """Raises `OptionError` unless an object has the methods of `Field` and can be hashed."""
+    complete = all(hasattr(field, name) for name in METHODS) and isinstance(field, Hashable)
+    require(complete and not isinstance(field, type), "field", field, "must be an object such as DenseField()")
 
 
 class Field(Protocol):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from air_jax.checks import MOST_SQUARINGS, check_integer, is_number, require
+from air_jax.checks import MOST_SQUARINGS, check_integer, check_number, is_number, require
 from air_jax.errors import OptionError
 from air_jax.optimize.field import ROOT_OF_ZERO, Shape
 from air_jax.transforms import bspline, compose, control_shape, exponential, smooth
@@ -65,7 +65,11 @@ class DenseField:
 
         Args:
           smoothness: the factor, 0 or more.
+
+        Raises:
+          OptionError: a factor that is negative or not finite.
         """
+        check_number("smoothness", smoothness, low=0)
         return replace(self, update_sigma=smoothness * self.update_sigma, total_sigma=smoothness * self.total_sigma)
 
     def shape(self, shape: Shape, level: int) -> Shape:

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import expm
 
-from air_jax.checks import check_arrays, check_choice, check_finite
+from air_jax.checks import check_arrays, check_choice, check_finite, check_flag
 from air_jax.optimize.affine import AFFINES
-from air_jax.optimize.geometry import Geometry, Sizes
+from air_jax.optimize.geometry import Geometry, Sizes, check_geometry
 from air_jax.optimize.visibility import check_weights
 from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import apply_affine, compose_affine, identity_grid, invert_affine, sample, smooth
@@ -71,6 +71,10 @@ def align_frames(
     """
     check_choice("kind", kind, AFFINES)
     check_arrays("align_frames", "fiub", reference=reference, frames=frames)
+    check_flag("from_coarse", from_coarse)
+    check_geometry("align_frames", geometry)
+    if weights is not None:
+        check_arrays("align_frames", "fiub", weights=weights)
     check_finite("align_frames", reference=reference, frames=frames, weights=weights)
     num_axes, expected = reference.ndim, (len(frames), reference.ndim, reference.ndim + 1)
     if num_axes not in (2, 3) or frames.shape[1:] != reference.shape or min(reference.shape) < 2:

@@ -6,7 +6,7 @@ from functools import partial
 
 import jax
 
-from air_jax.checks import check_spacing
+from air_jax.checks import check_arrays, check_instance, check_integer, check_spacing
 from air_jax.errors import OptionError
 
 Sizes = tuple[float, ...]
@@ -57,11 +57,28 @@ class Geometry:
           `[N]` of the fixed image, and `[N]` of the moving image.
 
         Raises:
-          OptionError: the number of voxel sizes is not N.
+          OptionError: N is no integer of at least 1, or the number of voxel sizes is not N.
         """
+        check_integer("num_axes", num_axes, 1)
         for name in ("voxel_size", "moving_voxel_size"):
             value = getattr(self, name)
             if value is not None and len(value) != num_axes:
                 raise OptionError(name, value, f"must have {num_axes} lengths, one an axis")
         voxel_size = tuple(self.voxel_size or (1.0,) * num_axes)
         return voxel_size, tuple(self.moving_voxel_size or voxel_size)
+
+
+def check_geometry(function: str, geometry: Geometry) -> None:
+    """Checks a geometry and its matrix. The class does not: JAX also puts placeholders into pytrees.
+
+    Args:
+      function: name of the calling function, for the message.
+      geometry: the geometry.
+
+    Raises:
+      OptionError: it is no `Geometry`.
+      TypeError, ValueError: its matrix is no array of numbers.
+    """
+    check_instance("geometry", geometry, Geometry, "a Geometry")
+    if geometry.matrix is not None:
+        check_arrays(function, "fiu", **{"geometry.matrix": geometry.matrix})

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from air_jax.checks import is_number, require
+from air_jax.checks import check_arrays, check_instance, is_number
 from air_jax.errors import OptionError
-from air_jax.optimize.geometry import Geometry, Sizes
+from air_jax.optimize.geometry import Geometry, Sizes, check_geometry
 from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import apply_affine, sample
+from air_jax.transforms.shapes import check_displacement
 
 # Standard deviation, in voxels, of the Gaussian of which a landmark pulls as many voxels as the default smoothing of
 # updates spreads its force over. A landmark then counts as much as the image around it, in images of any size.
@@ -68,11 +69,12 @@ def check_guidance(function: str, fixed: jax.Array, guidance: Guidance | None) -
       guidance: the landmarks, or None.
 
     Raises:
+      OptionError, TypeError: it is no guidance, or its points are no arrays.
       ValueError: the points of both images differ in shape, do not fit the image, or are not finite.
     """
     if guidance is None:
         return
-    require(isinstance(guidance, Guidance), "guidance", guidance, "must be a Guidance or None")
+    check_points(function, guidance)
     shapes, batch, num_axes = (np.shape(guidance.fixed), np.shape(guidance.moving)), fixed.shape[0], fixed.ndim - 2
     shape = shapes[0]
     if shapes[0] != shapes[1] or len(shape) != 3 or (shape[0], shape[2]) != (batch, num_axes) or not shape[1]:
@@ -83,6 +85,12 @@ def check_guidance(function: str, fixed: jax.Array, guidance: Guidance | None) -
         concrete = not isinstance(points, (Tracer, jax.ShapeDtypeStruct))
         if concrete and not np.isfinite(np.asarray(points)).all():
             raise ValueError(f"{function}: landmarks have coordinates that are not finite")
+
+
+def check_points(function: str, guidance: Guidance) -> None:
+    """Checks the types of a guidance and its points; arguments and errors are those of `check_guidance`."""
+    check_instance("guidance", guidance, Guidance, "a Guidance")
+    check_arrays(function, "fiu", **{"guidance.fixed": guidance.fixed, "guidance.moving": guidance.moving})
 
 
 def deformation_cost(
@@ -150,6 +158,9 @@ def guide_loss(guidance: Guidance, displacement: jax.Array, *, geometry: Geometr
       >>> [round(float(air_jax.optimize.guide_loss(guidance, field)[0]), 3) for field in (still, down)]
       [0.366, 0.0]
     """
+    check_points("guide_loss", guidance)
+    check_displacement("guide_loss", displacement)
+    check_geometry("guide_loss", geometry)
     sizes = geometry.sizes(displacement.shape[-1])
     return deformation_cost(guidance, displacement, geometry.matrix, sizes, min(sizes[0]))
 
@@ -176,6 +187,8 @@ def affine_guide_loss(guidance: Guidance, geometry: Geometry) -> jax.Array:
       >>> round(float(air_jax.optimize.affine_guide_loss(guidance, identity)[0]), 3)
       0.414
     """
+    check_points("affine_guide_loss", guidance)
+    check_geometry("affine_guide_loss", geometry)
     if geometry.matrix is None:
         raise ValueError("affine_guide_loss: geometry has no matrix")
     return affine_cost(guidance, geometry.matrix, geometry.sizes(geometry.matrix.shape[-2]))

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from air_jax.checks import check_arrays, check_choice
+from air_jax.checks import as_array, check_choice
 from air_jax.errors import OptionError
 from air_jax.optimize.affine_parameters import AFFINES
+from air_jax.optimize.constraints import check_restrict
 
 # Points lie on a line or a plane where their smallest spread is below this share of their largest.
 LEAST_SPREAD = 1e-3
@@ -42,14 +43,17 @@ def fit_landmarks(
       [[2.0, 0.0, 1.0], [0.0, 2.0, 1.0]]
     """
     check_choice("kind", kind, AFFINES)
-    fixed, moving = np.asarray(fixed), np.asarray(moving)
-    check_arrays("fit_landmarks", "fiu", fixed=fixed, moving=moving)
-    fixed, moving = fixed.astype(np.float64), moving.astype(np.float64)
+    fixed = as_array("fit_landmarks", "fixed", fixed, "fiu").astype(np.float64)
+    moving = as_array("fit_landmarks", "moving", moving, "fiu").astype(np.float64)
     if fixed.ndim != 2 or fixed.shape != moving.shape or fixed.shape[1] not in (2, 3):
-        raise ValueError(f"landmarks have shapes {fixed.shape} and {moving.shape}; both must be [K, 2] or [K, 3]")
+        raise ValueError(
+            f"landmarks have shapes {fixed.shape} (fixed) and {moving.shape} (moving); both must be [K, 2] or [K, 3]"
+        )
     if not (np.isfinite(fixed).all() and np.isfinite(moving).all()):
         raise ValueError("landmarks have coordinates that are not finite")
     num_axes = fixed.shape[1]
+    if restrict is not None:
+        check_restrict(restrict)
     free = np.ones(num_axes, bool) if restrict is None else np.asarray(restrict) == 1
     if len(free) != num_axes or not free.any():
         raise OptionError("restrict", restrict, f"must have {num_axes} numbers, at least one of them 1")

@@ -1,18 +1,20 @@
 """What of a pair counts: weights of voxels, and the share of the fixed image that the moving image covers."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from air_jax.checks import NOT_VALUES, check_field, check_finite
+from air_jax.checks import NOT_VALUES, check_arrays, check_finite, require
 from air_jax.losses import Objective
-from air_jax.optimize.geometry import Geometry
+from air_jax.losses.windows import check_voxel_weights
+from air_jax.optimize.geometry import Geometry, check_geometry
 from air_jax.optimize.levels import warp_between
 from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import shrink, smooth
+from air_jax.transforms.shapes import check_displacement, check_field, check_fields
 
 FILL_SIGMA = 3.0  # voxels
 _SMALLEST = 1e-6  # avoids a division by 0
@@ -48,11 +50,18 @@ def check_weights(function: str, name: str, image: jax.Array, weights: jax.Array
     """
     if weights is None:
         return
+    check_arrays(function, "fiub", **{name: weights})
     if weights.shape != image.shape[:-1]:
         raise ValueError(f"{function}: {name} has shape {weights.shape}; for its image it must be {image.shape[:-1]}")
     known = not isinstance(weights, NOT_VALUES) and getattr(weights, "is_fully_addressable", True)
-    if known and np.min(weights, initial=0) < 0:
+    if known and np.min(np.asarray(weights), initial=0) < 0:
         raise ValueError(f"{function}: {name} has negative values; weights are in [0, 1]")
+
+
+def check_objective(objective: Any) -> None:
+    """Raises `OptionError` unless an objective is a function that is also a pytree, as an `Objective` is."""
+    known = callable(objective) and not jax.tree_util.treedef_is_leaf(jax.tree.structure(objective))
+    require(known, "objective", objective, "must be an objective, see air_jax.losses.make_objective")
 
 
 def check_images(function: str, images: Images, matrix: jax.Array | None = None) -> None:
@@ -68,8 +77,7 @@ def check_images(function: str, images: Images, matrix: jax.Array | None = None)
       ValueError: shapes that do not fit each other, or values that count and are NaN or infinite.
     """
     fixed, moving, weights, moving_weights = images
-    for name, image in (("fixed", fixed), ("moving", moving)):
-        check_field(function, image, name)
+    check_fields(function, fixed=fixed, moving=moving)
     if (fixed.ndim, fixed.shape[0], fixed.shape[-1]) != (moving.ndim, moving.shape[0], moving.shape[-1]):
         raise ValueError(
             f"{function}: fixed has shape {fixed.shape} and moving {moving.shape}; axes, batch and channels must fit"
@@ -77,6 +85,8 @@ def check_images(function: str, images: Images, matrix: jax.Array | None = None)
     shape = (fixed.shape[0], fixed.ndim - 2, fixed.ndim - 1)
     if matrix is not None and matrix.shape != shape:
         raise ValueError(f"{function}: geometry.matrix has shape {matrix.shape}; for these images it must be {shape}")
+    given = {"weights": weights, "moving_weights": moving_weights}
+    check_arrays(function, "fiub", **{name: array for name, array in given.items() if array is not None})
     check_finite(function, weights=weights, moving_weights=moving_weights, **{"geometry.matrix": matrix})
     sides = ("fixed", fixed, "weights", weights), ("moving", moving, "moving_weights", moving_weights)
     for name, image, weights_name, own in sides:
@@ -111,6 +121,7 @@ def fill(image: jax.Array, weights: jax.Array | None) -> jax.Array:
       >>> round(float(air_jax.optimize.fill(image, weights)[0, 4, 4, 0]), 3)
       0.5
     """
+    check_field("fill", image, "image")
     check_weights("fill", "weights", image, weights)
     if weights is None:
         return image
@@ -208,12 +219,21 @@ def objective_value(
     Returns:
       `[B]`.
 
+    Raises:
+      OptionError: an objective or a geometry that is none.
+      TypeError, ValueError: an argument is no array, or shapes do not fit.
+
     Examples:
       >>> fixed, still = jnp.zeros((1, 8, 8, 1)).at[:, 2:6, 2:6].set(1.0), jnp.zeros((1, 8, 8, 2))
       >>> moving, objective = jnp.roll(fixed, 1, axis=1), air_jax.losses.make_objective("mse")
       >>> air_jax.optimize.objective_value(objective, fixed, moving, still).tolist()
       [0.125]
     """
+    check_objective(objective)
+    check_fields("objective_value", fixed=fixed, moving=moving)
+    check_displacement("objective_value", displacement)
+    check_geometry("objective_value", geometry)
+    check_voxel_weights("objective_value", fixed, weights)
     return _value(objective, fixed, moving, displacement, geometry.matrix, weights)
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from air_jax.checks import as_array
 from air_jax.transforms.intensity import normalize, normalize_traced, to_unit_range
 
 Array = np.ndarray | jax.Array
@@ -27,6 +28,7 @@ def pair_batches(fixed: Array, moving: Array, image_shape: Sequence[int], window
     Raises:
       ValueError: shapes, dtypes or values that do not fit.
     """
+    fixed, moving = _array("fixed", fixed), _array("moving", moving)
     if np.shape(fixed) != np.shape(moving):
         raise ValueError(
             f"fixed has shape {np.shape(fixed)} and moving {np.shape(moving)}; resample one onto the other first"
@@ -51,7 +53,7 @@ def to_batch(image: Array, name: str, image_shape: Sequence[int], window: str) -
     Raises:
       ValueError: a shape, dtype or values that do not fit.
     """
-    image = image if isinstance(image, jax.Array) else np.asarray(image)
+    image = _array(name, image)
     if jnp.issubdtype(image.dtype, jnp.complexfloating) or (
         not jnp.issubdtype(image.dtype, jnp.number) and image.dtype != bool
     ):
@@ -98,6 +100,10 @@ def _to_unit_range(image: jax.Array, name: str) -> jax.Array:
             f"{name} has values from {low:g} to {high:g}; scale floats to [0, 1], or give an integer image"
         )
     return image
+
+
+def _array(name: str, image: Array) -> Array:
+    return image if isinstance(image, jax.Array) else as_array("register", name, image)
 
 
 def guess_num_axes(shape: Sequence[int]) -> int:

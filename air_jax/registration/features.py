@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from air_jax.checks import check_instance
 from air_jax.errors import OptionError
 from air_jax.losses import Similarity
 from air_jax.losses.windows import at_least_float32, seen, voxel_weights, weighted_mean
@@ -47,6 +48,7 @@ def feature_similarity(registration: Registration) -> Similarity:
       >>> bool(negative[0] < 0.1 * moved[0])
       True
     """
+    check_instance("registration", registration, Registration, "a Registration")
     if not hasattr(registration.model, "feature_patches"):
         name = type(registration.model).__name__
         raise OptionError("registration", name, "has no features; needs a model of matching attention, MatchingAiR")

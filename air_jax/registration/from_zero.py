@@ -9,12 +9,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from air_jax.checks import check_flag, check_integer, check_spacing, is_integer, is_number
+from air_jax.checks import (
+    as_array,
+    check_choice,
+    check_flag,
+    check_instance,
+    check_integer,
+    check_spacing,
+    is_integer,
+    is_sequence,
+    require,
+)
 from air_jax.errors import OptionError
 from air_jax.losses import SIMILARITIES, ChannelMean, Similarity, make_objective
-from air_jax.losses.similarity import takes_weights
-from air_jax.optimize import Constraints, DenseField, Field, Geometry, Guidance, fit_landmarks, register_affine
+from air_jax.losses.similarity import check_similarity, takes_weights
+from air_jax.optimize import AFFINES, Constraints, DenseField, Field, Geometry, Guidance, fit_landmarks, register_affine
+from air_jax.optimize.field import check_parametrisation
 from air_jax.optimize.geometry import Sizes
+from air_jax.optimize.guidance import check_points
 from air_jax.registration.batches import Array, guess_num_axes, pair_batches
 from air_jax.registration.registration import Registration
 from air_jax.registration.result import Result, make_result
@@ -80,8 +92,7 @@ def without_model(
       >>> registration.refine_steps, registration.normalization
       (120, 'range')
     """
-    if not is_integer(num_axes) or num_axes not in (2, 3):
-        raise OptionError("num_axes", num_axes, "must be 2 or 3")
+    _check_num_axes(num_axes)
     check_integer("channels", channels, 1)
     objective = make_objective(similarity, window=window, **weights)
     return Registration(
@@ -159,14 +170,27 @@ def register_images(
       >>> float(np.mean((fixed - moving) ** 2)), float(np.mean((fixed - warped) ** 2)) < 0.01
       (0.125, True)
     """
+    if not isinstance(fixed, jax.Array):
+        fixed = as_array("register_images", "fixed", fixed)
+    if not isinstance(moving, jax.Array):
+        moving = as_array("register_images", "moving", moving)
+    check_similarity(similarity)
+    check_parametrisation(field)
+    if affine is not None:
+        check_choice("affine", affine, AFFINES)
+    if regularizers is not None:
+        check_instance("regularizers", regularizers, Mapping, "a mapping of names to weights")
+    if guidance is not None:
+        check_points("register_images", guidance)
+    check_instance("constraints", constraints, Constraints, "Constraints")
     if spacing is not None:
         check_spacing("spacing", spacing)
     check_integer("refine_steps", refine_steps, 0)
     if num_axes is None and spacing is not None:
         num_axes = len(spacing)
     num_axes = guess_num_axes(np.shape(fixed)) if num_axes is None else num_axes
-    if affine_from not in ("images", "landmarks"):
-        raise OptionError("affine_from", affine_from, "must be one of images, landmarks")
+    _check_num_axes(num_axes)
+    check_choice("affine_from", affine_from, ("images", "landmarks"))
     if affine_from == "landmarks" and (guidance is None or affine is None):
         raise OptionError("affine_from", affine_from, "needs guidance, the landmarks, and affine, the free parameters")
     check_flag("turned", turned)
@@ -178,6 +202,7 @@ def register_images(
     takes = isinstance(similarity, str) or takes_weights(similarity)
     affine_similarity = SIMILARITIES[AFFINE_SIMILARITY]
     if channel_weights is not None:
+        require(is_sequence(channel_weights), "channel_weights", channel_weights, "must be numbers, one a channel")
         if len(channel_weights) != channels:
             raise OptionError("channel_weights", channel_weights, f"must have {channels} weight(s), one a channel")
         similarity, affine_similarity = (
@@ -231,11 +256,13 @@ def register_images(
     return make_result(displacement, images[1], {}, np.shape(moving))
 
 
+def _check_num_axes(num_axes: int) -> None:
+    require(is_integer(num_axes) and num_axes in (2, 3), "num_axes", num_axes, "must be 2 or 3")
+
+
 def _scaled(field: Field, smoothness: float) -> Field:
     if not isinstance(field, DenseField):
         raise OptionError("smoothness", smoothness, "is of a DenseField; other fields have their control points")
-    if not is_number(smoothness) or smoothness < 0:
-        raise OptionError("smoothness", smoothness, "must be finite and not negative")
     return field.scaled(smoothness)
 
 

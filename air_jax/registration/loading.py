@@ -1,12 +1,11 @@
 """Loading of a trained registration from the folder of its run, or from that of a saved model."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 
-from air_jax.checks import require
+from air_jax.checks import check_path, require
 from air_jax.errors import OptionError, UserError
 from air_jax.registration.model_folder import CONFIG, is_model_folder, read_model
 from air_jax.registration.registration import Registration
@@ -34,7 +33,7 @@ def load(workdir: str | Path) -> Registration:
       >>> air_jax.load("saved").normalization
       'percentile'
     """
-    require(isinstance(workdir, (str, os.PathLike)), "workdir", workdir, "must be the path of a folder")
+    check_path(workdir=workdir)
     workdir = Path(workdir)
     if is_model_folder(workdir):
         settings, params = read_model(workdir)
@@ -67,6 +66,9 @@ def from_recipe(recipe: "InferenceRecipe", params: Any, *, image_shape: tuple[in
       image_shape: `(*S, C)` of the training images.
       step: training step of the parameters.
 
+    Raises:
+      OptionError: an argument has a value that it cannot take.
+
     Examples:
       >>> from air_jax.registration import from_recipe
       >>> from air_jax.workdir.recipe import InferenceRecipe
@@ -75,10 +77,12 @@ def from_recipe(recipe: "InferenceRecipe", params: Any, *, image_shape: tuple[in
       >>> from_recipe(recipe, {}, image_shape=(28, 28, 1), step=100).step
       100
     """
+    known = all(hasattr(recipe, name) for name in ("model", "objective", "field", "normalization"))
+    require(known, "recipe", recipe, "must be an InferenceRecipe")
     return Registration(
         recipe.model,
         jax.device_put(params),
-        tuple(image_shape),
+        image_shape,
         step,
         recipe.objective,
         recipe.field,

@@ -10,10 +10,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from air_jax.checks import check_choice, check_flag, check_integer, check_number, require
+from air_jax.checks import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_number,
+    check_path,
+    check_shape,
+    check_text,
+    require,
+)
 from air_jax.errors import OptionError
 from air_jax.losses import Objective
 from air_jax.optimize import Constraints, Field, Geometry, Guidance, Solution, refine
+from air_jax.optimize.field import check_parametrisation
+from air_jax.optimize.visibility import check_objective
 from air_jax.registration.batches import Array, pair_batches, to_batch, with_margin
 from air_jax.registration.model_card import ModelCard
 from air_jax.registration.model_folder import write_model
@@ -21,6 +32,7 @@ from air_jax.registration.result import Result, make_result
 from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import with_edges
 from air_jax.transforms.intensity import WINDOWS
+from air_jax.transforms.shapes import check_fields
 
 
 # Equality by identity: the elements of parameters have no single truth value.
@@ -76,14 +88,18 @@ class Registration:
 
     def __post_init__(self):
         # The parameters are not checked: JAX also puts placeholders into pytrees.
-        if len(self.image_shape) not in (3, 4) or min(self.image_shape) < 1:
+        is_module = hasattr(self.model, "apply") and not isinstance(self.model, type)
+        require(is_module, "model", self.model, "must be a Flax module, such as AiR()")
+        check_shape("image_shape", self.image_shape)
+        if len(self.image_shape) not in (3, 4):
             raise OptionError("image_shape", self.image_shape, "must be (H, W, C) or (D, H, W, C)")
-        _check_refine_steps(self.refine_steps)
+        object.__setattr__(self, "image_shape", tuple(self.image_shape))  # a tuple, so that it can be hashed
+        check_integer("step", self.step, 0)
+        check_integer("refine_steps", self.refine_steps, 0)
         check_choice("normalization", self.normalization, WINDOWS)
         check_number("overlap_weight", self.overlap_weight, low=0)
         check_flag("edges", self.edges)
-        known = not isinstance(self.field, (str, type(None)))
-        require(known, "field", self.field, "must be an object such as DenseField()")
+        check_parametrisation(self.field)
         if self.overlap_weight and getattr(self.model, "segmenter", None) is None:
             raise OptionError("overlap_weight", self.overlap_weight, "needs a model with a segmenter; set it to 0")
 
@@ -109,7 +125,8 @@ class Registration:
           OptionError: a negative number of steps.
         """
         refine_steps = self.refine_steps if refine_steps is None else refine_steps
-        _check_refine_steps(refine_steps)
+        check_integer("refine_steps", refine_steps, 0)
+        check_flag("normalized", normalized)
         window = "range" if normalized else self.normalization
         images = pair_batches(fixed, moving, self.image_shape, window)
         displacement, out = self.predict(*images)
@@ -128,6 +145,7 @@ class Registration:
         Returns:
           The displacement `[B, *S, N]` in voxels, and the model's intermediates.
         """
+        check_fields("predict", fixed=fixed, moving=moving)
         return _predict(self.model, self.image_shape, self.params, fixed, moving)
 
     @on_any_mesh
@@ -172,6 +190,7 @@ class Registration:
           OptionError: a setting has a value that it cannot take.
           ValueError: shapes that do not fit.
         """
+        check_fields("refine", fixed=fixed, moving=moving)
         return refine(
             self.comparing(self.objective if objective is None else objective),
             self.compared(fixed),
@@ -213,6 +232,7 @@ class Registration:
           `[B, *S, C + E + K - 1]`: the image; its edges, with `edges`; the probabilities of its classes without the
           background, with `overlap_weight`.
         """
+        check_fields("compared", image=image)
         channels = with_edges(image) if self.edges else image
         if self.overlap_weight:
             classes = _segment(self.model, self.image_shape, self.params, image)
@@ -246,6 +266,8 @@ class Registration:
           OptionError: the model is none of air_jax, or its objective or field cannot be written.
           UserError: the folder holds something else, or cannot be written.
         """
+        check_path(folder=folder)
+        check_text(name=name, data=data, license=license, scores=scores, limits=limits)
         settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         write_model(Path(folder), settings, settings.pop("params"), ModelCard(name, data, license, scores, limits))
 
@@ -258,6 +280,7 @@ class Registration:
         Returns:
           `objective` itself without `overlap_weight`.
         """
+        check_objective(objective)
         if not self.overlap_weight:
             return objective
         return objective.with_overlap(self.overlap_weight, self.model.segmenter.num_classes - 1)
@@ -274,7 +297,3 @@ def _predict(model, image_shape, params, fixed, moving):
 def _segment(model, image_shape, params, image):
     image, inside = with_margin(image, image_shape)
     return model.segment(params, image)[inside]
-
-
-def _check_refine_steps(refine_steps: int) -> None:
-    check_integer("refine_steps", refine_steps, 0)

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from air_jax.checks import check_field, check_shape
+from air_jax.checks import check_shape
 from air_jax.runtime.any_mesh import on_any_mesh
+from air_jax.transforms.shapes import check_field
 
 
 @on_any_mesh

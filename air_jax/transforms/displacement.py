@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from air_jax.checks import MOST_SQUARINGS, check_displacement, check_integer, check_shape
+from air_jax.checks import MOST_SQUARINGS, check_arrays, check_integer, check_shape
 from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.sampling.sampler import sample, warp
+from air_jax.transforms.shapes import check_displacement
 
 
 @on_any_mesh
@@ -98,9 +99,9 @@ def resize(displacement: jax.Array, shape: Sequence[int]) -> jax.Array:
     """
     check_displacement("resize", displacement)
     batch, *old_shape, num_axes = displacement.shape
+    check_shape("shape", shape)
     if len(shape) != len(old_shape):
         raise ValueError(f"resize: shape {tuple(shape)} does not fit a displacement of shape {displacement.shape}")
-    check_shape("shape", shape, num_axes)
     scale = jnp.asarray([new / old for new, old in zip(shape, old_shape, strict=True)], displacement.dtype)
     resized = jax.image.resize(displacement, (batch, *shape, num_axes), method="linear")
     return resized * scale.reshape((1,) * (displacement.ndim - 1) + (num_axes,))
@@ -127,6 +128,7 @@ def transform_points(displacement: jax.Array, points: jax.Array) -> jax.Array:
       >>> air_jax.transforms.transform_points(displacement, jnp.array([[2.0, 1.0]])).tolist()
       [[2.0, 4.0]]
     """
+    check_arrays("transform_points", "fiu", displacement=displacement, points=points)
     num_axes = displacement.shape[-1] if displacement.ndim else 0
     if displacement.ndim != num_axes + 1 or points.ndim != 2 or points.shape[-1] != num_axes:
         raise ValueError(

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from air_jax.checks import check_field, check_number, check_shape, is_number, require
+from air_jax.checks import check_number, check_shape, is_number, require
 from air_jax.runtime.any_mesh import on_any_mesh
+from air_jax.transforms.shapes import check_field
 
 TRUNCATE = 3.0  # standard deviations
 LARGEST_SIGMA = 10_000  # voxels; the weights are those of six times as many

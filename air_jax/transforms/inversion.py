@@ -7,7 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from air_jax.checks import check_arrays, check_integer
+from air_jax.checks import check_arrays, check_integer, check_number
 from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms.grid import identity_grid
 from air_jax.transforms.jacobian import determinant
@@ -48,7 +48,7 @@ def inverse(
 
     Raises:
       ValueError: the shape is not that of a 2-D or 3-D displacement with at least 2 voxels along each axis.
-      OptionError: `num_iterations` is no integer of at least 0.
+      OptionError: `num_iterations` is no integer of at least 0, or `tolerance` is negative or not finite.
 
     Examples:
       >>> displacement = jnp.zeros((1, 8, 8, 2)).at[..., 0].set(1.5)
@@ -58,6 +58,8 @@ def inverse(
     """
     check_arrays("inverse", "f", displacement=displacement)
     check_integer("num_iterations", num_iterations, 0)
+    if tolerance is not None:
+        check_number("tolerance", tolerance, low=0)
     if displacement.ndim not in (4, 5) or displacement.shape[-1] != displacement.ndim - 2:
         raise ValueError(
             f"inverse: displacement has shape {displacement.shape}; it must be [B, H, W, 2] or [B, D, H, W, 3]"

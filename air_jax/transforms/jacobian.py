@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from air_jax.checks import check_arrays
 from air_jax.runtime.any_mesh import on_any_mesh
 
 
@@ -24,13 +25,17 @@ def determinant(columns: Sequence[jax.Array]) -> jax.Array:
     return jnp.sum(columns[0] * jnp.cross(columns[1], columns[2]), axis=-1)
 
 
-def _check(displacement: jax.Array) -> int:
+def _check(function: str, displacement: jax.Array) -> int:
+    check_arrays(function, "fiu", displacement=displacement)
     num_axes = displacement.shape[-1] if displacement.ndim else 0
     if num_axes not in (2, 3) or displacement.ndim != num_axes + 2:
-        raise ValueError(f"displacement has shape {displacement.shape}; it must be [B, H, W, 2] or [B, D, H, W, 3]")
+        raise ValueError(
+            f"{function}: displacement has shape {displacement.shape}; it must be [B, H, W, 2] or [B, D, H, W, 3]"
+        )
     if any(size < 3 for size in displacement.shape[1:-1]):
         raise ValueError(
-            f"displacement has shape {displacement.shape}; derivatives need at least 3 voxels along each axis"
+            f"{function}: displacement has shape {displacement.shape}; "
+            "derivatives need at least 3 voxels along each axis"
         )
     return num_axes
 
@@ -69,7 +74,7 @@ def jacobian_determinant(displacement: jax.Array) -> jax.Array:
       >>> float(air_jax.transforms.jacobian_determinant(scaled)[0, 4, 4])
       2.25
     """
-    num_axes = _check(displacement)
+    num_axes = _check("jacobian_determinant", displacement)
     return determinant(_differences(displacement, num_axes, low=-1, high=1))
 
 
@@ -94,7 +99,9 @@ def corner_jacobian_determinant(displacement: jax.Array) -> jax.Array:
       >>> float(air_jax.transforms.corner_jacobian_determinant(jumps).min())
       -0.5
     """
-    return jnp.stack(_corner_determinants(displacement, _check(displacement))).min(axis=0)
+    return jnp.stack(_corner_determinants(displacement, _check("corner_jacobian_determinant", displacement))).min(
+        axis=0
+    )
 
 
 @on_any_mesh
@@ -122,7 +129,7 @@ def simplex_jacobian_determinants(displacement: jax.Array) -> jax.Array:
       >>> air_jax.transforms.simplex_jacobian_determinants(jnp.zeros((1, 4, 4, 4, 3)))[:, 0, 0, 0, 0].tolist()
       [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
     """
-    num_axes = _check(displacement)
+    num_axes = _check("simplex_jacobian_determinants", displacement)
     determinants = _corner_determinants(displacement, num_axes)
     if num_axes == 3:
         center = _interior(displacement, (0, 0, 0))
@@ -159,7 +166,7 @@ def cell_jacobian_determinants(displacement: jax.Array) -> jax.Array:
       >>> determinants.shape, float(determinants.min())
       ((4, 1, 7, 7), 2.25)
     """
-    num_axes = _check(displacement)
+    num_axes = _check("cell_jacobian_determinants", displacement)
     edges = []
     for axis in range(num_axes):
         unit = jnp.zeros(num_axes, displacement.dtype).at[axis].set(1)

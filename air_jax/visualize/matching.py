@@ -7,6 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from air_jax.checks import check_arrays, check_entries, check_shape, is_number, is_sequence, require
+
 POINT, OWN, BEST = "#ffb000", "#4fc3f7", "#7cfc00"
 
 
@@ -47,6 +49,13 @@ def matching_figure(
       >>> len(figure.axes)
       2
     """
+    check_arrays("matching_figure", "fiub", fixed=fixed)
+    for name, arrays in (("read", read), ("attention", attention)):
+        require(is_sequence(arrays) and len(arrays) > 0, name, arrays, "must be arrays, one a level")
+        check_arrays("matching_figure", "fiub", **{f"{name}[{level}]": array for level, array in enumerate(arrays)})
+    check_entries("point", point, 2, is_number, "numbers, row and column")
+    check_shape("stride", stride, len(read))
+    check_shape("patch_size", patch_size, len(read))
     size = np.array(fixed.shape[:2])
     if not np.all((np.asarray(point) >= 0) & (np.asarray(point) <= size - 1)):
         raise ValueError(f"point {tuple(point)} lies outside of the image of {size[0]} x {size[1]} pixels")

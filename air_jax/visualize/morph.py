@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from air_jax.checks import check_arrays, check_integer, check_number
 from air_jax.transforms import compose, inverse, warp
 
 NUM_COLORS = 32  # of each frame; fewer make smaller files
@@ -28,7 +29,8 @@ def morph_frames(
       `[T, B, H, W, C]` in [0, 1], from the fixed image to the moving one.
 
     Raises:
-      ValueError: fewer than 2 frames.
+      OptionError: fewer than 2 frames.
+      TypeError, ValueError: an argument is no array.
 
     Examples:
       >>> image, displacement = np.zeros((1, 8, 8, 1)), np.zeros((1, 8, 8, 2))
@@ -36,8 +38,8 @@ def morph_frames(
       >>> frames[:, 0, 4, 4, 0].tolist()
       [0.0, 0.5, 1.0]
     """
-    if num_frames < 2:
-        raise ValueError(f"num_frames={num_frames}: must be at least 2")
+    check_arrays("morph_frames", "fiub", fixed=fixed, moving=moving, displacement=displacement)
+    check_integer("num_frames", num_frames, 2)
     images, field = (jnp.asarray(fixed), jnp.asarray(moving)), jnp.asarray(displacement)
     back, _ = inverse(field)
     left = compose(back, field)  # of the inverse, not 0 where the map compresses much; frame 0 is without it
@@ -70,11 +72,17 @@ def morph_gif(
     Returns:
       The content of the file.
 
+    Raises:
+      OptionError: a number that is too small.
+      TypeError, ValueError: an argument is no array.
+
     Examples:
       >>> image, displacement = np.zeros((1, 8, 8, 1)), np.zeros((1, 8, 8, 2))
       >>> air_jax.visualize.morph_gif(image, image + 1, displacement, num_frames=3)[:6]
       b'GIF89a'
     """
+    check_number("seconds", seconds, positive=True)
+    check_integer("scale", scale, 1)
     frames = morph_frames(fixed, moving, displacement, num_frames=num_frames)
     rows = np.concatenate(np.moveaxis(frames, 1, 0), axis=2)  # [T, H, B W, C]
     pixels = np.rint(255 * rows).astype(np.uint8).repeat(scale, axis=1).repeat(scale, axis=2)

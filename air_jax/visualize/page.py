@@ -8,9 +8,10 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
+from air_jax.checks import as_array, check_instance, is_sequence, require
 from air_jax.visualize import html
 from air_jax.visualize.anatomy import BodyAxes, body_axes
-from air_jax.visualize.panels import printable
+from air_jax.visualize.panels import check_report, printable
 from air_jax.visualize.planes import Plane, anatomical_planes, middle, planes_through
 
 MAX_SLICES = 24  # of each plane
@@ -60,8 +61,13 @@ def report_page(
       >>> page[:15], "a pair" in page
       ('<!doctype html>', True)
     """
-    arrays = {"fixed": fixed, "before": moving, "after": warped, "volume": _volume_colours(np.asarray(jacobian))}
-    arrays, sides, body = {name: np.asarray(array) for name, array in arrays.items()}, np.asarray(spacing, float), None
+    given = dict(fixed=fixed, moving=moving, warped=warped, jacobian=jacobian)
+    fixed, moving, warped, jacobian = (as_array("report_page", *each) for each in given.items())
+    check_report("report_page", spacing, title, is_picture, affine, scores)
+    check_instance("facts", facts, Mapping, "a mapping of titles to tables")
+    require(is_sequence(warnings), "warnings", warnings, "must be a sequence of lines")
+    arrays = {"fixed": fixed, "before": moving, "after": warped, "volume": _volume_colours(jacobian)}
+    sides, body = np.asarray(spacing, float), None
     if affine is not None:
         body = body_axes(affine)
         arrays, sides = {name: body.turn(array) for name, array in arrays.items()}, sides[list(body.order)]

@@ -1,12 +1,14 @@
 """Drawing of one panel, fusion of two images into one, and text that comes from users."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.image import AxesImage
+
+from air_jax.checks import check_arrays, check_flag, check_spacing, check_text, require
 
 MAX_PIXELS = 512  # along a side of a panel; no page shows more
 
@@ -117,3 +119,22 @@ def checkerboard(
     rows, columns = (np.arange(size) // cell for size, cell in zip(shape, cells, strict=True))
     is_first = (rows[:, None] + columns) % 2 == 0
     return np.where(is_first[..., None] if first.ndim == 3 else is_first, first, second)
+
+
+def check_report(function: str, spacing: Any, title: Any, is_picture: Any, affine: Any, scores: Any) -> None:
+    """Checks the arguments that a report's figure and its page share.
+
+    Args:
+      function: name of the calling function, for the message.
+      spacing, title, is_picture, affine, scores: see `air_jax.visualize.report_figure`.
+
+    Raises:
+      OptionError, TypeError, ValueError: one of them is of another type.
+    """
+    check_spacing("spacing", spacing)
+    check_text(title=title)
+    check_flag("is_picture", is_picture)
+    if affine is not None:
+        check_arrays(function, "fiu", affine=affine)
+    known = isinstance(scores, Mapping) and all(isinstance(each, Mapping) for each in scores.values())
+    require(known, "scores", scores, "must be a mapping of names to values, one for each time")

@@ -11,6 +11,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from air_jax.checks import as_array
 from air_jax.transforms import corner_jacobian_determinant, jacobian_determinant
 from air_jax.visualize import panels
 from air_jax.visualize.anatomy import BodyAxes, body_axes
@@ -75,7 +76,9 @@ def report_figure(
       >>> [axis.get_title() for axis in figure.axes[:3]]
       ['fixed', 'moving', 'warped']
     """
-    fixed, moving, warped, displacement = map(np.asarray, (fixed, moving, warped, displacement))
+    given = dict(fixed=fixed, moving=moving, warped=warped, displacement=displacement)
+    fixed, moving, warped, displacement = (as_array("report_figure", *each) for each in given.items())
+    panels.check_report("report_figure", spacing, title, is_picture, affine, scores or {})
     sides, body = np.asarray(spacing, dtype=float), None
     if affine is not None:
         body = body_axes(affine)

@@ -1,6 +1,6 @@
 """Figures of a training run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from air_jax import metrics
+from air_jax.checks import check_arrays, check_flag, check_shape, check_text, is_sequence, require
 from air_jax.transforms import corner_jacobian_determinant, identity_grid, jacobian_determinant
 from air_jax.visualize.panels import PLAIN_TEXT, draw_lines, printable
 
@@ -53,6 +54,8 @@ def registration_figure(
         "deformed grid\n(where each pixel is read)",
         "folds",
     )
+    check_arrays("registration_figure", "fiub", fixed=fixed, moving=moving, warped=warped, displacement=displacement)
+    check_text(title=title)
     rows = len(fixed)
     figure = Figure(figsize=(1.7 * len(columns), 1.7 * rows + 1.1), layout="constrained")
     axes = figure.subplots(rows, len(columns), squeeze=False)
@@ -113,6 +116,9 @@ def curves_figure(lines: Sequence[dict[str, float]]) -> Figure:
       >>> figure.axes[0].lines[0].get_ydata().tolist()
       [0.4, 0.1]
     """
+    what = "a sequence of lines, each with its step"
+    known = is_sequence(lines) and all(isinstance(line, Mapping) and "step" in line for line in lines)
+    require(known, "lines", lines, f"must be {what}")
     points = {key: [(line["step"], line[key]) for line in lines if key in line] for key in CURVES}
     labels = list(dict.fromkeys(ylabel for key, (ylabel, _) in CURVES.items() if points[key]))
     figure = Figure(figsize=(3.7 * max(len(labels), 1), 3.2), layout="constrained")
@@ -158,6 +164,10 @@ def attention_figure(
       >>> [axis.get_title() for axis in figure.axes]
       ["moving image's patch", 'head 0: max 0.25', 'head 1: max 0.25']
     """
+    check_arrays("attention_figure", "fiub", fixed=fixed, moving=moving, weights=weights)
+    check_shape("token_grid", token_grid, 2)
+    check_shape("patch_size", patch_size, 2)
+    check_flag("from_fixed", from_fixed)
     names = ("fixed", "moving") if from_fixed else ("moving", "fixed")
     attending, seen = (fixed, moving) if from_fixed else (moving, fixed)
     (rows, columns), (height, width) = np.asarray(token_grid), np.asarray(patch_size)

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from air_jax.checks import check_arrays, check_text
 from air_jax.visualize.panels import PLAIN_TEXT, printable
 from air_jax.visualize.segmentations import NUM_COLORS
 
@@ -32,6 +33,10 @@ def samples_figure(
       >>> len(figure.axes)
       6
     """
+    given = dict(fixed_segmentation=fixed_segmentation, moving_segmentation=moving_segmentation)
+    check_arrays("samples_figure", "fiub", fixed=fixed, moving=moving)
+    check_arrays("samples_figure", "iub", **{name: array for name, array in given.items() if array is not None})
+    check_text(title=title)
     rows = (("fixed", fixed), ("labels", fixed_segmentation), ("moving", moving), ("labels", moving_segmentation))
     shown = [(name, _plane(np.asarray(array), fixed.ndim - 2)) for name, array in rows if array is not None]
     ids = np.unique([array for name, array in shown if name == "labels"] or [0])

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from air_jax.checks import check_arrays, check_text
 from air_jax.visualize.panels import PLAIN_TEXT, printable
 
 NUM_COLORS = 20  # of the colour map; more label ids repeat colours
@@ -25,6 +26,9 @@ def segmentation_figure(images: np.ndarray, known: np.ndarray, found: np.ndarray
       >>> len(figure.axes)
       8
     """
+    check_arrays("segmentation_figure", "fiub", images=images)
+    check_arrays("segmentation_figure", "iub", known=known, found=found)
+    check_text(title=title)
     columns = ("image", "known segmentation", "found segmentation", "difference")
     figure = Figure(figsize=(1.9 * len(columns), 1.9 * len(images) + 0.6), layout="constrained")
     axes = figure.subplots(len(images), len(columns), squeeze=False)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from air_jax.checks import check_arrays, check_flag, check_text, is_number, is_sequence, require
 from air_jax.visualize.anatomy import body_axes
 from air_jax.visualize.panels import PLAIN_TEXT, draw_plane, printable
 from air_jax.visualize.planes import anatomical_planes, middle, planes_through
@@ -41,6 +42,14 @@ def template_figure(
       >>> len(figure.axes)
       3
     """
+    check_arrays("template_figure", "fiub", templates=templates)
+    check_arrays("template_figure", "fiu", affine=affine)
+    for name, values in (("names", names), ("sharpness", sharpness)):
+        require(is_sequence(values) and len(values) == len(templates), name, values, "must have one entry a template")
+    require(all(map(is_number, sharpness)), "sharpness", sharpness, "must be finite numbers")
+    require(all(isinstance(name, str) for name in names), "names", names, "must be texts")
+    check_text(title=title)
+    check_flag("is_picture", is_picture)
     shown = np.unique(np.linspace(0, len(templates) - 1, min(len(templates), MOST_COLUMNS)).round().astype(int))
     images, spacing = [templates[index] for index in shown], np.linalg.norm(affine[:-1, :-1], axis=0)
     if templates.ndim == 4:

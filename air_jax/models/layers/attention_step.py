@@ -60,9 +60,9 @@ class AttentionOptions:
             patch_size=self.patch_size,
             spacing=self.spacing,
             num_steps=self.num_steps,
-            downsampling=self.downsampling,
         )
-        levels = {option: value for option, value in levels.items() if value is not None}
+        if self.downsampling is not None:
+            levels["downsampling"] = self.downsampling
         sizes = ("width", "num_heads", "encoder_depth", "decoder_depth", "feed_forward")
         require_positive_integers(**levels)
         require_positive_integer(**{option: getattr(self, option) for option in sizes})
@@ -76,7 +76,7 @@ class AttentionOptions:
         if self.relative_radius is not None:
             require_positive_integer(relative_radius=self.relative_radius)
         require_dropout(self.dropout)
-        require_flags(flash_attention=self.flash_attention, remat=self.remat)
+        require_flags(self_attention=self.self_attention, flash_attention=self.flash_attention, remat=self.remat)
         require_dtype(self.dtype)
 
     @classmethod

@@ -1,11 +1,12 @@
 """Checks and padding of the images that models read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from air_jax.checks import check_arrays
+from air_jax.checks import check_arrays, check_flag
 
 
 @jax.tree_util.register_static
@@ -13,16 +14,19 @@ class Sizes(tuple):
     """Sizes in the results of a model. Not data: they stay whole numbers under `jit`."""
 
 
-def check_pair(name: str, fixed: jax.Array, moving: jax.Array) -> int:
-    """Checks a pair of images, and returns their number of spatial axes, 2 or 3.
+def check_pair(name: str, fixed: jax.Array, moving: jax.Array, deterministic: bool) -> int:
+    """Checks the arguments of a model, and returns the images' number of spatial axes, 2 or 3.
 
     Args:
       name: name of the model, for messages.
       fixed, moving: `[B, *S, C]`.
+      deterministic: whether dropout is off.
 
     Raises:
+      OptionError: `deterministic` is neither True nor False.
       ValueError: they are not of floats; the shapes differ, or are not those of 2-D or 3-D images with voxels.
     """
+    check_flag("deterministic", deterministic)
     check_arrays(name, "f", fixed=fixed, moving=moving)
     if fixed.shape != moving.shape:
         raise ValueError(f"{name}: fixed has shape {fixed.shape} and moving {moving.shape}; they must be the same")
@@ -32,6 +36,13 @@ def check_pair(name: str, fixed: jax.Array, moving: jax.Array) -> int:
     if not fixed.size:
         raise ValueError(f"{name}: images have shape {fixed.shape}; they have no voxels")
     return num_axes
+
+
+def params_of(params: Any, name: str) -> Any:
+    """Returns the parameters of a part of a model; raises `ValueError` where there are none."""
+    if not isinstance(params, Mapping) or name not in params:
+        raise ValueError(f"params is {type(params).__name__} without {name!r}; give the parameters of the model")
+    return params[name]
 
 
 def pad_to_multiple(image: jax.Array, multiple: Sequence[int]) -> jax.Array:

@@ -46,6 +46,7 @@ def warp(image: jax.Array, displacement: jax.Array, order: int = 1, mode: str = 
     check_arrays("warp", "fiubc", image=image)
     check_arrays("warp", "fiub", displacement=displacement)
     check_integers("warp", image=image)
+    _check_options(order, mode)
     return _warp(image, displacement, order=order, mode=mode)
 
 
@@ -77,12 +78,13 @@ def sample(image: jax.Array, coordinates: jax.Array, *, order: int = 1, mode: st
     check_arrays("sample", "fiubc", image=image)
     check_arrays("sample", "fiub", coordinates=coordinates)
     check_integers("sample", image=image)
+    _check_options(order, mode)
     return _sample(image, coordinates, order=order, mode=mode)
 
 
 @partial(jax.jit, static_argnames=("order", "mode"))
 def _warp(image, displacement, order, mode):
-    _check_warp(image, displacement, order, mode)
+    _check_warp(image, displacement)
     return _sample_points(image, displacement.astype(jnp.float32), order, mode, relative=True)
 
 
@@ -95,11 +97,10 @@ def _sample(image, coordinates, order, mode):
             f"sample: image of shape {image.shape} does not fit coordinates of shape {coordinates.shape}; "
             "they must be [B, *V, C] or [B, *V] and [B, *S, N], with as many axes V and S as components N"
         )
-    _check_options(order, mode)
     return _sample_points(image, coordinates.astype(jnp.float32), order, mode, relative=False)
 
 
-def _check_warp(image: jax.Array, displacement: jax.Array, order: int, mode: str) -> None:
+def _check_warp(image: jax.Array, displacement: jax.Array) -> None:
     """Raises a `ValueError` of one line when `warp` cannot take these arguments."""
     num_axes = displacement.shape[-1] if displacement.ndim else 0
     if displacement.ndim != num_axes + 2:
@@ -112,10 +113,10 @@ def _check_warp(image: jax.Array, displacement: jax.Array, order: int, mode: str
             f"warp: image of shape {image.shape} does not fit displacement of shape {displacement.shape}; "
             f"the image must be [B, *S, C] or [B, *S] with [B, *S] = {list(displacement.shape[:-1])}"
         )
-    _check_options(order, mode)
 
 
 def _check_options(order: int, mode: str) -> None:
+    """Checks the options before JAX makes them parts of a program, for which they must be hashable."""
     require(is_integer(order) and order in (0, 1), "order", order, "must be 0 (nearest) or 1 (linear)")
     check_choice("mode", mode, MODES)
 
