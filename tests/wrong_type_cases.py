@@ -297,7 +297,7 @@ def of_io(folder):
         "to_voxels": direct(io.to_voxels, points, affine),
         "write_field": direct(io.write_field, folder / "written.nii.gz", np.zeros((8, 8, 2)), affine),
         "write_image": direct(io.write_image, folder / "written.nii.gz", SQUARE, affine),
-        "write_landmarks": direct(io.write_landmarks, folder / "written.csv", points),
+        "write_landmarks": direct(io.write_landmarks, folder / "written.csv", points, allows=dict(path="word")),
         "write_segmentation": direct(io.write_segmentation, folder / "written.nii.gz", labels, affine),
         "write_stack": direct(
             io.write_stack,

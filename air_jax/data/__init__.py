@@ -71,7 +71,8 @@ def load_dataset(
     require(isinstance(name, str) and name != "", "name", name, "must be the name of a data set, or a path")
     check_flag("cache", cache)
     check_choice("normalization", normalization, WINDOWS)
-    check_text(pairs=pairs, **{key: text for key, text in dict(labels=labels, atlas=atlas).items() if text is not None})
+    require(isinstance(pairs, str) and pairs != "", "pairs", pairs, "must be all, atlas, frames or the path of a list")
+    check_text(**{key: text for key, text in dict(labels=labels, atlas=atlas).items() if text is not None})
     is_folder = name not in SOURCES and folder_images.is_folder(name)
     if labels is not None and not is_folder:
         raise UserError(f"dataset.labels={labels!r}: only a folder of images has a folder of labels; {name!r} is none")

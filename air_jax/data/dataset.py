@@ -158,10 +158,11 @@ def split(
     """
     check_instance("images", images, Images, "Images")
     check_integer("num_validation", num_validation, 0)
-    if parts is not None:
-        as_array("split", "parts", parts, "UO")
-    if pair_parts is not None:
-        as_array("split", "pair_parts", pair_parts, "UO")
+    for name, given, of in (("parts", parts, images.images), ("pair_parts", pair_parts, images.pairs)):
+        if given is not None:
+            array, count = as_array("split", name, given, "UO"), 0 if of is None else len(of)
+            if array.shape != (count,) or not np.isin(array, PARTS).all():
+                raise ValueError(f"split: {name} must be [{count}], each one of {', '.join(PARTS)}")
     if not (is_number(train_fraction) and 0 < train_fraction < 1):
         raise ValueError(f"dataset.train_fraction={train_fraction}: must lie between 0 and 1")
     pairs = images.pairs

@@ -73,8 +73,13 @@ def read_subject(
       [[1.0, 2.0, 3.0]]
     """
     check_path(image=image)
-    given = {"segmentation": segmentation, "landmarks": landmarks}
-    check_path(**{name: path for name, path in given.items() if path is not None})
+    image = Path(image)
+    if segmentation is not None:
+        check_path(segmentation=segmentation)
+        segmentation = Path(segmentation)
+    if landmarks is not None:
+        check_path(landmarks=landmarks)
+        landmarks = Path(landmarks)
     if max_size is not None:
         check_integer("max_size", max_size, 1)
     volume = read_image(image) if max_size is None else read_reduced(image, max_size)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from air_jax.checks import check_arrays, check_number, check_text, is_sequence, require
+from air_jax.checks import check_arrays, check_choice, check_entries, check_number, check_text
 from air_jax.visualize.panels import PLAIN_TEXT, printable
 
 AXIS_COLORS = {"x": "#1f77b4", "y": "#d95f02", "z": "#3a923a"}
@@ -39,10 +39,10 @@ def motion_figure(
       >>> len(figure.axes)  # translation, rotation, framewise displacement
       3
     """
-    known = is_sequence(names) and all(isinstance(name, str) for name in names)
-    require(known, "names", names, "must be texts, one a parameter")
     check_arrays("motion_figure", "fiu", parameters=parameters, displacement=displacement)
-    check_text(unit=unit, title=title)
+    check_entries("names", names, parameters.shape[-1], lambda name: isinstance(name, str), "texts, one a parameter")
+    check_choice("unit", unit, ("mm", "pixels"))
+    check_text(title=title)
     if seconds is not None:
         check_number("seconds", seconds, low=0)
     times = np.arange(len(parameters)) * (seconds or 1)

@@ -63,9 +63,11 @@ def report_page(
     """
     given = dict(fixed=fixed, moving=moving, warped=warped, jacobian=jacobian)
     fixed, moving, warped, jacobian = (as_array("report_page", *each) for each in given.items())
-    check_report("report_page", spacing, title, is_picture, affine, scores)
+    images = dict(fixed=fixed, moving=moving, warped=warped, jacobian=jacobian)
+    check_report("report_page", images, spacing, title, is_picture, affine, scores)
     check_instance("facts", facts, Mapping, "a mapping of titles to tables")
-    require(is_sequence(warnings), "warnings", warnings, "must be a sequence of lines")
+    lines = is_sequence(warnings) and all(isinstance(line, str) for line in warnings)
+    require(lines, "warnings", warnings, "must be a sequence of texts")
     arrays = {"fixed": fixed, "before": moving, "after": warped, "volume": _volume_colours(jacobian)}
     sides, body = np.asarray(spacing, float), None
     if affine is not None:

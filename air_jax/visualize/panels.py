@@ -121,17 +121,30 @@ def checkerboard(
     return np.where(is_first[..., None] if first.ndim == 3 else is_first, first, second)
 
 
-def check_report(function: str, spacing: Any, title: Any, is_picture: Any, affine: Any, scores: Any) -> None:
+def check_report(
+    function: str,
+    images: Mapping[str, np.ndarray],
+    spacing: Any,
+    title: Any,
+    is_picture: Any,
+    affine: Any,
+    scores: Any,
+) -> None:
     """Checks the arguments that a report's figure and its page share.
 
     Args:
       function: name of the calling function, for the message.
+      images: arrays `[*S]` or `[*S, C]` by name.
       spacing, title, is_picture, affine, scores: see `air_jax.visualize.report_figure`.
 
     Raises:
-      OptionError, TypeError, ValueError: one of them is of another type.
+      OptionError, TypeError, ValueError: one of them is of another type, or has another shape.
     """
     check_spacing("spacing", spacing)
+    num_axes = len(spacing)
+    for name, image in images.items():
+        if image.ndim not in (num_axes, num_axes + 1) or not image.size:
+            raise ValueError(f"{function}: {name} has shape {image.shape}; with {num_axes} axes give [*S] or [*S, C]")
     check_text(title=title)
     check_flag("is_picture", is_picture)
     if affine is not None:

@@ -13,6 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from air_jax.checks import as_array
 from air_jax.transforms import corner_jacobian_determinant, jacobian_determinant
+from air_jax.transforms.shapes import check_displacement
 from air_jax.visualize import panels
 from air_jax.visualize.anatomy import BodyAxes, body_axes
 from air_jax.visualize.planes import Plane, anatomical_planes, middle, planes_through
@@ -78,7 +79,9 @@ def report_figure(
     """
     given = dict(fixed=fixed, moving=moving, warped=warped, displacement=displacement)
     fixed, moving, warped, displacement = (as_array("report_figure", *each) for each in given.items())
-    panels.check_report("report_figure", spacing, title, is_picture, affine, scores or {})
+    images, scores = dict(fixed=fixed, moving=moving, warped=warped), {} if scores is None else scores
+    panels.check_report("report_figure", images, spacing, title, is_picture, affine, scores)
+    check_displacement("report_figure", displacement[None])
     sides, body = np.asarray(spacing, dtype=float), None
     if affine is not None:
         body = body_axes(affine)
