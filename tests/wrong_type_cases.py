@@ -355,7 +355,7 @@ def of_visualize():
             plane + 1,
             **shown,
             facts={},
-            allows=dict(**title, scores="dict", facts="dict", warnings="list"),
+            allows=dict(**title, scores="dict", facts="dict", warnings="list strings"),
         ),
         "samples_figure": direct(
             visualize.samples_figure,
