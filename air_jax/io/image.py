@@ -92,7 +92,8 @@ def write_image(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None
 
     Raises:
       UserError: one line that names the file and says what to do. Values that are not finite are refused.
-      ValueError: array and affine do not fit each other.
+      TypeError: the array or the affine is none.
+      ValueError: array and affine do not fit each other, or are not of real numbers.
 
     Examples:
       >>> air_jax.io.write_image("picture.png", np.eye(4, dtype=np.uint8), np.eye(3))

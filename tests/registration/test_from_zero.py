@@ -129,7 +129,7 @@ def test_arrays_whose_axes_are_uncertain_are_refused(shape):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"affine": "bent"}, "kind='bent': must be one of translation"),
+        ({"affine": "bent"}, "affine='bent': must be one of translation"),
         ({"normalization": "best"}, "normalization='best': must be one of range"),
         ({"refine_steps": -1}, "refine_steps=-1: must not be negative"),
         ({"spacing": (1.0, -1.0)}, "spacing=.* must be finite and above 0"),
