@@ -38,7 +38,7 @@ class ChannelMean:
             self.channel_weights,
             None,
             lambda weight: is_number(weight) and weight >= 0,
-            "numbers that are finite and not negative",
+            "finite and not negative",
         )
         weights = tuple(map(float, self.channel_weights))
         if not any(weights):

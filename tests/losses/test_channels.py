@@ -33,7 +33,7 @@ def test_an_objective_of_equal_means_is_equal():
         ("mse", (1, -1), "must be finite and not negative"),
         ("mse", (1, float("nan")), "must be finite and not negative"),
         ("mse", (0, 0), "must not all be 0"),
-        ("mse", (), "must not all be 0"),
+        ("mse", (), "must be finite and not negative"),
     ],
 )
 def test_wrong_weights_are_refused(similarity, weights, message):

@@ -108,7 +108,7 @@ def test_the_same_objective_made_twice_compiles_once():
         (lambda: make_objective("mse", mse=2.0), "mse=2.0: is the similarity already"),
         (lambda: make_objective("mse", window=5), "window=5: mse has no windows"),
         (lambda: make_objective("lncc", window=4), "window=4: must be odd"),
-        (lambda: make_objective("mse").with_overlap(-1.0, 2), "overlap_weight=-1.0: a weight must be"),
+        (lambda: make_objective("mse").with_overlap(-1.0, 2), "weight=-1.0: a weight must be"),
         (lambda: make_objective("mse").with_overlap(1.0, -2), "num_classes=-2: must not be negative"),
     ],
 )
