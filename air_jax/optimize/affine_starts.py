@@ -75,7 +75,7 @@ def starts(images: Images, matrix: jax.Array, voxel_size: Sequence[float], rotat
     translation = jnp.stack(translations, axis=2).reshape(-1, num_axes)
     rotation = jnp.broadcast_to(rotation[None, :, None], (batch, count, STARTS, rotation.shape[-1]))
     rotation = rotation.reshape(-1, rotation.shape[-1]) + zeros_for((1, 1), translation)
-    return Parameters(translation, rotation, zeros_for((len(translation), num_axes, num_axes), translation))
+    return Parameters(translation, rotation, zeros_for((translation.shape[0], num_axes, num_axes), translation))
 
 
 def best_starts(parameters: Parameters, values: jax.Array, count: int, preferred: int) -> Parameters:
