@@ -311,13 +311,14 @@ def of_io(folder):
     }
 
 
-def of_data():
+def of_data(folder):
+    io.write_stack(folder / "images.npz", np.zeros((20, 8, 8), np.uint8))
     images = data.Images(np.zeros((20, 8, 8, 1), np.uint8), classes=np.arange(20))
     leaves = dict.fromkeys(("images", "classes", "segmentations", "pairs"), LEAF)
     return {
         "Images": direct(data.Images, images.images, allows=leaves),
         "label_ids_of": direct(data.label_ids_of, images),
-        "load_dataset": direct(data.load_dataset, "digits", train_fraction=0.8, num_validation=100),
+        "load_dataset": direct(data.load_dataset, str(folder / "images.npz"), train_fraction=0.8, num_validation=4),
         "split": direct(data.split, images, train_fraction=0.8, num_validation=4),
     }
 
@@ -383,4 +384,4 @@ def of_visualize():
 def rows(folder: Path) -> dict[str, Row]:
     """Returns the rows of all rooms; the files that they read are in `folder`."""
     found = of_transforms() | of_losses() | of_metrics() | of_optimize() | of_models()
-    return found | of_registration(folder) | of_io(folder) | of_data() | of_visualize()
+    return found | of_registration(folder) | of_io(folder) | of_data(folder) | of_visualize()
