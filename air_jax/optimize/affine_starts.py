@@ -115,7 +115,7 @@ def best_start(parameters: Parameters, values: jax.Array, preferred: int) -> Par
 
 def _pick(parameters: Parameters, indices: jax.Array, count: int) -> Parameters:
     """Picks starts by their indices `[B, K]` of each pair's `count` starts."""
-    indices = indices + count * jnp.arange(len(indices))[:, None]
+    indices = indices + count * jnp.arange(indices.shape[0])[:, None]
     return jax.tree.map(lambda array: array[indices.ravel()], parameters)
 
 
