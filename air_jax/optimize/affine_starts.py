@@ -36,9 +36,9 @@ def turns(num_axes: int) -> Rotations:
         return tuple((math.radians(angle),) for angle in ANGLES)
     from scipy.spatial.transform import Rotation  # here, because its import takes half a second of every start
 
-    group = Rotation.create_group("I")
-    order = np.argsort(group.magnitude(), kind="stable")
-    return tuple(map(tuple, group[order].as_rotvec().tolist()))
+    vectors = Rotation.create_group("I").as_rotvec()
+    order = np.argsort(np.linalg.norm(vectors, axis=1), kind="stable")
+    return tuple(map(tuple, vectors[order].tolist()))
 
 
 def starts(images: Images, matrix: jax.Array, voxel_size: Sequence[float], rotations: Rotations) -> Parameters:
