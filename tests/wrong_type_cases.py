@@ -260,8 +260,9 @@ def of_registration(folder):
             registration.from_recipe, recipe, {}, image_shape=(8, 8, 1), step=0, allows=dict(params=LEAF)
         ),
         "load": direct(air_jax.load, folder / "saved"),
-        "load_pretrained": direct(air_jax.load_pretrained, "shapes-2d"),
-        "pretrained_folder": direct(registration.pretrained_folder, "shapes-2d"),
+        # An empty name is one that no model has.
+        "load_pretrained": direct(air_jax.load_pretrained, "shapes-2d", allows=dict(name="text")),
+        "pretrained_folder": direct(registration.pretrained_folder, "shapes-2d", allows=dict(name="text")),
         "register_images": direct(
             air_jax.register_images, SQUARE, SQUARE, **register, allows=dict(regularizers="dict")
         ),

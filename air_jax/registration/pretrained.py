@@ -55,7 +55,7 @@ def pretrained_folder(name: str) -> Path:
       >>> sorted(path.name for path in pretrained_folder("shapes-2d").iterdir())
       ['README.md', 'config.json', 'model.safetensors']
     """
-    require(isinstance(name, str) and name != "", "name", name, "must be the name of a pretrained model")
+    require(isinstance(name, str), "name", name, "must be the name of a pretrained model")
     names = pretrained_names()
     if name in names:
         return Path(str(resources.files("air_jax") / _SHIPPED / name))
