@@ -25,10 +25,10 @@ from air_jax.transforms import apply_affine, compose_affine, identity_grid, samp
 # For each level, the factor by which its voxels are larger, and the learning rate of Adam. A parameter of 1 moves the
 # edge of the image by half the image.
 LEVELS = ((8, 0.02), (4, 0.01), (2, 0.005))
-# Fixed images of at most this many voxels are compared at full resolution on the last level: at half of it, the size of
-# a brain with voxels of 4 mm is wrong by 1 %.
-FULL_RESOLUTION = 2**18
 NUM_STEPS = 60  # of Adam, on each level
+# Fixed images of at most this many voxels are compared at full resolution on the last level, for so many steps: at half
+# of it, the size of a brain with voxels of 4 mm is wrong by 1 %.
+FULL_RESOLUTION, NUM_FULL_STEPS = 2**18, 30
 MOST_STARTS = 15  # that are optimised for each pair
 # The share of the smaller image that both images should show, and the loss that a missing share of 1 adds. It exceeds
 # the largest mutual information of 32 bins, log(32): a few voxels that agree by chance are never better.
@@ -130,7 +130,8 @@ def _register(similarity, images, matrix, guidance, freedom, sizes, rotations, f
     for number, (factor, learning_rate) in enumerate(LEVELS):
         at_full = number == len(LEVELS) - 1 and math.prod(shape) <= FULL_RESOLUTION
         loss = level(1 if at_full else factor, copies)
-        parameters, lowest = _descend(loss, parameters, freedom, learning_rate)
+        num_steps = NUM_FULL_STEPS if at_full else NUM_STEPS
+        parameters, lowest = _descend(loss, parameters, freedom, learning_rate, num_steps)
         if copies > 1:
             parameters, copies = best_start(parameters, lowest.reshape(-1, copies), preferred), 1
     result = compose_affine(matrix, to_matrix(parameters, shape, voxel_size, free))
@@ -201,9 +202,10 @@ def _descend(
     parameters: Parameters,
     freedom: Freedom,
     learning_rate: float,
+    num_steps: int,
 ) -> tuple[Parameters, jax.Array]:
     """Optimises by Adam with a learning rate that falls to zero; returns the best parameters and their loss `[B]`."""
-    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, NUM_STEPS), eps_root=ROOT_OF_ZERO)
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps), eps_root=ROOT_OF_ZERO)
 
     def value(parameters):
         values = loss(parameters)
@@ -223,5 +225,5 @@ def _descend(
 
     lowest = jnp.full_like(parameters.translation[:, 0], jnp.inf)
     carry = parameters, optimizer.init(parameters), parameters, lowest
-    (_, _, best, lowest), _ = jax.lax.scan(step, carry, length=NUM_STEPS)
+    (_, _, best, lowest), _ = jax.lax.scan(step, carry, length=num_steps)
     return best, lowest
