@@ -40,11 +40,12 @@ def doubts(pair: Pair, matrix: np.ndarray, after: Scores) -> dict[str, Any]:
     if pair.affine in AFFINES and not 1 / LARGEST_SCALE <= scale <= LARGEST_SCALE:
         found.append(f"the affine changes the size {scale:.2g} times")
     if pair.affine in AFFINES and AFFINES[pair.affine].rotation:
-        angle, is_picture = turn(inputs, pair.start.matrix, matrix), inputs.fixed.volume.num_axes == 2
-        turned = not is_picture and angle > LARGEST_TURN
-        if turned:
-            found.append(f"the moving volume is turned by {angle:.0f} degrees against its header; check the letters")
-        if (turned or is_picture) and guides.landmarks is None and guides.constraints.restrict is None:
+        is_picture = inputs.fixed.volume.num_axes == 2
+        angle = 0.0 if is_picture else turn(inputs, pair.start.matrix, matrix)
+        if angle > LARGEST_TURN:
+            start = "its header" if pair.options.initial is None else "--initial"
+            found.append(f"the moving volume is turned by {angle:.0f} degrees against {start}; check the letters")
+        if (is_picture or angle > LARGEST_TURN) and guides.landmarks is None and guides.constraints.restrict is None:
             found += _mirrored(pair, matrix)
     for reason in found:
         print(f"doubtful: {reason}", flush=True)

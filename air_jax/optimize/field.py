@@ -1,7 +1,7 @@
 """The interface of a parametrisation of the displacement."""
 
 from collections.abc import Hashable, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import optax
@@ -14,15 +14,7 @@ Shape = tuple[int, ...]
 ROOT_OF_ZERO = 1e-30
 
 
-METHODS = ("factors", "shape", "optimizer", "trial", "accept")
-
-
-def check_parametrisation(field: Any) -> None:
-    """Raises `OptionError` unless an object has the methods of `Field` and can be hashed."""
-    complete = all(hasattr(field, name) for name in METHODS) and isinstance(field, Hashable)
-    require(complete and not isinstance(field, type), "field", field, "must be an object such as DenseField()")
-
-
+@runtime_checkable
 class Field(Protocol):
     """The interface of a field. Fields are hashable: `refine` compiles once for equal fields.
 
@@ -92,3 +84,9 @@ class Field(Protocol):
           `[B, *S, N]`.
         """
         ...
+
+
+def check_parametrisation(field: Any) -> None:
+    """Raises `OptionError` unless an object has what a `Field` has, and can be hashed."""
+    known = isinstance(field, Field) and isinstance(field, Hashable) and not isinstance(field, type)
+    require(known, "field", field, "must be an object such as DenseField()")

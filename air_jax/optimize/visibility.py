@@ -85,12 +85,10 @@ def check_images(function: str, images: Images, matrix: jax.Array | None = None)
     shape = (fixed.shape[0], fixed.ndim - 2, fixed.ndim - 1)
     if matrix is not None and matrix.shape != shape:
         raise ValueError(f"{function}: geometry.matrix has shape {matrix.shape}; for these images it must be {shape}")
-    given = {"weights": weights, "moving_weights": moving_weights}
-    check_arrays(function, "fiub", **{name: array for name, array in given.items() if array is not None})
+    check_weights(function, "weights", fixed, weights)
+    check_weights(function, "moving_weights", moving, moving_weights)
     check_finite(function, weights=weights, moving_weights=moving_weights, **{"geometry.matrix": matrix})
-    sides = ("fixed", fixed, "weights", weights), ("moving", moving, "moving_weights", moving_weights)
-    for name, image, weights_name, own in sides:
-        check_weights(function, weights_name, image, own)
+    for name, image, own in (("fixed", fixed, weights), ("moving", moving, moving_weights)):
         # Voxels of weight 0 may have any value.
         if own is not None and not any(isinstance(array, NOT_VALUES) for array in (image, own)):
             image = np.asarray(image)[np.asarray(own) > 0]

@@ -99,9 +99,8 @@ def corner_jacobian_determinant(displacement: jax.Array) -> jax.Array:
       >>> float(air_jax.transforms.corner_jacobian_determinant(jumps).min())
       -0.5
     """
-    return jnp.stack(_corner_determinants(displacement, _check("corner_jacobian_determinant", displacement))).min(
-        axis=0
-    )
+    num_axes = _check("corner_jacobian_determinant", displacement)
+    return jnp.stack(_corner_determinants(displacement, num_axes)).min(axis=0)
 
 
 @on_any_mesh

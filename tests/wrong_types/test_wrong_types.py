@@ -12,7 +12,10 @@ from pathlib import Path
 
 import jax
 import pytest
-from wrong_type_cases import WITHOUT, WRONG, rows
+from array_rows import of_losses, of_metrics, of_transforms
+from file_rows import of_data, of_io, of_visualize
+from registration_rows import of_models, of_optimize, of_registration
+from wrong_type_rows import WITHOUT, WRONG
 
 import air_jax
 
@@ -22,7 +25,9 @@ PACKAGE = str(Path(air_jax.__file__).parent)
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    return rows(tmp_path_factory.mktemp("wrong_types"))
+    folder = tmp_path_factory.mktemp("wrong_types")
+    rows = of_transforms() | of_losses() | of_metrics() | of_optimize() | of_models() | of_visualize()
+    return rows | of_registration(folder) | of_io(folder) | of_data(folder)
 
 
 def public_names():
