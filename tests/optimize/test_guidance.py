@@ -70,6 +70,7 @@ def test_an_affine_follows_landmarks_against_the_image(monkeypatch):
     The landmarks also ask for a movement along the columns, which is not allowed.
     """
     monkeypatch.setattr(affine, "LEVELS", ((1, 0.02),))  # each level is compiled
+    monkeypatch.setattr(affine, "NUM_FULL_STEPS", affine.NUM_STEPS)
     fixed = np.tile(texture((8, 8)), (1, 6, 6, 1))
     points = np.array([[[10, 10], [30, 12], [20, 34], [36, 30]]], float)
     guidance, constraints = Guidance(points, points + np.array([8, 3]), weight=1.0), Constraints((1, 0))
