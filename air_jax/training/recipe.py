@@ -271,8 +271,8 @@ def _objective(config: Config) -> Objective:
     return objective if config.loss.train_similarity else dataclasses.replace(objective, similarity=_no_similarity)
 
 
-def _no_similarity(fixed: jax.Array, warped: jax.Array) -> jax.Array:
-    del warped
+def _no_similarity(fixed: jax.Array, warped: jax.Array, window: int | None = None) -> jax.Array:
+    del warped, window  # the window of the similarity that only refinement uses
     return jnp.zeros(len(fixed))
 
 

@@ -85,6 +85,8 @@ def test_synthesis_of_labels():
     images, field = np.random.default_rng(0).random((2, 1, 8, 9, 1), np.float32), np.ones((1, 8, 9, 2), np.float32)
     np.testing.assert_array_equal(recipe.objective(*images, field)[0], 0)  # a translation, without similarity
     assert inference_recipe(SavedConfig(config, ())).objective.similarity == "mind_ssc"  # which refinement uses
+    config.loss.update({"similarity": "lncc", "window": 5})  # the window is also for refinement only
+    np.testing.assert_array_equal(training_recipe(config).objective(*images, field)[0], 0)
     with pytest.raises(UserError, match=r"synthesis\.velocity=3\.0: the set has no segmentations"):
         synthesizer(recipe.synthesis, Images(SEGMENTED.images))
     config.deformation.amplitude = 1.5
