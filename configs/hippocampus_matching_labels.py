@@ -1,9 +1,9 @@
-"""Matching attention on hippocampus MR, trained by similarity and segmentations, 3-D (MSD, task 4).
+"""Matching attention on hippocampus MR, trained by segmentations, in 3-D (Medical Segmentation Decathlon, task 4).
 
   python -m air_jax.main --config=configs/hippocampus_matching_labels.py --config.dataset.name=hippocampus_48x64x48.npz
 
-The overlap of the training subjects' segmentations trains the matching network itself; there is no segmenter, and
-registering needs no segmentations. Elastic augmentation keeps it from learning 190 subjects by heart.
+The overlap of the training subjects' segmentations after warping trains the matching network itself. There is no
+segmenter, and registering needs no segmentations.
 """
 
 from ml_collections import ConfigDict
@@ -12,19 +12,17 @@ from air_jax.workdir.defaults import default_config
 
 
 def get_config() -> ConfigDict:
-    config = default_config("matching_air")
-    config.num_train_steps, config.batch_size, config.learning_rate = 6_000, 2, 2e-3
-    config.schedule, config.warmup_steps, config.clip_norm = "cosine", 200, 1.0
-    config.log_every, config.eval_every = 25, 250
+    config = default_config("matching_unet")
+    config.num_train_steps, config.batch_size, config.learning_rate = 3_000, 2, 3e-3
+    config.schedule, config.warmup_steps, config.clip_norm = "cosine", 100, 1.0
+    config.log_every, config.eval_every = 50, 500
     config.dataset.name = ""  # the path of the stack
     config.dataset.normalization = "foreground"
     config.dataset.num_validation = 10
-    config.model.downsampling, config.model.num_steps, config.model.total_sigma = (4, 2, 1), (3, 3, 2), 1.0
-    config.model.stride, config.model.patch_size, config.model.radius = (2, 2, 4), (6, 6, 4), (2, 1, 1)
-    config.loss.similarity, config.loss.window, config.loss.edges = "lncc", 5, True
-    config.loss.diffusion, config.loss.folding, config.loss.soft_dice = 0.1, 1.0, 2.0
     config.augmentation.rotation, config.augmentation.scale, config.augmentation.translation = 10.0, 0.1, 2.0
-    config.augmentation.elastic, config.augmentation.elastic_spacing = 2.0, 16
+    config.loss.similarity, config.loss.window, config.loss.edges = "lncc", 5, True  # of refinement only
+    config.loss.train_similarity = False
+    config.loss.soft_dice, config.loss.diffusion, config.loss.folding = 1.0, 0.03, 1.0
     config.refine.field = "dense"  # no steps: refinement knows no segmentations
     config.refine.update_sigma = 2.0
     config.eval.num_pairs, config.eval.batch_size = 100, 10

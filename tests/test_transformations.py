@@ -100,6 +100,9 @@ ROWS = {
     "AiR": row(model("air", patch_size=4), "fm"),
     "PyramidAiR": row(model("pyramid_air", **ATTENTION), "fm", FIXED_SIZE, HEAVY),
     "MatchingAiR": row(model("matching_air", **MATCHING), "fm", FIXED_SIZE, HEAVY),
+    "MatchingUNet": row(
+        model("matching_unet", features=(4,), num_steps=(1, 1), radius=(1, 1), width=(4, 2)), "fm", FIXED_SIZE, HEAVY
+    ),
     "DLIR": row(model("dlir", width=4), "fm", FIXED_SIZE, HEAVY),
     "UNet": row(model("unet", encoder=(4,), decoder=(4,), final=(4,)), "fm", FIXED_SIZE, HEAVY),
     "UnrolledDemons": row(model("unrolled_demons", downsampling=(1,), num_steps=(1,)), "fm", FIXED_SIZE, HEAVY),

@@ -9,6 +9,7 @@ from air_jax.models.demons import UnrolledDemons
 from air_jax.models.dlir import DLIR
 from air_jax.models.gated_demons import GatedDemons
 from air_jax.models.matching import MatchingAiR
+from air_jax.models.matching_unet import MatchingUNet
 from air_jax.models.pyramid import PyramidAiR
 from air_jax.models.segmenter import Segmenter
 from air_jax.models.unet import UNet
@@ -17,6 +18,7 @@ MODELS = {
     "air": AiR,
     "pyramid_air": PyramidAiR,
     "matching_air": MatchingAiR,
+    "matching_unet": MatchingUNet,
     "dlir": DLIR,
     "unet": UNet,
     "unrolled_demons": UnrolledDemons,
@@ -26,7 +28,7 @@ MODELS = {
 
 Examples:
   >>> sorted(air_jax.models.MODELS)
-  ['air', 'dlir', 'gated_demons', 'matching_air', 'pyramid_air', 'unet', 'unrolled_demons']
+  ['air', 'dlir', 'gated_demons', 'matching_air', 'matching_unet', 'pyramid_air', 'unet', 'unrolled_demons']
 """
 
 SEGMENTERS = {"segmenter": Segmenter}
@@ -44,6 +46,7 @@ __all__ = [
     "AiR",
     "GatedDemons",
     "MatchingAiR",
+    "MatchingUNet",
     "PyramidAiR",
     "Segmenter",
     "UNet",

@@ -11,10 +11,9 @@ from air_jax.checks import require
 from air_jax.models.layers.any_mesh import model_on_any_mesh
 from air_jax.models.layers.inputs import crop, pad_to_multiple, params_of
 from air_jax.models.layers.options import require_dtype, require_positive_integer, require_positive_integers
-from air_jax.models.layers.patches import patchify, unpatchify
+from air_jax.models.layers.patch_unet import PATCH_SIZE, patch_unet, smallest_multiple
+from air_jax.models.layers.patches import unpatchify
 from air_jax.transforms.shapes import check_field
-
-PATCH_SIZE = 2  # voxels along each axis; convolutions of patches are fewer and wider than those of voxels
 
 
 class Segmenter(nn.Module):
@@ -56,34 +55,10 @@ class Segmenter(nn.Module):
     def __call__(self, image: jax.Array) -> jax.Array:
         """Predicts class logits `[B, *S, K]`, float32, of images `[B, *S, C]` in [0, 1], 2-D or 3-D, of any size."""
         num_axes = check_field("Segmenter", image, "image")
-        patch_size, two = (PATCH_SIZE,) * num_axes, (2,) * num_axes
-
-        def convolve(x, features):
-            for axis in range(1, num_axes + 1):
-                x = nn.Dense(features, use_bias=False, dtype=self.dtype)(_neighbours(x, axis))
-            # Statistics of each image and feature: batches of volumes are too small for batch normalisation.
-            return nn.leaky_relu(nn.GroupNorm(num_groups=None, group_size=1, dtype=self.dtype)(x), 0.1)
-
-        x = patchify(pad_to_multiple(image, [size * 2 ** (len(self.features) - 1) for size in patch_size]), patch_size)
-        skipped = []
-        for features in self.features[:-1]:
-            x = convolve(x, features)
-            skipped.append(x)
-            x = nn.max_pool(x, two, two)
-        x = convolve(x, self.features[-1])
-        for features in reversed(self.features[:-1]):
-            for axis in range(1, num_axes + 1):
-                x = jnp.repeat(x, 2, axis=axis)
-            x = convolve(jnp.concatenate([x, skipped.pop()], axis=-1), features)
+        padded = pad_to_multiple(image, (smallest_multiple(self.features),) * num_axes)
+        x = patch_unet(padded, self.features, self.dtype)[-1]
         logits = nn.Dense(PATCH_SIZE**num_axes * self.num_classes, dtype=jnp.float32, name="head")(x)
-        return crop(unpatchify(logits, patch_size), image.shape[1:-1])
-
-
-def _neighbours(x: jax.Array, axis: int) -> jax.Array:
-    """Concatenates each place's features with those of its two neighbours along an axis; 0 beyond the border."""
-    size = x.shape[axis]
-    padded = jnp.pad(x, [(int(other == axis),) * 2 for other in range(x.ndim)])
-    return jnp.concatenate([jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(3)], axis=-1)
+        return crop(unpatchify(logits, (PATCH_SIZE,) * num_axes), image.shape[1:-1])
 
 
 def require_segmenter(segmenter: Any) -> None:

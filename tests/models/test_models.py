@@ -24,6 +24,9 @@ GOLDEN_PARAMETERS = {
     # MatchingAiR, three levels: embedding 36*32+32 twice and 144*32+32 once, hidden and feed-forward 2*(32*32+32),
     # mixing of 5 tokens 5*32*32, temperature 2, bias 2*25, gate of 32 features and 2 entropies 34*2+2.
     "matching_air": 2 * 1_184 + 4_640 + 3 * (2_112 + 5_120 + 2 + 50 + 70),
+    # MatchingUNet: the segmenter below without its head; projections of 128 and 64 features to 32, of 24 to 16, and to
+    # the 4 voxels of a patch with 8 each; four times temperature 1 and bias 9; gates of the features and one entropy.
+    "matching_unet": 396_736 + 4_128 + 2_080 + 400 + 800 + 4 * (1 + 9) + 2 * (33 + 1) + 17 + 1 + 9 + 1,
     # Convolutions 3 x 3: 2-16, 16-32, 3 times 32-32, 3 times 64-32, 48-32, 32-16, 16-16, 16-2.
     "unet": 304 + 4_640 + 3 * 9_248 + 3 * 18_464 + 13_856 + 4_624 + 2_320 + 290,
     # Convolutions 3 x 3: 2-32, 3 times 32-32; 1 x 1: 2 times 32-32, 32-2.
@@ -60,13 +63,19 @@ MATCHING = dict(
 SMALL = {
     "air": dict(width=8, num_heads=2, feed_forward=8),
     "matching_air": MATCHING,
+    "matching_unet": dict(features=(4, 4), num_steps=(1, 1, 1), radius=(1, 1, 1), width=(4, 4, 4)),
     "dlir": dict(width=4),
     "pyramid_air": ATTENTION,
     "unet": dict(encoder=(4, 4), decoder=(4, 4), final=(4,)),
     "unrolled_demons": dict(downsampling=(2, 1), num_steps=(1, 1)),
     "gated_demons": ATTENTION,
 }
-MOVE_UNTRAINED = {"unrolled_demons", "gated_demons", "matching_air"}  # all others start from the identity
+MOVE_UNTRAINED = {
+    "unrolled_demons",
+    "gated_demons",
+    "matching_air",
+    "matching_unet",
+}  # all others start from the identity
 
 
 def _initial(model, fixed, moving):
@@ -232,6 +241,20 @@ WRONG_OPTIONS = {
         ("feed_forward", 0, "must be a positive integer"),
         ("vote_sigma", -1.0, "must not be negative"),
         ("total_sigma", NAN, "must not be negative, and must be finite"),
+    ],
+    "matching_unet": [
+        ("features", (4, 0), "must be positive integers"),
+        ("num_steps", (1, 1, 1, 1), "must be at most 3 integers, 1 \\+ features"),
+        ("num_steps", (), "must be positive integers"),
+        ("radius", (1,), r"must have one number for each of num_steps \(3\)"),
+        ("radius", (33, 1, 1), "must be at most 32"),
+        ("width", (4, 4), r"must have one number for each of num_steps \(3\)"),
+        ("width", 4, "must be positive integers"),
+        ("num_heads", 3, None),
+        ("num_heads", 0, "must be a positive integer"),
+        ("vote_sigma", -1.0, "must not be negative"),
+        ("total_sigma", NAN, "must not be negative, and must be finite"),
+        ("dtype", "float16", "must be float32 or bfloat16"),
     ],
     "dlir": [
         ("num_poolings", 0, "must be a positive integer"),

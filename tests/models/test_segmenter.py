@@ -12,7 +12,7 @@ from scipy.ndimage import correlate1d, map_coordinates
 
 from air_jax import warp
 from air_jax.models import GatedDemons, Segmenter, UnrolledDemons
-from air_jax.models.segmenter import _neighbours
+from air_jax.models.layers.patch_unet import _neighbours
 from air_jax.transforms import jacobian_determinant
 
 

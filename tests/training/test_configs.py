@@ -29,6 +29,7 @@ SMALL = {
     "air": {"width": 8, "feed_forward": 8},
     "pyramid_air": PATCHES,
     "matching_air": MATCHING,
+    "matching_unet": {"features": (4, 4), "num_steps": (1, 1), "radius": (1, 1), "width": (4, 4)},
     "gated_demons": PATCHES,
     "unrolled_demons": LEVELS,
     "unet": {"encoder": (4, 4), "decoder": (4, 4), "final": (4,)},

@@ -76,6 +76,7 @@ def of_models():
         "DLIR": models.DLIR(num_poolings=1, width=4),
         "GatedDemons": models.GatedDemons(**LEVEL, spacing=(4,)),
         "MatchingAiR": MATCHING,
+        "MatchingUNet": models.MatchingUNet(features=(4,), num_steps=(1,), radius=(1,), width=(4,)),
         "PyramidAiR": models.PyramidAiR(**LEVEL, spacing=(4,)),
         "UNet": models.UNet(encoder=(4,), decoder=(4,), final=(4,)),
         "UnrolledDemons": models.UnrolledDemons(downsampling=(1,), num_steps=(1,)),

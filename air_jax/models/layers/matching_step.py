@@ -134,9 +134,7 @@ class MatchingStep(nn.Module):
     level: int
 
     def setup(self):
-        options = self.options
-        self.features = TokenFeatures.of(options, self.level)
-        self.gate = nn.Dense(options.num_heads, kernel_init=nn.initializers.zeros_init())
+        self.features = TokenFeatures.of(self.options, self.level)
 
     @nn.compact
     def __call__(self, fixed_tokens: jax.Array, warped: jax.Array) -> Vote:
@@ -146,27 +144,46 @@ class MatchingStep(nn.Module):
           fixed_tokens: `[B, *G, width]`, `features` of the fixed image on the grid of the level.
           warped: `[B, *S, C]` in [0, 1], the moving image on that grid, warped by the displacement so far.
         """
-        options, shape, num_axes = self.options, warped.shape[1:-1], warped.ndim - 2
-        radius, heads = options.radius[self.level], options.num_heads
-        temperature = self.param("log_temperature", nn.initializers.constant(np.log(TEMPERATURE)), (heads,))
-        bias = self.param("bias", _offset_bias, (heads, *(2 * radius + 1,) * num_axes))
-
-        def by_head(tokens):
-            return tokens.reshape(*tokens.shape[:-1], heads, -1)
-
-        match = match_windows(
-            by_head(fixed_tokens),
-            by_head(self.features(warped)),
-            jnp.exp(temperature),
-            bias.reshape(heads, -1),
-            radius=radius,
+        options, shape = self.options, warped.shape[1:-1]
+        control, match, confidence = match_and_vote(
+            self,
+            fixed_tokens,
+            self.features(warped),
+            num_heads=options.num_heads,
+            radius=options.radius[self.level],
+            vote_sigma=options.vote_sigma,
         )
-        evidence = jnp.concatenate([fixed_tokens, match.entropy], axis=-1)
-        confidence = nn.sigmoid(self.gate(evidence))
-        strides = (options.stride[self.level],) * num_axes
-        control = crop(vote(match.offset, confidence, options.vote_sigma), control_shape(shape, strides))
+        strides = (options.stride[self.level],) * len(shape)
+        control = crop(control, control_shape(shape, strides))
         displacement = options.stride[self.level] * bspline(control, strides, shape)
         return Vote(displacement, match, confidence)
+
+
+def match_and_vote(
+    module: nn.Module, fixed: jax.Array, moving: jax.Array, *, num_heads: int, radius: int, vote_sigma: float
+) -> tuple[jax.Array, Match, jax.Array]:
+    """Matches tokens, and lets all heads and neighbours vote, with parameters of the module that calls it.
+
+    Args:
+      module: the module, in its compact method.
+      fixed, moving: features `[B, *G, F]` of the tokens; `F` is a multiple of `num_heads`.
+      num_heads, radius, vote_sigma: as `MatchingAiR` documents them.
+
+    Returns:
+      The control vectors `[B, *G, N]` of a one-to-one B-spline, in tokens; the match; the confidence `[B, *G, H]`.
+    """
+    num_axes = fixed.ndim - 2
+    temperature = module.param("log_temperature", nn.initializers.constant(np.log(TEMPERATURE)), (num_heads,))
+    bias = module.param("bias", _offset_bias, (num_heads, *(2 * radius + 1,) * num_axes))
+
+    def by_head(tokens: jax.Array) -> jax.Array:
+        return tokens.reshape(*tokens.shape[:-1], num_heads, -1)
+
+    keys = by_head(fixed), by_head(moving)
+    match = match_windows(*keys, jnp.exp(temperature), bias.reshape(num_heads, -1), radius=radius)
+    gate = nn.Dense(num_heads, kernel_init=nn.initializers.zeros_init(), name="gate")
+    confidence = nn.sigmoid(gate(jnp.concatenate([fixed, match.entropy], axis=-1)))
+    return vote(match.offset, confidence, vote_sigma), match, confidence
 
 
 def vote(offset: jax.Array, confidence: jax.Array, sigma: float) -> jax.Array:
