@@ -29,11 +29,11 @@ from air_jax.transforms import bspline, compose, smooth, warp
 class MatchingUNet(nn.Module):
     """Matches the features of a U-Net by attention, coarse to fine, and takes the displacement from the matches.
 
-    One U-Net reads each image by itself, once. Its decoder gives a token for every 8, 4 and 2 voxels along each axis,
-    and for every voxel. On each of these grids, a step warps the moving tokens by the displacement so far, and matches
-    each fixed token with the moving tokens in the window around it, as `MatchingAiR` does: a softmax of squared
-    distances, the mean offset, a vote of the neighbours, a one-to-one B-spline. No layer regresses displacements: what
-    the U-Net learns is which places are alike.
+    One U-Net reads each image by itself, once. Linear layers make tokens of its decoder's features: by default one for
+    every 8, 4 and 2 voxels along each axis, and one for every voxel. On each of these grids, a step warps the moving
+    tokens by the displacement so far, and matches each fixed token with the moving tokens in the window around it, as
+    `MatchingAiR` does: a softmax of squared distances, the mean offset, a vote of the neighbours, a one-to-one
+    B-spline. No layer regresses displacements. The U-Net learns only which places are alike.
 
     `MatchingAiR` matches patches, and warps the image. The features of a U-Net contain more of the surroundings, so
     segmentations can teach them which places belong to the same structure. They do not move with the image exactly,
@@ -46,7 +46,8 @@ class MatchingUNet(nn.Module):
         token for every 2 voxels along each axis, and so on; at most one grid more than `features` has levels. The
         steps of a grid share their weights.
       radius: largest offset in a window along every axis, in tokens, for each grid.
-      width: matched features of a token for each grid, multiples of `num_heads`. Those of a voxel are costly.
+      width: matched features of a token for each grid, multiples of `num_heads`. Most time is spent on the last grid,
+        which has the most tokens.
       num_heads: heads, each with its share of the features, its temperature and its bias.
       vote_sigma: standard deviation, in tokens, of the Gaussian over the neighbours that vote.
       total_sigma: standard deviation, in tokens, of the Gaussian that smooths the whole displacement after each step.
@@ -78,7 +79,10 @@ class MatchingUNet(nn.Module):
         require_positive_integer(num_heads=self.num_heads)
         most = len(self.features) + 1
         require(
-            len(self.num_steps) <= most, "num_steps", self.num_steps, f"must be at most {most} integers, 1 + features"
+            len(self.num_steps) <= most,
+            "num_steps",
+            self.num_steps,
+            f"must be at most {most} integers, one more than features",
         )
         require_same_length("num_steps", len(self.num_steps), radius=self.radius, width=self.width)
         whole = all(width % self.num_heads == 0 for width in self.width)
@@ -103,8 +107,10 @@ class MatchingUNet(nn.Module):
           The pull-back displacement `[B, *S, N]`, float32, in voxels.
           `out` with, for each grid, from its last step:
           `displacements`, the displacement `[B, *S, N]` after it.
-          `attention`, weights `[B, *G, heads, K]` of the K offsets of each fixed token's window.
+          `attention`, weights `[B, *G, heads, K]` of the K offsets of each fixed token's window; the offsets are
+          `air_jax.models.layers.matching.window_offsets(radius, N)`, in tokens.
           `confidence`, `[B, *G, heads]` in (0, 1), the weight of each token and head in the vote.
+          The images are padded at their ends to multiples of `2 ** len(features)` voxels, and `G` covers the padding.
 
         Raises:
           ValueError: the images' shapes differ or are not 2-D or 3-D.
@@ -114,7 +120,8 @@ class MatchingUNet(nn.Module):
         images = pad_to_multiple(jnp.concatenate([fixed, moving]), multiple)
         displacement: jax.Array | None = None
         out: dict[str, list[jax.Array]] = dict(displacements=[], attention=[], confidence=[])
-        for index, (factor, tokens) in enumerate(self._tokens(images)):
+        for index, tokens in enumerate(self._tokens(images)):
+            match, confidence = None, None  # of the last step
             fixed_tokens, moving_tokens = jnp.split(tokens, 2)
             empty = jnp.zeros((*fixed_tokens.shape[:-1], num_axes), jnp.float32)
             displacement = empty if displacement is None else on_grid(displacement, empty.shape[1:-1])
@@ -124,26 +131,26 @@ class MatchingUNet(nn.Module):
                 warped = warp(moving_tokens, jax.lax.stop_gradient(displacement), mode="nearest")
                 update, match, confidence = step(fixed_tokens, warped)
                 displacement = smooth(compose(displacement, update), self.total_sigma)
-            whole = displacement
-            if factor > 1:
-                whole = factor * bspline(displacement, (factor,) * num_axes, images.shape[1:-1])
-            for name, value in zip(out, (crop(whole, shape), match.weights, confidence), strict=True):
+            assert match is not None
+            assert confidence is not None
+            whole = crop(on_grid(displacement, images.shape[1:-1]), shape)
+            for name, value in zip(out, (whole, match.weights, confidence), strict=True):
                 out[name].append(value)
         return out["displacements"][-1], out
 
-    def _tokens(self, images: jax.Array) -> list[tuple[int, jax.Array]]:
-        """Returns the voxels along an axis of each grid's tokens, coarse to fine, and the tokens `[B, *G, width]`."""
+    def _tokens(self, images: jax.Array) -> list[jax.Array]:
+        """Returns the tokens `[B, *G, width]` of each grid, coarse to fine."""
         num_axes = images.ndim - 2
         levels = patch_unet(images, self.features, self.dtype)
         levels.append(levels[-1])  # a patch's tokens of voxels are made of its features
-        grids: list[tuple[int, jax.Array]] = []
+        grids: list[jax.Array] = []
         for index, (width, features) in enumerate(zip(self.width, levels[-len(self.width) :], strict=True)):
-            factor = 2 ** (len(self.width) - 1 - index)
-            count = width * PATCH_SIZE**num_axes if factor == 1 else width
-            tokens = nn.Dense(count, dtype=jnp.float32, name=f"projection_{index}")(features)
-            tokens = unpatchify(tokens, (PATCH_SIZE,) * num_axes) if factor == 1 else tokens
+            of_voxels = index == len(self.width) - 1
+            size = width * PATCH_SIZE**num_axes if of_voxels else width
+            tokens = nn.Dense(size, dtype=jnp.float32, name=f"projection_{index}")(features)
+            tokens = unpatchify(tokens, (PATCH_SIZE,) * num_axes) if of_voxels else tokens
             # Distances are means over a head's features, so that the first temperature fits any width.
-            grids.append((factor, tokens / np.sqrt(width / self.num_heads)))
+            grids.append(tokens / np.sqrt(width / self.num_heads))
         return grids
 
 

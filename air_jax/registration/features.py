@@ -51,7 +51,9 @@ def feature_similarity(registration: Registration) -> Similarity:
     check_instance("registration", registration, Registration, "a Registration")
     if not hasattr(registration.model, "feature_patches"):
         name = type(registration.model).__name__
-        raise OptionError("registration", name, "has no features; needs a model of matching attention, MatchingAiR")
+        raise OptionError(
+            "registration", name, "has no features; needs a model of matching attention on patches, MatchingAiR"
+        )
     *shape, channels = registration.image_shape
     return jax.tree_util.Partial(_Cosine(registration.model, len(shape), channels), registration.params)
 

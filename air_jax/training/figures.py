@@ -188,7 +188,7 @@ def attention_of_run(model: Any, out: dict[str, Any], fixed: np.ndarray, moving:
       fixed, moving: `[B, H, W, C]` in [0, 1].
 
     Returns:
-      The figure; None for models without attention, or that keep no weights.
+      The figure; None for models without attention, that keep no weights, or that match features (`MatchingUNet`).
     """
     if isinstance(model, MatchingAiR):  # the first level, whose windows reach farthest
         window, read, from_fixed = out["attention"][0][0], out["read"][0], True

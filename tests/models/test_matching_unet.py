@@ -13,7 +13,8 @@ from test_matching import blobs, reference
 
 from air_jax.losses import dice_loss
 from air_jax.models import MatchingUNet
-from air_jax.transforms import bspline, corner_jacobian_determinant, warp
+from air_jax.transforms import bspline, corner_jacobian_determinant, resize, warp
+from air_jax.transforms.filters import shrink
 
 MODEL = MatchingUNet(features=(4, 8, 8), num_steps=(2, 2, 1), radius=(2, 1, 1), width=(8, 8, 4), num_heads=2)
 
@@ -50,8 +51,47 @@ def test_one_step_is_the_bounded_mean_offset_of_the_matches(num_grids):
     np.testing.assert_allclose(out["attention"][0], weights, atol=1e-4)
     mean = offset.mean(axis=-2) / (1 + 1e-3)
     update = bspline(jnp.asarray(0.48 * np.tanh(mean / 0.48), jnp.float32), (1, 1), tokens.shape[2:4])
-    expected = update if num_grids == 1 else 2 * bspline(update, (2, 2), (12, 12))
+    expected = update if num_grids == 1 else resize(update, (12, 12))
     np.testing.assert_allclose(out["displacements"][0], expected[:, :9], atol=1e-3)
+
+
+class ImageMatching(MatchingUNet):
+    """Matches averaged images instead of features."""
+
+    def _tokens(self, images):
+        factors = [2**power for power in reversed(range(len(self.width)))]
+        return [shrink(images, tuple(size // factor for size in images.shape[1:-1])) for factor in factors]
+
+
+@pytest.mark.slow
+def test_a_translation_is_composed_over_the_grids():
+    """The images' values are coordinates, which match at one place only."""
+    model = ImageMatching(features=(1, 1), num_steps=(4, 4, 4), radius=(1, 1, 1), width=(1, 1, 1))
+    fixed = np.moveaxis(np.indices((40, 36), np.float32), 0, -1)[None]
+    moving = fixed - np.float32([5, -3])
+    variables = jax.jit(model.init)(jax.random.key(0), fixed, moving)
+    for index, level in enumerate(variables["params"].values()):
+        temperature = jnp.log(jnp.full(1, 4 / 4 ** (2 - index)))  # tokens of 4, 2 and 1 voxels
+        level["bias"], level["log_temperature"] = jnp.zeros((1, 3, 3)), temperature
+    displacement, _ = compiled(model)(variables, fixed, moving)
+    inside = np.asarray(displacement)[0, 12:28, 12:24]
+    np.testing.assert_allclose(inside, np.broadcast_to([5, -3], inside.shape), atol=0.1)
+
+
+@pytest.mark.slow
+def test_half_precision_of_a_tiny_image_with_two_channels():
+    single, half = (
+        MatchingUNet(features=(4, 4), num_steps=(1, 1), radius=(1, 1), width=(4, 4), dtype=dtype)
+        for dtype in ("float32", "bfloat16")
+    )
+    fixed, moving = np.random.default_rng(0).random((2, 1, 3, 5, 2), np.float32)
+    variables = random_variables(single, fixed, moving)
+    assert {leaf.dtype for leaf in jax.tree.leaves(random_variables(half, fixed, moving))} == {jnp.dtype("float32")}
+    expected, _ = compiled(single)(variables, fixed, moving)
+    displacement, out = compiled(half)(variables, fixed, moving)
+    assert displacement.shape == (1, 3, 5, 2)
+    assert displacement.dtype == out["attention"][0].dtype == jnp.float32
+    np.testing.assert_allclose(displacement, expected, atol=0.1)
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ MATCHING = dict(
 SMALL = {
     "air": dict(width=8, num_heads=2, feed_forward=8),
     "matching_air": MATCHING,
-    "matching_unet": dict(features=(4, 4), num_steps=(1, 1, 1), radius=(1, 1, 1), width=(4, 4, 4)),
+    "matching_unet": dict(features=(4, 4), num_steps=(1, 1, 1), radius=(1, 1, 1), width=(4, 4, 4), num_heads=2),
     "dlir": dict(width=4),
     "pyramid_air": ATTENTION,
     "unet": dict(encoder=(4, 4), decoder=(4, 4), final=(4,)),
@@ -117,6 +117,15 @@ def test_parameter_names_are_those_of_saved_runs():
     assert set(params) == {"level_0", "level_1", "segmenter"}
     assert set(params["level_1"]) == level | {"force_embedding"}
     assert params["segmenter"] == shapes_of(Segmenter(3), image)
+    of_unet = {f"{kind}_{i}" for kind, count in (("Dense", 2 * 7), ("GroupNorm", 7)) for i in range(count)}
+    assert set(params["segmenter"]) == of_unet | {"head"}
+    of_step = {"log_temperature", "bias", "gate"}
+    params = shapes_of(small("matching_air"), image, image)
+    assert set(params["level_0"]) == of_step | {"features"}
+    params = shapes_of(MODELS["matching_unet"](), image, image)
+    matching = {f"{kind}_{i}" for kind in ("level", "projection") for i in range(4)}
+    assert set(params) == of_unet | matching
+    assert set(params["level_3"]) == of_step
     params = shapes_of(MODELS["unrolled_demons"](segmenter=Segmenter(3)), image, image)
     assert set(params) == {"segmenter"}
 
@@ -244,12 +253,13 @@ WRONG_OPTIONS = {
     ],
     "matching_unet": [
         ("features", (4, 0), "must be positive integers"),
-        ("num_steps", (1, 1, 1, 1), "must be at most 3 integers, 1 \\+ features"),
+        ("num_steps", (1, 1, 1, 1), "must be at most 3 integers, one more than features"),
         ("num_steps", (), "must be positive integers"),
         ("radius", (1,), r"must have one number for each of num_steps \(3\)"),
         ("radius", (33, 1, 1), "must be at most 32"),
         ("width", (4, 4), r"must have one number for each of num_steps \(3\)"),
         ("width", 4, "must be positive integers"),
+        ("width", (4, 4, 5), r"must be multiples of num_heads \(2\)"),
         ("num_heads", 3, None),
         ("num_heads", 0, "must be a positive integer"),
         ("vote_sigma", -1.0, "must not be negative"),

@@ -24,29 +24,30 @@ def patch_unet(image: jax.Array, features: Sequence[int], dtype: Any) -> list[ja
       dtype: dtype of the features.
 
     Returns:
-      For each level, coarse to fine, features `[B, *G, F]` with one vector for every `2, 4, 8, ...` voxels.
+      For each level, coarse to fine, features `[B, *G, F]`: one vector for every `2 ** len(features)`, ..., 4, 2 voxels
+      along each axis.
     """
     num_axes = image.ndim - 2
     two = (2,) * num_axes
 
-    def convolve(x, features):
+    def convolve(x, width):
         for axis in range(1, num_axes + 1):
-            x = nn.Dense(features, use_bias=False, dtype=dtype)(_neighbours(x, axis))
+            x = nn.Dense(width, use_bias=False, dtype=dtype)(_neighbours(x, axis))
         # Statistics of each image and feature: batches of volumes are too small for batch normalisation.
         return nn.leaky_relu(nn.GroupNorm(num_groups=None, group_size=1, dtype=dtype)(x), 0.1)
 
     x = patchify(image, (PATCH_SIZE,) * num_axes)
     skipped = []
-    for count in features[:-1]:
-        x = convolve(x, count)
+    for width in features[:-1]:
+        x = convolve(x, width)
         skipped.append(x)
         x = nn.max_pool(x, two, two)
     levels = [convolve(x, features[-1])]
-    for count in reversed(features[:-1]):
+    for width in reversed(features[:-1]):
         x = levels[-1]
         for axis in range(1, num_axes + 1):
             x = jnp.repeat(x, 2, axis=axis)
-        levels.append(convolve(jnp.concatenate([x, skipped.pop()], axis=-1), count))
+        levels.append(convolve(jnp.concatenate([x, skipped.pop()], axis=-1), width))
     return levels
 
 
