@@ -37,9 +37,10 @@ TRAININGS = (
     Training("shapes", "", 0.15),
     Training("shapes_3d", "", 0.2),
     Training("brains_synthetic", BRAINS, 0.2),
-    Training("cardiac_matching", CARDIAC, 0.15),
-    Training("hippocampus_matching", HIPPOCAMPUS, 0.15),
-    Training("hippocampus_matching_labels", HIPPOCAMPUS, 0.15),
+    Training("cardiac_matching", CARDIAC, 0.1),
+    Training("cardiac_matching_labels", CARDIAC, 0.05),
+    Training("hippocampus_matching", HIPPOCAMPUS, 0.1),
+    Training("hippocampus_matching_labels", HIPPOCAMPUS, 0.2),
 )
 
 
@@ -66,8 +67,8 @@ def train(training: Training, data: Path, folder: Path, seconds: float, keys: li
 
 def scorings(data: Path, folder: Path) -> dict[str, list[str]]:
     """The commands that score the runs, by the names of their folders."""
-    sets = ("cardiac=cardiac_matching", "hippocampus=hippocampus_matching", "hippocampus=hippocampus_matching_labels")
-    runs = [part for each in sets for part in ("--run", each.replace("=", f"={folder}/"))]
+    names = [training.config for training in TRAININGS if "matching" in training.config]
+    runs = [part for name in names for part in ("--run", f"{name.split('_')[0]}={folder / name}")]
     synthetic = {name: ["experiments.synthetic.run", f"--model={folder / name}"] for name in ("shapes", "shapes_3d")}
     modules = synthetic | {"matching": ["experiments.matching.run", *runs]}
     return {

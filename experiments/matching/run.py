@@ -1,7 +1,7 @@
 """Scores matching attention beside its controls: untrained, attention zeroed, from zero at several regularities.
 
   python -m experiments.matching.run --data=FOLDER --output_dir=experiments/matching \
-      --run cardiac=runs/cardiac_matching --run hippocampus=runs/hippocampus_matching
+      --run cardiac=runs/cardiac_matching_labels --run hippocampus=runs/hippocampus_matching_labels
 
 `FOLDER`, sets and scores are those of `experiments.compare_real.run`. With attention zeroed, every temperature is 0, so
 that the attention is the softmax of the learned bias and sees no image. From zero, `total_sigma` sets the regularity:
@@ -24,8 +24,9 @@ import numpy as np
 import air_jax
 from air_jax import Registration
 from air_jax.data.pairs import random_pairs
+from air_jax.metrics import hd95
 from air_jax.training.steps import init_params
-from air_jax.transforms import jacobian_determinant
+from air_jax.transforms import jacobian_determinant, warp
 from air_jax.transforms.intensity import normalize
 from experiments.compare_real.classical import machine
 from experiments.compare_real.run import FROM_ZERO, OURS, SETS, Pairs, in_batches, scores, unregistered
@@ -36,6 +37,7 @@ SIGMAS = (0.35, 0.5, 0.7, 1.0)  # voxels, of the whole field from zero; 0.5 is t
 HALF = 0.5  # of the volume
 COLUMNS = {  # of the table, and their formats
     "dice": ("Dice", ".4f"),
+    "hd95": ("HD95, voxels", ".2f"),
     "any_corner_folding_percent": ("any corner %", ".4f"),
     "sd_log_jacobian": ("SD log J", ".3f"),
     "halved_percent": ("below 0.5, %", ".1f"),
@@ -79,6 +81,15 @@ def predicted(registration: Registration, batch_size: int, *images: np.ndarray) 
     """Displacements of one pass, and their times."""
     images = tuple(np.stack([normalize(image, registration.normalization) for image in side]) for side in images)
     return in_batches(lambda *pair: registration.predict(*pair)[0], batch_size, *images)
+
+
+def mean_hd95(pairs: Pairs, displacement: np.ndarray) -> float:
+    """Mean over pairs and labels, in voxels. Labels that one side lacks do not count."""
+    ones, distances = (1.0,) * displacement.shape[-1], []
+    for field, fixed, moving in zip(displacement, pairs.fixed_labels, pairs.moving_labels, strict=True):
+        warped = np.asarray(warp(moving[None].astype(np.int32), field[None], order=0))[0]
+        distances += [hd95(fixed == label, warped == label, ones) for label in np.unique(fixed) if label]
+    return float(np.mean([distance for distance in distances if np.isfinite(distance)]))
 
 
 def halved_percent(displacement: np.ndarray, mask: np.ndarray) -> float:
@@ -135,6 +146,7 @@ def main() -> None:
         for method, (run, settings) in rows_of(name, [Path(w) for n, w in runs if n == name], arguments.seed).items():
             displacement, timing = run(pairs.fixed, pairs.moving)
             row = scores(pairs, displacement) | timing | {"settings": settings, "machine": machine()}
+            row["hd95"] = mean_hd95(pairs, displacement)
             row["halved_percent"] = halved_percent(displacement, pairs.fixed_labels > 0)
             row["other_load"] = f"load average {os.getloadavg()[0]:.1f}"
             print(title, method, {key: round(row[key], 4) for key in COLUMNS if key in row}, flush=True)
