@@ -25,6 +25,7 @@ import air_jax
 from air_jax import Registration
 from air_jax.data.pairs import random_pairs
 from air_jax.metrics import hd95
+from air_jax.models import MatchingUNet
 from air_jax.training.steps import init_params
 from air_jax.transforms import jacobian_determinant, warp
 from air_jax.transforms.intensity import normalize
@@ -35,6 +36,7 @@ from experiments.tables import score_table
 
 SIGMAS = (0.35, 0.5, 0.7, 1.0)  # voxels, of the whole field from zero; 0.5 is the setting of compare_real
 HALF = 0.5  # of the volume
+SMOOTHER = (1.0, 0.5)  # vote_sigma and total_sigma
 COLUMNS = {  # of the table, and their formats
     "dice": ("Dice", ".4f"),
     "hd95": ("HD95, voxels", ".2f"),
@@ -75,6 +77,13 @@ def without_attention(registration: Registration) -> Registration:
         return jnp.full_like(leaf, -jnp.inf) if "log_temperature" in jax.tree_util.keystr(path) else leaf
 
     return dataclasses.replace(registration, params=jax.tree_util.tree_map_with_path(zeroed, registration.params))
+
+
+def smoother(registration: Registration) -> Registration:
+    """The same weights with more smoothing, for models of `MatchingUNet`: it has no parameters."""
+    vote_sigma, total_sigma = SMOOTHER
+    model = registration.model.clone(vote_sigma=vote_sigma, total_sigma=total_sigma)
+    return dataclasses.replace(registration, model=model)
 
 
 def predicted(registration: Registration, batch_size: int, *images: np.ndarray) -> tuple[np.ndarray, dict]:
@@ -118,6 +127,8 @@ def rows_of(name: str, workdirs: list[Path], seed: int) -> dict[str, tuple[Any, 
             "trained, attention zeroed": without_attention(registration),
             "trained": registration,
         }
+        if isinstance(registration.model, MatchingUNet):
+            models |= {"trained, vote_sigma {:g}, total_sigma {:g}".format(*SMOOTHER): smoother(registration)}
         for kind, model in models.items():
             settings = {"workdir": workdir.name, "step": model.step if kind != "untrained" else 0}
             rows[f"{workdir.name}, {kind}"] = partial(predicted, model, ours.batch_size), settings
