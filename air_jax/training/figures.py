@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from air_jax import visualize
+from air_jax import metrics, visualize
 from air_jax.data import Images
 from air_jax.data.pairs import Pair, gather, unit_pair
 from air_jax.models import MatchingAiR
@@ -17,7 +17,7 @@ from air_jax.registration import Registration, from_recipe
 from air_jax.training.recipe import TrainingRecipe
 from air_jax.training.scoring import pair_keys
 from air_jax.training.tasks import Task
-from air_jax.transforms import shrink
+from air_jax.transforms import shrink, warp
 from air_jax.workdir import log
 from air_jax.workdir.recipe import InferenceRecipe
 
@@ -55,7 +55,7 @@ def registration_figures(
         return {}
     drawn = register_pairs(registration, images, pairs, recipe)
     title = f"{_name(recipe)}: {len(drawn.fixed)} pairs, step {registration.step:,}"
-    figures = {"registration": visualize.registration_figure(*drawn.plane(), title)}
+    figures = {"registration": visualize.registration_figure(*drawn.plane(), title, label_dice=drawn.label_dice)}
     if drawn.fixed.ndim == 4 and (
         attention := attention_of_run(registration.model, drawn.out, drawn.fixed, drawn.moving)
     ):
@@ -105,6 +105,7 @@ class RegisteredPairs(NamedTuple):
       fixed, moving, warped: `[n, *S, C]` in [0, 1].
       displacement: `[n, *S, N]` in voxels.
       out: the model's intermediates, of these pairs and perhaps more.
+      label_dice: `[n]`, mean Dice of each pair's labels; None without segmentations.
     """
 
     fixed: np.ndarray
@@ -112,6 +113,7 @@ class RegisteredPairs(NamedTuple):
     warped: np.ndarray
     displacement: np.ndarray
     out: dict[str, Any]
+    label_dice: np.ndarray | None
 
     def plane(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Returns the arrays but `out`; of volumes, their middle slices."""
@@ -128,7 +130,19 @@ def register_pairs(
     fixed, moving = np.asarray(pair.fixed), np.asarray(pair.moving)
     result = jax.device_get(registration.register(fixed, moving, normalized=True))
     warped, displacement = result.warped[:count], result.displacement[:count]
-    return RegisteredPairs(fixed[:count], moving[:count], warped, displacement, result.out)
+    dice = label_dice(pair, result.displacement)
+    dice = dice if dice is None else dice[:count]
+    return RegisteredPairs(fixed[:count], moving[:count], warped, displacement, result.out, dice)
+
+
+def label_dice(pair: Pair, displacement: np.ndarray) -> np.ndarray | None:
+    """Computes the mean Dice `[B]` of the labels of registered pairs; None for pairs without segmentations."""
+    if pair.fixed_segmentation is None:
+        return None
+    fixed, moving = pair.segmentations()
+    ids = [int(label) for label in np.unique(np.asarray(fixed)) if label]
+    warped = warp(moving, jnp.asarray(displacement), order=0)
+    return np.asarray(metrics.label_mean(metrics.label_dice(fixed, warped, ids)))
 
 
 def segment_pairs(

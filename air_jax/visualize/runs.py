@@ -28,7 +28,13 @@ FOLD_COLORS = ListedColormap([(0, 0, 0, 0), "#ffb000", "#d62728"])
 
 
 def registration_figure(
-    fixed: np.ndarray, moving: np.ndarray, warped: np.ndarray, displacement: np.ndarray, title: str
+    fixed: np.ndarray,
+    moving: np.ndarray,
+    warped: np.ndarray,
+    displacement: np.ndarray,
+    title: str,
+    *,
+    label_dice: np.ndarray | None = None,
 ) -> Figure:
     """Draws pairs as in the paper's Fig. 3, one row a pair, with the folds of each displacement.
 
@@ -36,9 +42,13 @@ def registration_figure(
       fixed, moving, warped: 2-D images `[B, H, W, C]` in [0, 1], C of 1 or 3.
       displacement: `[B, H, W, 2]` in pixels.
       title: title of the figure, any text: names of data sets are drawn as they are.
+      label_dice: `[B]`, mean Dice of each pair's labels. Default: the Dice of the masks above 0.5 is written.
 
     Returns:
       The figure.
+
+    Raises:
+      ValueError: `label_dice` has another number of pairs.
 
     Examples:
       >>> image = np.zeros((2, 8, 8, 1))
@@ -57,10 +67,15 @@ def registration_figure(
     check_arrays("registration_figure", "fiub", fixed=fixed, moving=moving, warped=warped, displacement=displacement)
     check_text(title=title)
     rows = len(fixed)
+    if label_dice is not None:
+        check_arrays("registration_figure", "f", label_dice=label_dice)
+        if np.shape(label_dice) != (rows,):
+            raise ValueError(f"registration_figure: label_dice has shape {np.shape(label_dice)}, must be {(rows,)}")
     figure = Figure(figsize=(1.7 * len(columns), 1.7 * rows + 1.1), layout="constrained")
     axes = figure.subplots(rows, len(columns), squeeze=False)
     folding = np.asarray(metrics.folding_percent(jnp.asarray(displacement)))
-    dice = np.asarray(metrics.mask_dice(jnp.asarray(fixed), jnp.asarray(warped)))
+    dice = np.asarray(metrics.mask_dice(jnp.asarray(fixed), jnp.asarray(warped)) if label_dice is None else label_dice)
+    of_what = "pixels above 0.5" if label_dice is None else "labels, mean"
     for row in range(rows):
         for axis, image in zip(axes[row], (moving, fixed, warped), strict=False):
             _show(axis, image[row])
@@ -73,7 +88,7 @@ def registration_figure(
             axis.set(xticks=[], yticks=[])
     for axis, name in zip(axes[0], columns, strict=True):
         axis.set_title(name, fontsize=9)
-    legend = "red: folds by central differences; orange: any corner of a voxel folds"
+    legend = f"Dice: {of_what}; red: folds by central differences; orange: any corner of a voxel folds"
     figure.suptitle(f"{printable(title)}\n{legend}", fontsize=9, **PLAIN_TEXT)
     return figure
 

@@ -30,6 +30,10 @@ def test_pairs_are_rows_with_their_scores_and_folds():
     dice = 2 * (mask_fixed & mask_warped).sum() / (mask_fixed.sum() + mask_warped.sum())
     assert axes[0, 2].get_xlabel() == f"Dice {dice:.2f}"
     assert axes[1, 2].get_xlabel() == "Dice 1.00"
+    assert "Dice: pixels above 0.5" in figure.get_suptitle()
+    of_labels = registration_figure(fixed, moving, warped, displacement, "a title", label_dice=np.array([0.25, 0.5]))
+    assert [axis.get_xlabel() for axis in of_labels.axes[2::6]] == ["Dice 0.25", "Dice 0.50"]
+    assert "Dice: labels, mean" in of_labels.get_suptitle()
     assert [axis.get_xlabel() for axis in axes[:, 5]] == [f"{100 / 70:.1f} % folded", "0.0 % folded"]
 
 
