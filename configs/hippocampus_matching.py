@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config = default_config("matching_unet")
     config.num_train_steps, config.batch_size, config.learning_rate = 2_000, 2, 3e-3
     config.schedule, config.warmup_steps, config.clip_norm = "cosine", 100, 1.0
-    config.log_every, config.eval_every = 50, 500
+    config.log_every, config.eval_every = 50, 250
     config.dataset.name = ""  # the path of the stack
     config.dataset.normalization = "foreground"
     config.dataset.num_validation = 10

@@ -45,6 +45,7 @@ THOROUGH_CASES = {
     ),
     "file_registration/test_slides.py": ("test_a_large_picture_is_warped_at_full_size[.png]",),
     "file_registration/test_guided_files.py": ("test_a_picture_in_colour",),
+    # A turned volume that is not mirrored is also tested.
     "file_registration/test_doubt.py": (
         "test_a_translation_starts_from_no_turn",
         "test_a_turned_volume_is_found_and_doubtful[mirrored]",

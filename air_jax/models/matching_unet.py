@@ -12,8 +12,7 @@ from air_jax.checks import require
 from air_jax.models.layers.any_mesh import model_on_any_mesh
 from air_jax.models.layers.inputs import check_pair, crop, pad_to_multiple
 from air_jax.models.layers.level_state import on_grid
-from air_jax.models.layers.matching import Match
-from air_jax.models.layers.matching_step import match_and_vote
+from air_jax.models.layers.matching_step import Vote, match_and_vote
 from air_jax.models.layers.options import (
     require_dtype,
     require_not_negative,
@@ -121,7 +120,7 @@ class MatchingUNet(nn.Module):
         displacement: jax.Array | None = None
         out: dict[str, list[jax.Array]] = dict(displacements=[], attention=[], confidence=[])
         for index, tokens in enumerate(self._tokens(images)):
-            match, confidence = None, None  # of the last step
+            vote = None
             fixed_tokens, moving_tokens = jnp.split(tokens, 2)
             empty = jnp.zeros((*fixed_tokens.shape[:-1], num_axes), jnp.float32)
             displacement = empty if displacement is None else on_grid(displacement, empty.shape[1:-1])
@@ -129,12 +128,11 @@ class MatchingUNet(nn.Module):
             for _ in range(self.num_steps[index]):
                 # Gradients do not pass through the places of samples, as in RAFT (Teed & Deng 2020, section 3.3).
                 warped = warp(moving_tokens, jax.lax.stop_gradient(displacement), mode="nearest")
-                update, match, confidence = step(fixed_tokens, warped)
-                displacement = smooth(compose(displacement, update), self.total_sigma)
-            assert match is not None
-            assert confidence is not None
+                vote = step(fixed_tokens, warped)
+                displacement = smooth(compose(displacement, vote.displacement), self.total_sigma)
+            assert vote is not None
             whole = crop(on_grid(displacement, images.shape[1:-1]), shape)
-            for name, value in zip(out, (whole, match.weights, confidence), strict=True):
+            for name, value in zip(out, (whole, vote.match.weights, vote.confidence), strict=True):
                 out[name].append(value)
         return out["displacements"][-1], out
 
@@ -155,15 +153,15 @@ class MatchingUNet(nn.Module):
 
 
 class _TokenStep(nn.Module):
-    """One matching step on a grid of tokens: the displacement `[B, *G, N]`, in tokens, the match, the confidence."""
+    """One matching step on a grid of tokens, which are its voxels."""
 
     num_heads: int
     radius: int
     vote_sigma: float
 
     @nn.compact
-    def __call__(self, fixed: jax.Array, warped: jax.Array) -> tuple[jax.Array, Match, jax.Array]:
+    def __call__(self, fixed: jax.Array, warped: jax.Array) -> Vote:
         control, match, confidence = match_and_vote(
             self, fixed, warped, num_heads=self.num_heads, radius=self.radius, vote_sigma=self.vote_sigma
         )
-        return bspline(control, (1,) * (fixed.ndim - 2), fixed.shape[1:-1]), match, confidence
+        return Vote(bspline(control, (1,) * (fixed.ndim - 2), fixed.shape[1:-1]), match, confidence)

@@ -55,7 +55,7 @@ def registration_figures(
         return {}
     drawn = register_pairs(registration, images, pairs, recipe)
     title = f"{_name(recipe)}: {len(drawn.fixed)} pairs, step {registration.step:,}"
-    figures = {"registration": visualize.registration_figure(*drawn.plane(), title, label_dice=drawn.label_dice)}
+    figures = {"registration": visualize.registration_figure(*drawn.plane(), title, label_dice=label_dice(drawn))}
     if drawn.fixed.ndim == 4 and (
         attention := attention_of_run(registration.model, drawn.out, drawn.fixed, drawn.moving)
     ):
@@ -105,7 +105,7 @@ class RegisteredPairs(NamedTuple):
       fixed, moving, warped: `[n, *S, C]` in [0, 1].
       displacement: `[n, *S, N]` in voxels.
       out: the model's intermediates, of these pairs and perhaps more.
-      label_dice: `[n]`, mean Dice of each pair's labels; None without segmentations.
+      segmentations: of the fixed and of the moving images, each `[n, *S]`; None where there are none.
     """
 
     fixed: np.ndarray
@@ -113,7 +113,7 @@ class RegisteredPairs(NamedTuple):
     warped: np.ndarray
     displacement: np.ndarray
     out: dict[str, Any]
-    label_dice: np.ndarray | None
+    segmentations: tuple[np.ndarray, np.ndarray] | None = None
 
     def plane(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Returns the arrays but `out`; of volumes, their middle slices."""
@@ -130,19 +130,21 @@ def register_pairs(
     fixed, moving = np.asarray(pair.fixed), np.asarray(pair.moving)
     result = jax.device_get(registration.register(fixed, moving, normalized=True))
     warped, displacement = result.warped[:count], result.displacement[:count]
-    dice = label_dice(pair, result.displacement)
-    dice = dice if dice is None else dice[:count]
-    return RegisteredPairs(fixed[:count], moving[:count], warped, displacement, result.out, dice)
-
-
-def label_dice(pair: Pair, displacement: np.ndarray) -> np.ndarray | None:
-    """Computes the mean Dice `[B]` of the labels of registered pairs; None for pairs without segmentations."""
+    drawn = RegisteredPairs(fixed[:count], moving[:count], warped, displacement, result.out)
     if pair.fixed_segmentation is None:
+        return drawn
+    fixed_labels, moving_labels = (np.asarray(side)[:count] for side in pair.segmentations())
+    return drawn._replace(segmentations=(fixed_labels, moving_labels))
+
+
+def label_dice(drawn: RegisteredPairs) -> np.ndarray | None:
+    """Computes the mean Dice `[n]` of each pair's labels; None for pairs without segmentations."""
+    if drawn.segmentations is None:
         return None
-    fixed, moving = pair.segmentations()
-    ids = [int(label) for label in np.unique(np.asarray(fixed)) if label]
-    warped = warp(moving, jnp.asarray(displacement), order=0)
-    return np.asarray(metrics.label_mean(metrics.label_dice(fixed, warped, ids)))
+    fixed, moving = drawn.segmentations
+    ids = [int(label) for label in np.unique(fixed) if label]
+    warped = warp(jnp.asarray(moving), jnp.asarray(drawn.displacement), order=0)
+    return np.asarray(metrics.label_mean(metrics.label_dice(jnp.asarray(fixed), warped, ids)))
 
 
 def segment_pairs(

@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, required=True, help="folder of mechanism.json and mechanism.md")
     arguments = parser.parse_args()
     pairs = training_part(arguments.data, "hippocampus")
-    rows = [(("", "", "", ""), scores(pairs, unregistered(pairs.fixed, pairs.moving)[0]))]
+    rows = [(("before", "", "", ""), scores(pairs, unregistered(pairs.fixed, pairs.moving)[0]))]
     for steps, finest, vote_sigma, total_sigma in SETTINGS:
         found = displacements((pairs.fixed_labels, pairs.moving_labels), steps, finest, vote_sigma, total_sigma)
         names = "-".join(map(str, steps)), f"{finest}", f"{vote_sigma:g}", f"{total_sigma:g}"

@@ -24,8 +24,8 @@ GOLDEN_PARAMETERS = {
     # MatchingAiR, three levels: embedding 36*32+32 twice and 144*32+32 once, hidden and feed-forward 2*(32*32+32),
     # mixing of 5 tokens 5*32*32, temperature 2, bias 2*25, gate of 32 features and 2 entropies 34*2+2.
     "matching_air": 2 * 1_184 + 4_640 + 3 * (2_112 + 5_120 + 2 + 50 + 70),
-    # MatchingUNet: the segmenter below without its head; projections of 128 and 64 features to 32, of 24 to 16, and to
-    # the 4 voxels of a patch with 8 each; four times temperature 1 and bias 9; gates of the features and one entropy.
+    # MatchingUNet contains the segmenter below without its head. Projections: 128 and 64 features to 32, 24 to 16, and
+    # 24 to the 4 voxels of a patch with 8 each. Four times temperature 1 and bias 9. Gates: features, one entropy.
     "matching_unet": 396_736 + 4_128 + 2_080 + 400 + 800 + 4 * (1 + 9) + 2 * (33 + 1) + 17 + 1 + 9 + 1,
     # Convolutions 3 x 3: 2-16, 16-32, 3 times 32-32, 3 times 64-32, 48-32, 32-16, 16-16, 16-2.
     "unet": 304 + 4_640 + 3 * 9_248 + 3 * 18_464 + 13_856 + 4_624 + 2_320 + 290,

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from air_jax.data.pairs import Pair
-from air_jax.training.figures import label_dice
+from air_jax.training.figures import RegisteredPairs, label_dice
 
 
 def test_the_dice_of_a_drawn_pair_is_that_of_its_labels():
@@ -14,5 +13,6 @@ def test_the_dice_of_a_drawn_pair_is_that_of_its_labels():
     displacement = np.zeros((2, 8, 8, 2), np.float32)
     displacement[1, ..., 1] = 1
     images = fixed[..., None].astype(np.float32), moving[..., None].astype(np.float32)
-    np.testing.assert_allclose(label_dice(Pair(*images, fixed, moving), displacement), [0.75, 1])
-    assert label_dice(Pair(*images), displacement) is None
+    drawn = RegisteredPairs(*images, images[1], displacement, {}, (fixed, moving))
+    np.testing.assert_allclose(label_dice(drawn), [0.75, 1])
+    assert label_dice(drawn._replace(segmentations=None)) is None
