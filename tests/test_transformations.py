@@ -117,6 +117,7 @@ ROWS = {
     "mind_ssc_loss": row(losses.mind_ssc_loss, "fm", FIXED_SIZE),
     "diffusion_loss": row(losses.diffusion_loss, "u"),
     "bending_loss": row(losses.bending_loss, "u"),
+    "volume_loss": row(losses.volume_loss, "u"),
     "folding_loss": row(losses.folding_loss, "u"),
     "inverse_consistency_loss": row(losses.inverse_consistency_loss, "uv"),
     "gradient_inverse_consistency_loss": row(losses.gradient_inverse_consistency_loss, "uv", FIXED_SIZE),

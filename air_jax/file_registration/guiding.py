@@ -9,11 +9,11 @@ from air_jax.checks import is_number
 from air_jax.errors import UserError
 from air_jax.transforms.filters import LARGEST_SIGMA
 
-_NUMBERS = ("smoothness", "update_sigma", "total_sigma", "folding", "diffusion", "bending", "guide_weight")
+_NUMBERS = ("smoothness", "update_sigma", "total_sigma", "folding", "diffusion", "bending", "volume", "guide_weight")
 _NUMBERS += ("guide_tolerance",)
 MOST_SMOOTHNESS = 1000
 _MOST = {"smoothness": MOST_SMOOTHNESS, "update_sigma": LARGEST_SIGMA, "total_sigma": LARGEST_SIGMA}
-REGULARIZER_FLAGS = ("folding", "diffusion", "bending")
+REGULARIZER_FLAGS = ("folding", "diffusion", "bending", "volume")
 # Options that only the optimised deformation uses.
 _OF_DEFORMATION = ("smoothness", "update_sigma", "total_sigma", *REGULARIZER_FLAGS, "rigid_region", "keep_volume")
 IMAGES, LANDMARKS = "images", "landmarks"
@@ -27,7 +27,7 @@ class Guiding:
     Attributes:
       smoothness: factor of both standard deviations of a dense field; 1 by default, larger is smoother.
       update_sigma, total_sigma: the standard deviations themselves, see `air_jax.optimize.DenseField`.
-      folding, diffusion, bending: weights of these regularizers, see `air_jax.losses.REGULARIZERS`.
+      folding, diffusion, bending, volume: weights of these regularizers, see `air_jax.losses.REGULARIZERS`.
       restrict: `"1,1,0"`: whether points may move along x, y and z of the fixed image.
       rigid_region: file of a segmentation of the fixed image; each label is a body that moves rigidly.
       keep_volume: file of a mask of the fixed image in which volumes are kept.
@@ -47,6 +47,7 @@ class Guiding:
     folding: float | None = None
     diffusion: float | None = None
     bending: float | None = None
+    volume: float | None = None
     restrict: str | None = None
     rigid_region: Path | None = None
     keep_volume: Path | None = None

@@ -37,6 +37,7 @@ _NUMBERS = {
     "folding": "Weight of the penalty on folds. Default: 0. Example: --folding=5",
     "diffusion": "Weight of the squared first derivatives of the displacement. Default: 0. Example: --diffusion=0.1",
     "bending": "Weight of the squared second derivatives of the displacement. Default: 0. Example: --bending=0.1",
+    "volume": "Weight of the penalty on lost and gained volume. Default: 0. Example: --volume=0.1",
     "guide_weight": "How strongly guide landmarks pull, compared with the images. Default: 0.1. "
     "Example: --guide_weight=1",
     "guide_tolerance": "Distance of guide landmarks in mm (pictures: pixels) that costs nothing. Default: 0. "

@@ -14,7 +14,7 @@ from air_jax.losses.information import mi_loss, nmi_loss
 from air_jax.losses.mind import mind_ssc_loss
 from air_jax.losses.objective import Objective, make_objective
 from air_jax.losses.overlap import dice_loss, one_hot, pooled_dice_loss, segmentation_loss
-from air_jax.losses.regularization import REGULARIZERS, bending_loss, diffusion_loss, folding_loss
+from air_jax.losses.regularization import REGULARIZERS, bending_loss, diffusion_loss, folding_loss, volume_loss
 from air_jax.losses.similarity import SIMILARITIES, Similarity, mse_loss
 
 __all__ = [
@@ -41,4 +41,5 @@ __all__ = [
     "pooled_dice_loss",
     "segmentation_loss",
     "squared_lncc_loss",
+    "volume_loss",
 ]

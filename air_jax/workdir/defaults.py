@@ -96,6 +96,7 @@ def default_config(model: str = "air") -> Config:
     config.loss.diffusion = 0.0  # weights of the regularizers
     config.loss.folding = 0.0
     config.loss.bending = 0.0
+    config.loss.volume = 0.0
     config.loss.soft_dice = 0.0  # weight of the overlap of segmentations, in training only
     config.loss.endpoint = 0.0  # weight of the distance from the true displacement, in training on synthesised pairs
     config.loss.inverse_consistency = 0.0  # weight, in training only; predicts both directions

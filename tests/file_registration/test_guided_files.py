@@ -156,8 +156,8 @@ def test_further_contrasts_lie_on_the_grid_of_the_first(tmp_path):
 
 def test_smoothness_and_regularizers_change_the_registration():
     files = ("a", "b", "c")
-    registration, _ = choose_registration(Options(*files, guiding=Guiding(smoothness=2.0, bending=0.5)), 2)
+    registration, _ = choose_registration(Options(*files, guiding=Guiding(smoothness=2.0, bending=0.5, volume=0.2)), 2)
     assert registration.field == DenseField(update_sigma=6.0, total_sigma=1.0)
-    assert registration.objective == make_objective("lncc", bending=0.5)
+    assert registration.objective == make_objective("lncc", bending=0.5, volume=0.2)
     registration, _ = choose_registration(Options(*files, guiding=Guiding(total_sigma=0.0)), 2)
     assert registration.field == DenseField(total_sigma=0.0)

@@ -15,10 +15,10 @@ def reference_diffusion(displacement):
     return np.mean(means, axis=0)
 
 
-def reference_folding(displacement):
-    """Corner by corner, with NumPy's determinants."""
+def corner_determinants(displacement):
+    """Corner by corner, with NumPy's determinants: a list for each field."""
     batch, *shape, num_axes = displacement.shape
-    lacking = [[] for _ in range(batch)]
+    determinants = [[] for _ in range(batch)]
     for cell in np.ndindex(*(size - 1 for size in shape)):
         for corner in np.ndindex(*(2,) * num_axes):
             columns = []
@@ -30,8 +30,16 @@ def reference_folding(displacement):
                 unit = np.eye(num_axes)[axis]
                 columns.append(displacement[(slice(None), *end)] - displacement[(slice(None), *start)] + unit)
             for b, value in enumerate(np.linalg.det(np.stack(columns, axis=-1))):
-                lacking[b].append(max(0.05 - value, 0))
-    return np.mean(lacking, axis=1)
+                determinants[b].append(value)
+    return np.array(determinants)
+
+
+def reference_folding(displacement):
+    return np.maximum(0.05 - corner_determinants(displacement), 0).mean(axis=1)
+
+
+def reference_volume(displacement):
+    return (np.log(np.maximum(corner_determinants(displacement), 0.05)) ** 2).mean(axis=1)
 
 
 def reference_bending(displacement):
@@ -61,7 +69,12 @@ def reference_bending(displacement):
 
 
 # Independent references in NumPy, float64. An entry of the dict without one fails the test below.
-REFERENCES = {"diffusion": reference_diffusion, "folding": reference_folding, "bending": reference_bending}
+REFERENCES = {
+    "diffusion": reference_diffusion,
+    "folding": reference_folding,
+    "bending": reference_bending,
+    "volume": reference_volume,
+}
 
 
 @pytest.mark.parametrize("name", REGULARIZERS)
@@ -114,6 +127,17 @@ def test_gradient_of_the_folding_loss_unfolds():
     displacement = jnp.zeros((1, 9, 9, 2)).at[0, 4, 4, 0].set(1.2)
     gradient = jax.grad(lambda field: REGULARIZERS["folding"](field).sum())(displacement)
     assert float(gradient[0, 4, 4, 0]) > 0
+
+
+def test_volume_costs_alike_halved_and_doubled_and_is_finite_where_it_folds():
+    points = np.stack(np.meshgrid(np.arange(6.0), np.arange(7.0), indexing="ij"), axis=-1)
+    scaled = jnp.asarray([[[[factor - 1, 0.0]]] * points for factor in (0.5, 1.0, 2.0)])
+    np.testing.assert_allclose(REGULARIZERS["volume"](scaled), np.log(2) ** 2 * np.array([1, 0, 1]), rtol=1e-6)
+    turned = points @ np.array([[0.0, 1.0], [-1.0, 0.0]]) - points  # by 90 degrees
+    np.testing.assert_allclose(REGULARIZERS["volume"](jnp.asarray(turned[None])), 0, atol=1e-12)
+    folded = jnp.asarray(points[None] * -3)
+    gradient = jax.grad(lambda field: REGULARIZERS["volume"](field).sum())
+    assert np.isfinite(gradient(folded)).all() and np.abs(gradient(scaled[:1])).max() > 0
 
 
 @pytest.mark.parametrize("name", REGULARIZERS)

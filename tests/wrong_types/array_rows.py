@@ -40,6 +40,7 @@ def of_losses():
         "Objective.__call__": traced(OBJECTIVE.__call__, *pair, STILL),
         "Objective.with_overlap": direct(OBJECTIVE.with_overlap, 0.5, 1),
         "bending_loss": traced(losses.bending_loss, STILL),
+        "volume_loss": traced(losses.volume_loss, STILL),
         "dice_loss": traced(losses.dice_loss, *pair),
         "diffusion_loss": traced(losses.diffusion_loss, STILL),
         "folding_loss": traced(losses.folding_loss, STILL),
