@@ -119,8 +119,8 @@ def folding_loss(displacement: jax.Array) -> jax.Array:
 def volume_loss(displacement: jax.Array) -> jax.Array:
     """Penalty on lost and gained volume: squared logarithms of Jacobian determinants, at every corner of every cell.
 
-    Half of the volume costs as much as twice the volume. Rohlfing et al. (2003, section II-C) take the absolute value of
-    the logarithm instead of its square, which costs less where much volume is lost at one place.
+    Half of the volume costs as much as twice the volume. Rohlfing et al. (2003, IEEE TMI 22, 730-741) take the absolute
+    value of the logarithm instead of its square, which costs less where much volume is lost at one place.
 
     Args:
       displacement: `[B, *S, N]` in voxel units, 2-D or 3-D, at least 3 voxels along each axis.
