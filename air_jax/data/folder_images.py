@@ -9,7 +9,7 @@ import numpy as np
 from air_jax.data.dataset import Images
 from air_jax.data.source import Source
 from air_jax.errors import UserError
-from air_jax.io.image import SUFFIXES
+from air_jax.io.image import SUFFIXES, is_image_file, suffix_of
 from air_jax.io.space import reversed_affine
 from air_jax.io.subject import Subject, read_subject
 from air_jax.io.volume import Volume
@@ -99,7 +99,7 @@ def is_folder(name: str) -> bool:
     is_path = name.endswith(("/", "\\")) or name.startswith((".", "/", "~"))
     if is_path and not folder.is_dir() and folder.suffix.lower() != ".npz":
         raise UserError(f"dataset.name={name!r}: there is no such folder")
-    return folder.is_dir() and any(_ending(path) for path in folder.iterdir())
+    return folder.is_dir() and any(map(is_image_file, folder.iterdir()))
 
 
 def _check_same_space(path: Path, volume: Volume, target_path: Path, target: Volume) -> None:
@@ -128,22 +128,15 @@ def _on_grid(array: np.ndarray, subject: Subject, target: Subject, *, order: int
     return np.asarray(sample_moving(array, zero, matrix, order=order))
 
 
-def _ending(path: Path) -> str | None:
-    """Returns the ending of an image file's name, or None for other and hidden files."""
-    ending = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
-    return None if path.name.startswith(".") or not path.is_file() else ending
-
-
 def _images_in(folder: Path, key: str) -> dict[str, Path]:
     """Lists the image files of the folder in the config's `key`, by their names without the ending, sorted."""
     if not folder.is_dir():
         raise UserError(f"{key}={str(folder)!r}: is no folder; give a folder of images")
     paths = {}
     for path in sorted(folder.iterdir()):
-        ending = _ending(path)
-        if ending is None:
+        if not is_image_file(path):
             continue
-        name = path.name[: -len(ending)]
+        name = path.name[: -len(suffix_of(path))]
         if name in paths:
             raise UserError(f"{folder}: has both {paths[name].name} and {path.name}; keep one of them")
         paths[name] = path

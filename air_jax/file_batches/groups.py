@@ -50,12 +50,16 @@ class Groups:
 
 
 def key_of(pair: Pair) -> Hashable:
-    """What pairs of one batch have in common besides their options: affine, grids, voxel sizes, contrasts, guides."""
+    """What pairs of one batch have in common besides their options.
+
+    Affine and whether its starts are turned, grids, voxel sizes, contrasts, guides.
+    """
     inputs = pair.inputs
     lengths = [side.volume.spacing.tolist() for side in (inputs.fixed, inputs.moving)]
     sizes = lengths if inputs.guides.are_local else relative_sizes(*lengths)  # as in `improvement.geometry_of`
     shapes, guides = (inputs.fixed_image.shape, inputs.moving_image.shape), inputs.guides.kind
-    return pair.affine, shapes, tuple(map(tuple, sizes)), inputs.channel_weights, guides
+    is_turned = pair.options.initial is None  # see `solve`
+    return pair.affine, is_turned, shapes, tuple(map(tuple, sizes)), inputs.channel_weights, guides
 
 
 def batch_size(count: int, voxels: int, most_voxels: int) -> int:

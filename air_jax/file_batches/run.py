@@ -29,6 +29,7 @@ from air_jax.io.field import read_field
 from air_jax.io.image import read_image
 from air_jax.io.transform import FIELD
 from air_jax.registration import load
+from air_jax.registration.model_folder import CONFIG, WEIGHTS
 from air_jax.runtime.files import read_json
 
 CHUNK_VOXELS, CHUNK_PAIRS = 2**26, 64  # that are read before they are grouped
@@ -112,12 +113,20 @@ def finished_scores(options: Options) -> dict[str, Any] | None:
     path = options.output_dir / SCORES
     try:
         scores = read_json(path)
-        newest = max(file.stat().st_mtime for file in options.files_read)
+        newest = max(file.stat().st_mtime for file in (*options.files_read, *_model_files(options)))
         if scores["options"] != written_options(options) or newest > path.stat().st_mtime:
             return None
         return scores if all((options.output_dir / name).exists() for name in scores["files"]) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _model_files(options: Options) -> list[Path]:
+    """The files of the models that a pair's options name by their folders."""
+    folders = [Path(folder) for folder in (options.workdir, options.features) if folder is not None]
+    files = [folder / name for folder in folders for name in (CONFIG, WEIGHTS)]
+    files += [path for folder in folders for path in (folder / "checkpoints").rglob("*")]
+    return [path for path in files if path.is_file()]
 
 
 class _Progress:
@@ -197,11 +206,14 @@ def _register(
 
 def _draw(every: dict[str, Options], rows: dict[str, Row], pictures: Pictures, folder: Path) -> None:
     """Draws the pages; pairs that were finished earlier are drawn from their files."""
+    chosen = None
     for name, options in every.items():
         if rows[name].status != "done" or name in pictures:
             continue
         with contextlib.suppress(*FAULTS_OF_A_PAIR), contextlib.redirect_stdout(io.StringIO()):
-            pair = read_pair(options)
+            pair = read_pair(options, chosen=chosen)
+            if options.workdir is not None:
+                chosen = pair.registration, pair.affine  # the run is loaded once
             field, _ = read_field(options.output_dir / FIELD)
             whole = jnp.asarray(extend(field, pair.inputs.shape))
             pictures[name] = thumbnails(pair, Maps(whole, pair.start.matrix, whole, whole))

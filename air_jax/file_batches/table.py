@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from air_jax.errors import UserError
 from air_jax.io.access import reading
-from air_jax.io.image import SUFFIXES
+from air_jax.io.image import SUFFIXES, is_image_file
 from air_jax.runtime.files import real_path
 
 OUTPUT = "output"
@@ -82,7 +82,7 @@ def lines_of_folder(images: Path, common: Mapping[str, Path]) -> Iterator[Line]:
     guides = {column: path.absolute() for column, path in common.items() if column in GUIDES}
     files = {column: path.absolute() for column, path in common.items() if column not in GUIDES}
     for path in sorted(images.iterdir()):
-        if path.is_file() and path.name.lower().endswith(SUFFIXES) and real_path(path) not in left_out:
+        if is_image_file(path) and real_path(path) not in left_out:
             yield Line(str(path), _checked_name(str(path), _stem(path)), files | {"moving": path.absolute()}, guides)
 
 

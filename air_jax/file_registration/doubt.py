@@ -68,7 +68,7 @@ def turn(inputs: Inputs, start: np.ndarray, matrix: np.ndarray) -> float:
 
 
 def _mirrored(pair: Pair, matrix: np.ndarray) -> list[str]:
-    """Registers the mirrored moving image, by the program that the affine has used."""
+    """Registers the mirrored moving image from the same start as the affine."""
     inputs = pair.inputs
     rows = inputs.moving.volume.shape[0]
     image, weights = (
@@ -80,7 +80,7 @@ def _mirrored(pair: Pair, matrix: np.ndarray) -> list[str]:
         inputs.fixed_image,
         image,
         kind=pair.affine,
-        geometry=geometry_of(inputs, inputs.voxel_to_voxel),
+        geometry=geometry_of(inputs, pair.start.matrix),
         turned=pair.options.initial is None,
         weights=inputs.fixed_weights,
         moving_weights=weights,

@@ -8,6 +8,7 @@ from air_jax import io
 from air_jax.errors import UserError
 from air_jax.io.image import read_converted
 from air_jax.io.slides import reduced_mask
+from air_jax.io.volume import check_same_grid
 
 CT_PADDING = -2000  # Hounsfield units; scanners fill what they did not measure with this value or a lower one
 AIR = -1024  # the lowest value that air has in a CT
@@ -15,7 +16,6 @@ AIR = -1024  # the lowest value that air has in a CT
 # the image, and at most this share of the box has the value of the surround. A head in black air fills its box less.
 LEAST_BOX, MOST_BACKGROUND = 0.25, 0.05
 WHITE = 0.75  # of the range of a picture's dtype; borders above it are white
-_MASK_TOLERANCE = 0.1  # between the places of an image and its mask, in voxels
 
 
 def outside_of(path: Path, volume: io.Volume, window: str) -> np.ndarray:
@@ -53,12 +53,7 @@ def read_mask(path: Path, volume: io.Volume, image: Path) -> np.ndarray:
       UserError: one line: the mask cannot be read, lies on another grid, is empty, or has values outside of [0, 1].
     """
     mask = reduced_mask(path, volume)
-    if mask.array.shape != volume.shape:
-        raise UserError(f"{path}: has shape {mask.array.shape}, but {image} has {volume.shape}")
-    corners = np.stack([np.zeros(volume.num_axes), np.array(volume.shape) - 1.0])
-    places = io.to_voxels(io.to_physical(corners, mask.affine), volume.affine)
-    if np.abs(places - corners).max() > _MASK_TOLERANCE:
-        raise UserError(f"{path}: lies elsewhere in space than {image}; resample it onto the image's grid")
+    check_same_grid(path, mask, volume, image)
     weights = (mask.array if mask.array.dtype.kind == "f" else mask.array > 0).astype(np.float32)
     if weights.min() < 0 or weights.max() > 1:
         raise UserError(f"{path}: has values from {weights.min():g} to {weights.max():g}; a mask has values in [0, 1]")

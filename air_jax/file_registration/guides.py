@@ -15,15 +15,14 @@ from air_jax.errors import UserError
 from air_jax.file_registration.field_of_view import read_mask
 from air_jax.file_registration.guiding import Guiding, restricted
 from air_jax.io.landmarks import count_outside
-from air_jax.io.space import direction_of, misalignment
+from air_jax.io.space import direction_of
 from air_jax.io.subject import Subject, read_points_of
-from air_jax.io.volume import Volume
+from air_jax.io.volume import Volume, check_same_grid
 from air_jax.optimize import Constraints, Guidance
 
 # Landmarks set by hand are off by some voxels; in experiments/everyday/guiding.json a larger weight fits their errors.
 DEFAULT_WEIGHT = 0.1
 MOST_BODIES = 32  # each one is an image of its own
-_TOLERANCE = 0.1  # between the places of an image and a region, in voxels
 
 
 class Guides(NamedTuple):
@@ -130,10 +129,7 @@ def _by_array_axis(flags: tuple[float, ...], volume: Volume, text: str) -> tuple
 def _read_bodies(path: Path, volume: Volume, image: Path) -> np.ndarray:
     """`[*S, K]` float32: one channel for each label above 0."""
     labels = io.read_segmentation(path)
-    if labels.array.shape != volume.shape:
-        raise UserError(f"{path}: has shape {labels.array.shape}, but {image} has {volume.shape}")
-    if misalignment(volume.affine, labels.affine, volume.shape) > _TOLERANCE:
-        raise UserError(f"{path}: lies elsewhere in space than {image}; resample it onto the image's grid")
+    check_same_grid(path, labels, volume, image)
     if labels.array.min() < 0:
         raise UserError(f"{path}: has negative labels; bodies have labels above 0")
     ids = [label for label in np.unique(labels.array).tolist() if label]

@@ -13,9 +13,11 @@ from air_jax.file_registration.contrasts import channel_weights, check_channels,
 from air_jax.file_registration.field_of_view import background_of, outside_of, read_mask
 from air_jax.file_registration.guides import Guides, read_guides
 from air_jax.file_registration.options import MAX_SIZE, Options
+from air_jax.io.image import is_picture_dtype
 from air_jax.io.landmarks import count_outside
 from air_jax.io.space import is_picture_space
 from air_jax.io.subject import Subject, check_pair, read_subject
+from air_jax.io.volume import check_background
 from air_jax.registration import Registration
 from air_jax.transforms.spaces import voxel_matrix
 
@@ -153,4 +155,7 @@ def _view(subject: Subject, mask: Path | None, background: float | None, window:
         weights *= read_mask(mask, subject.volume, subject.path)
     if not weights.any():
         raise UserError(f"{subject.path}: shows nothing that counts; its mask and its values leave no voxel")
+    dtype = subject.volume.array.dtype
+    if background is not None and is_picture_dtype(subject.path, dtype):
+        check_background(background, dtype, subject.path)
     return _View(outside, weights, background_of(subject.volume, background))

@@ -138,7 +138,7 @@ def check_options(options: Options) -> None:
     if options.fixed_landmarks is not None and options.landmarks is None:
         raise UserError("--fixed_landmarks needs --landmarks, the same points in the moving image")
     if options.stop_after is not None:
-        for name in ("workdir", "refine_steps", "field", "fast", "features"):
+        for name in ("workdir", "refine_steps", "field", "fast", "similarity", "features"):
             if getattr(options, name) is not None:
                 flag = "pretrained" if name == "workdir" and options.pretrained is not None else name
                 raise UserError(f"--{flag} is of the deformation, before which --stop_after=affine stops; leave it out")

@@ -14,6 +14,7 @@ from air_jax.file_registration.scores import transform_landmarks, warped_segment
 from air_jax.file_registration.slides import is_reduced, write_full_picture
 from air_jax.io.image import PICTURES, suffix_of
 from air_jax.io.transform import FIELD, INVERSE_FIELD, write_affine
+from air_jax.io.volume import rounded_to
 from air_jax.transforms.spaces import jacobian_map
 
 SLIDE = ".tif"  # of a warped picture that is larger than the registered one: tiled, with a pyramid
@@ -72,7 +73,7 @@ def write_images(inputs: Inputs, maps: Maps, folder: Path) -> None:
     else:
         warped = warped_values(inputs, maps.whole)
         if ending in PICTURES:
-            warped = np.round(warped).astype(moving.array.dtype)
+            warped = rounded_to(warped, moving.array.dtype)
         io.write_image(folder / f"warped{ending}", warped, fixed.affine)
     io.write_image(folder / "jacobian.nii.gz", cut_jacobian(inputs, maps.whole), fixed.affine)
     if inputs.moving.segmentation is not None:

@@ -7,7 +7,7 @@ import scipy.ndimage
 
 from air_jax.file_registration.inputs import Inputs
 from air_jax.io.slides import TILE, full_pixels, release, write_tiled
-from air_jax.io.volume import Volume
+from air_jax.io.volume import Volume, rounded_to
 
 
 def is_reduced(inputs: Inputs) -> bool:
@@ -72,7 +72,7 @@ def _sampled(pixels: np.ndarray, points: np.ndarray, background: np.ndarray) -> 
     high = np.minimum(np.ceil(points.max(axis=(1, 2))).astype(int) + 1, pixels.shape[:2])
     result = np.empty((*points.shape[1:], *pixels.shape[2:]), pixels.dtype)
     if (high <= low).any():
-        result[...] = np.rint(background)
+        result[...] = rounded_to(background, pixels.dtype)
         return result
     part = np.asarray(pixels[low[0] : high[0], low[1] : high[1]], np.float32)
     local = points - low[:, None, None]
@@ -80,5 +80,5 @@ def _sampled(pixels: np.ndarray, points: np.ndarray, background: np.ndarray) -> 
         values = scipy.ndimage.map_coordinates(
             part[(..., *channel)], local, order=1, mode="constant", cval=float(background[channel])
         )
-        result[(..., *channel)] = np.rint(values)
+        result[(..., *channel)] = rounded_to(values, pixels.dtype)
     return result

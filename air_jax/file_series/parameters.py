@@ -7,6 +7,7 @@ import numpy as np
 from air_jax.file_registration.affine_parts import decompose
 from air_jax.io import to_physical
 from air_jax.io.series import Series
+from air_jax.io.space import spacing_of
 
 HEAD_RADIUS = 50.0  # mm; Power et al. 2012 turn angles into lengths on a sphere of this size
 
@@ -62,8 +63,10 @@ def framewise_displacement(parameters: np.ndarray, radius: float) -> np.ndarray:
 
 
 def sphere_radius(series: Series) -> float:
-    """Returns the radius for `framewise_displacement`: `HEAD_RADIUS`, for pictures a quarter of the longer side."""
-    return HEAD_RADIUS if series.num_axes == 3 else max(series.array.shape[1:]) / 4
+    """Returns the radius for `framewise_displacement`: `HEAD_RADIUS`, in 2-D a quarter of the longer side."""
+    if series.num_axes == 3:
+        return HEAD_RADIUS
+    return float(np.max(spacing_of(series.affine) * series.array.shape[1:3])) / 4
 
 
 def table(names: Sequence[str], parameters: np.ndarray, displacement: np.ndarray) -> str:

@@ -26,6 +26,7 @@ from air_jax.file_series.parameters import (
 from air_jax.io.access import writing
 from air_jax.io.series import TIFF, Series, read_series, series_suffix, write_series
 from air_jax.io.transform import write_affine
+from air_jax.io.volume import rounded_to
 from air_jax.optimize import Geometry, align_frames
 from air_jax.runtime.files import replace_text
 from air_jax.runtime.parallel import num_cores
@@ -160,8 +161,7 @@ def _write(options: Options, series: Series, matrices: np.ndarray, weights: jax.
     corrected = _resampled(series, matrices, order=3 if options.interpolation == "cubic" else 1)
     stored = corrected
     if suffix in TIFF and series.array.dtype.kind in "iu":
-        limits = np.iinfo(series.array.dtype)
-        stored = np.clip(np.rint(corrected), limits.min, limits.max).astype(series.array.dtype)
+        stored = rounded_to(corrected, series.array.dtype)
     write_series(folder / f"corrected{suffix}", dataclasses.replace(series, array=stored))
     still = ".tif" if suffix in TIFF else ".nii.gz"
     io.write_image(folder / f"mean{still}", corrected.mean(axis=0), series.affine)

@@ -10,7 +10,7 @@ from air_jax.errors import UserError
 from air_jax.file_registration.contrasts import normalized
 from air_jax.file_registration.field_of_view import background_of, outside_of
 from air_jax.file_templates.options import HEADERS, Options
-from air_jax.io.image import SUFFIXES, read_image, suffix_of
+from air_jax.io.image import is_image_file, read_image, suffix_of
 from air_jax.io.space import is_picture_space, misalignment, reversed_affine, to_physical
 from air_jax.io.subject import Subject, read_subject
 from air_jax.registration import without_model
@@ -82,7 +82,7 @@ def files_in(folder: Path, flag: str) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not path.is_file() or not path.name.lower().endswith(SUFFIXES):
+        if not is_image_file(path):
             continue
         name = path.name[: -len(suffix_of(path))]
         if name in found:

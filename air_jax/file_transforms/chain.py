@@ -11,6 +11,7 @@ from air_jax.io.transform import AffineMap, FieldMap, Part
 from air_jax.transforms import inverse
 
 _SMALLEST_DETERMINANT = 0.01  # of an affine; points in one slice, or a map that collapses, have none
+_FITTED_POINTS = 100_000  # of a grid; an affine needs no more
 _POLISHING_STEPS = 20  # of an inverted point; each reduces what is left at least by half in fields that do not fold
 
 
@@ -80,9 +81,13 @@ def affine_and_deformation(points: np.ndarray, moved: np.ndarray) -> tuple[np.nd
       The affine `[N, N+1]` that is closest to the map by least squares. And the displacements `u` `[K, N]` that are
       left: `affine(points + u) = moved`.
     """
-    every = slice(None, None, max(1, len(points) // 100_000))
-    ones = np.ones((len(points[every]), 1))
-    matrix = np.linalg.lstsq(np.concatenate([points[every], ones], axis=1), moved[every], rcond=None)[0].T
+    if len(points) > _FITTED_POINTS:
+        # At random: points at equal distances in a list of a grid's points can all lie in one plane.
+        chosen = np.random.default_rng(0).integers(len(points), size=_FITTED_POINTS)
+        some, there = points[chosen], moved[chosen]
+    else:
+        some, there = points, moved
+    matrix = np.linalg.lstsq(np.concatenate([some, np.ones((len(some), 1))], axis=1), there, rcond=None)[0].T
     if abs(np.linalg.det(matrix[:, :-1])) < _SMALLEST_DETERMINANT:
         matrix = np.eye(*matrix.shape)
     return matrix, _apply_affine(_inverse_matrix(matrix), moved) - points

@@ -13,8 +13,9 @@ from air_jax.errors import UserError
 from air_jax.file_transforms.chain import apply_chain, apply_inverse, invert_chain
 from air_jax.file_transforms.options import Options, check_options, is_point_file
 from air_jax.file_transforms.resampling import Grid, resample
-from air_jax.io.image import PICTURES, suffix_of
+from air_jax.io.image import is_picture_dtype
 from air_jax.io.transform import FieldMap, Part, read_transform
+from air_jax.io.volume import check_background, rounded_to
 
 
 def apply_transforms(options: Options) -> None:
@@ -80,6 +81,9 @@ def _move_image(options: Options, chain: _Chain, reference: io.Volume | None, pa
     parts = chain.inverse if options.inverse else chain.forward
     _check_axes(options, parts, path, volume.num_axes)
     grid = _output_grid(parts, reference)
+    is_picture = options.interpolation != "label" and is_picture_dtype(output, volume.array.dtype)
+    if is_picture and options.interpolation == "linear":
+        check_background(options.background, volume.array.dtype, path)
     array, inside = resample(volume, grid, parts, options.interpolation, options.background, output)
     if not inside:
         raise UserError(
@@ -88,9 +92,7 @@ def _move_image(options: Options, chain: _Chain, reference: io.Volume | None, pa
     if options.interpolation == "label":
         io.write_segmentation(output, array, grid.affine)
     else:
-        # Pictures hold 8 or 16 bits.
-        rounded = suffix_of(output) in PICTURES and volume.array.dtype in (np.uint8, np.uint16)
-        io.write_image(output, np.round(array).astype(volume.array.dtype) if rounded else array, grid.affine)
+        io.write_image(output, rounded_to(array, volume.array.dtype) if is_picture else array, grid.affine)
     return f"{' x '.join(map(str, grid.shape))}, {options.interpolation}, {100 * inside:.1f} % inside {path.name}"
 
 

@@ -138,6 +138,16 @@ def write_segmentation(path: str | Path, array: np.ndarray, affine: np.ndarray) 
     _write(Path(path), array, affine)
 
 
+def is_image_file(path: Path) -> bool:
+    """Returns whether a path in a folder is an image's file, by its ending; hidden files are none."""
+    return not path.name.startswith(".") and path.is_file() and path.name.lower().endswith(SUFFIXES)
+
+
+def is_picture_dtype(path: Path, dtype: np.dtype) -> bool:
+    """Returns whether a file is a picture of 8 or 16 bits, which can hold no other values."""
+    return suffix_of(path) in PICTURES and dtype in (np.uint8, np.uint16)
+
+
 def suffix_of(path: Path) -> str:
     """Returns the ending of a file's name, in lower case: one of `SUFFIXES`, or `FOLDER` for a folder without one.
 

@@ -10,12 +10,11 @@ from air_jax.errors import UserError
 from air_jax.io.image import read_image
 from air_jax.io.landmarks import count_outside, read_points
 from air_jax.io.slides import read_reduced, reduced_segmentation
-from air_jax.io.space import is_picture_space, misalignment, to_physical
-from air_jax.io.volume import Volume
+from air_jax.io.space import is_picture_space, to_physical
+from air_jax.io.volume import Volume, check_same_grid
 
 LUMINANCE = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601)
 MIN_VOXELS = 3  # along each axis; central differences need them
-_TOLERANCE = 0.1  # between the places of an image and its segmentation, in voxels
 
 
 @dataclass(frozen=True)
@@ -182,12 +181,5 @@ def _hint(points: np.ndarray, volume: Volume) -> str:
 
 def _read_segmentation(path: Path, volume: Volume, image: Path) -> np.ndarray:
     segmentation = reduced_segmentation(path, volume)
-    if segmentation.array.shape != volume.shape:
-        raise UserError(f"{path}: has shape {segmentation.array.shape}, but {image} has {volume.shape}")
-    distance = misalignment(volume.affine, segmentation.affine, volume.shape)
-    if distance > _TOLERANCE:
-        raise UserError(
-            f"{path}: lies elsewhere in space than {image}, by up to {distance:.3g} voxels; resample it onto the "
-            "image's grid"
-        )
+    check_same_grid(path, segmentation, volume, image)
     return segmentation.array

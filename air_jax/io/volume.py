@@ -1,11 +1,15 @@
 """An image with its position in physical space, and the array types that the library computes with."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from air_jax.checks import check_arrays, check_shape
-from air_jax.io.space import direction_of, spacing_of
+from air_jax.errors import UserError
+from air_jax.io.space import direction_of, misalignment, spacing_of
+
+_GRID_TOLERANCE = 0.1  # between the places of an image and of what belongs to it, in voxels
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,52 @@ class Volume:
     def direction(self) -> np.ndarray:
         """Unit vectors of the array axes, `[N, N]` float64, one column per axis."""
         return direction_of(self.affine)
+
+
+def check_same_grid(path: Path, found: Volume, volume: Volume, image: Path) -> None:
+    """Checks that a file lies on the grid of an image, to a tenth of a voxel.
+
+    Args:
+      path: the file.
+      found: its content, without channels.
+      volume: the image.
+      image: its file.
+
+    Raises:
+      UserError: one line: it has another shape, or lies elsewhere in space.
+    """
+    if found.array.shape != volume.shape:
+        raise UserError(f"{path}: has shape {found.array.shape}, but {image} has {volume.shape}")
+    distance = misalignment(volume.affine, found.affine, volume.shape)
+    if distance > _GRID_TOLERANCE:
+        raise UserError(
+            f"{path}: lies elsewhere in space than {image}, by up to {distance:.3g} voxels; resample it onto the "
+            "image's grid"
+        )
+
+
+def rounded_to(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Rounds values to the nearest integers that a dtype can hold.
+
+    Args:
+      values: any shape.
+      dtype: an integer type.
+    """
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+
+
+def check_background(background: float, dtype: np.dtype, image: Path) -> None:
+    """Checks that an integer type can hold the value outside of an image.
+
+    Raises:
+      UserError: one line that names the flag.
+    """
+    limits = np.iinfo(dtype)
+    if not limits.min <= background <= limits.max:
+        raise UserError(
+            f"--background={background}: {image} has values from {limits.min} to {limits.max}; give one of them"
+        )
 
 
 def plain(array: np.ndarray) -> np.ndarray:

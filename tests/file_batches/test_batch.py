@@ -184,7 +184,7 @@ def still(pair):
     return Maps(zero, pair.start.matrix, zero, zero)
 
 
-def pair_of(shape, spacing=1.0, moving_shape=None, affine="affine", guides=Guides()):
+def pair_of(shape, spacing=1.0, moving_shape=None, affine="affine", guides=Guides(), initial=None):
     """A stand-in for a read pair."""
     side = types.SimpleNamespace(volume=types.SimpleNamespace(spacing=np.full(len(shape), spacing)))
     shapes = shape, shape if moving_shape is None else moving_shape
@@ -199,7 +199,8 @@ def pair_of(shape, spacing=1.0, moving_shape=None, affine="affine", guides=Guide
         channel_weights=(1.0,),
         guides=guides,
     )
-    return types.SimpleNamespace(inputs=inputs, affine=affine)
+    options = types.SimpleNamespace(initial=initial)
+    return types.SimpleNamespace(inputs=inputs, affine=affine, options=options)
 
 
 def test_pairs_of_one_program_are_batches_of_one_size():
@@ -208,6 +209,7 @@ def test_pairs_of_one_program_are_batches_of_one_size():
         "larger": pair_of((10, 20)),
         "other": pair_of((10, 10), affine="rigid"),
         "held": pair_of((10, 10), guides=Guides(Constraints((1, 0)))),
+        "started": pair_of((10, 10), initial="affine.mat"),  # is not turned, as the others are
     }
     found = groups.Groups(most_voxels=900)
     assert list(found.batches(pairs)) == [
@@ -216,6 +218,7 @@ def test_pairs_of_one_program_are_batches_of_one_size():
         (["larger"], 1, True),
         (["other"], 1, True),
         (["held"], 1, True),
+        (["started"], 1, True),
     ]
     # Later pairs take the programs that there are.
     later = {"f": pair_of((10, 10)), "g": pair_of((10, 20)), "h": pair_of((10, 20))}

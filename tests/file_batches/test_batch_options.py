@@ -36,7 +36,7 @@ def test_paths_do_not_depend_on_the_working_folder(tmp_path, monkeypatch):
 
 
 def test_a_folder_is_registered_to_one_reference(tmp_path):
-    for name in ("a.nii.gz", "b.nii.gz", "reference.nii.gz", "notes.txt", "mask.nii.gz", "bone.nii.gz"):
+    for name in ("a.nii.gz", "b.nii.gz", "reference.nii.gz", "notes.txt", "mask.nii.gz", "bone.nii.gz", "._a.nii.gz"):
         (tmp_path / name).write_text("")
     found = list_pairs(
         BatchOptions(

@@ -121,5 +121,7 @@ def test_it_stops_after_the_affine(registered):
     assert np.any(io.read_field(folder / "stopped" / "displacement.nii.gz")[0])
     with pytest.raises(UserError, match="--refine_steps is of the deformation, before which --stop_after=affine stops"):
         register_files(Options(*files, folder / "other", stop_after="affine", refine_steps=3))
+    with pytest.raises(UserError, match="--similarity is of the deformation, before which --stop_after=affine stops"):
+        register_files(Options(*files, folder / "other", stop_after="affine", similarity="mi"))
     with pytest.raises(UserError, match="--stop_after=rigid: must be one of affine"):
         register_files(Options(*files, folder / "other", stop_after="rigid"))

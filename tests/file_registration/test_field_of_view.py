@@ -8,6 +8,8 @@ import SimpleITK
 
 from air_jax import UserError, io
 from air_jax.file_registration.field_of_view import background_of, outside_of, read_mask
+from air_jax.file_registration.options import Options
+from air_jax.file_registration.pair import read_pair
 from air_jax.io.space import reversed_affine
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -128,6 +130,23 @@ def test_masks_that_do_not_fit_are_refused_in_one_line(masks, name, message):
         read_mask(masks / f"{name}.nii.gz", io.Volume(head(), AFFINE), masks / "image.nii.gz")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_mask_with_exchanged_axes_of_a_square_picture_is_refused(tmp_path):
+    picture = io.Volume(np.zeros((12, 12), np.uint8), reversed_affine(np.ones(2)))
+    io.write_image(tmp_path / "mask.nii.gz", np.eye(12, dtype=np.uint8), np.eye(3))
+    with pytest.raises(UserError, match="lies elsewhere in space"):
+        read_mask(tmp_path / "mask.nii.gz", picture, tmp_path / "picture.png")
+
+
+def test_a_background_that_a_picture_cannot_hold_is_refused(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 255, (12, 14), dtype=np.uint8)
+    for name in ("fixed.png", "moving.png"):
+        io.write_image(tmp_path / name, picture, reversed_affine(np.ones(2)))
+    for background in (300, -5):
+        options = Options(tmp_path / "fixed.png", tmp_path / "moving.png", tmp_path / "out", background=background)
+        with pytest.raises(UserError, match=f"--background={background}: .*moving.png has values from 0 to 255"):
+            read_pair(options)
 
 
 def test_a_white_picture_in_a_file_has_a_white_background(tmp_path):

@@ -13,9 +13,10 @@ from scipy.spatial.transform import Rotation
 
 from air_jax import UserError, io
 from air_jax.file_series.options import Options
-from air_jax.file_series.parameters import framewise_displacement
+from air_jax.file_series.parameters import framewise_displacement, sphere_radius
 from air_jax.file_series.run import correct_motion
 from air_jax.io.series import Series, read_series, write_series
+from air_jax.io.space import reversed_affine
 
 SHAPE = (20, 18, 14)
 
@@ -118,6 +119,12 @@ def test_pages_of_a_tiff_keep_their_type_and_move_in_pixels(tmp_path):
     stored = tifffile.imread(tmp_path / "out" / "corrected.tif")
     assert stored.dtype == np.uint8
     assert stored.shape == (3, 26, 30)
+
+
+def test_the_sphere_of_slices_has_a_radius_in_mm():
+    slices = Series(np.zeros((2, 30, 40)), np.diag([0.5, 0.25, 1.0]))
+    assert sphere_radius(slices) == 15 / 4
+    assert sphere_radius(Series(np.zeros((2, 30, 40)), reversed_affine(np.ones(2)))) == 10
 
 
 def test_framewise_displacement_by_hand():

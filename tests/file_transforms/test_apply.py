@@ -9,8 +9,10 @@ from helpers import oblique_affine
 from scipy.ndimage import gaussian_filter
 
 from air_jax import UserError, io
+from air_jax.file_transforms.chain import affine_and_deformation
 from air_jax.file_transforms.options import Options
 from air_jax.file_transforms.run import apply_transforms
+from air_jax.io.space import reversed_affine
 from air_jax.io.transform import write_affine
 
 
@@ -214,6 +216,29 @@ def test_several_inputs_go_into_a_folder_with_their_names(files):
     np.testing.assert_array_equal(
         io.read_image(files / "folder" / "moving.nii.gz").array, applied(files, ("field.nii.gz",), "moving.nii.gz")
     )
+
+
+@pytest.mark.parametrize("shape", [(320, 320, 20), (400, 300), (90, 90, 90)])
+def test_the_affine_of_a_map_is_found_on_grids_of_any_shape(shape):
+    rng = np.random.default_rng(0)
+    points = np.moveaxis(np.indices(shape), 0, -1).reshape(-1, len(shape)).astype(np.float64)
+    linear = np.eye(len(shape)) + 0.1 * rng.standard_normal((len(shape),) * 2)
+    matrix, left = affine_and_deformation(points, points @ linear.T + 3.0)
+    np.testing.assert_allclose(matrix, np.c_[linear, np.full(len(shape), 3.0)], atol=1e-9)
+    assert np.abs(left).max() < 1e-8
+
+
+def test_pictures_round_and_refuse_a_background_that_they_cannot_hold(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 255, (12, 14), dtype=np.uint8)
+    io.write_image(tmp_path / "picture.png", picture, reversed_affine(np.ones(2)))
+    write_affine(tmp_path / "shift.mat", np.array([[1.0, 0.0, 5.0], [0.0, 1.0, 0.0]]))
+    files = (tmp_path / "shift.mat",), (tmp_path / "picture.png",), tmp_path / "o.png"
+    apply_transforms(Options(*files, reference=tmp_path / "picture.png", background=254.6))
+    moved = io.read_image(tmp_path / "o.png").array
+    np.testing.assert_array_equal(moved, np.c_[picture[:, 5:], np.full((12, 5), 255)])
+    for background in (300.0, -5.0):
+        with pytest.raises(UserError, match=f"--background={background}: .*has values from 0 to 255"):
+            apply_transforms(Options(*files, reference=tmp_path / "picture.png", background=background))
 
 
 @pytest.mark.parametrize(
