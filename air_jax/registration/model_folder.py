@@ -31,8 +31,10 @@ _PLAIN = ("step", "edges", "overlap_weight", "normalization", "refine_steps")  #
 
 def is_model_folder(folder: Path) -> bool:
     """Whether a folder holds a saved model, whole or not; a run's folder does not."""
-    if (folder / WEIGHTS).exists():
-        return True
+    return (folder / WEIGHTS).exists() or _has_config(folder)
+
+
+def _has_config(folder: Path) -> bool:
     try:
         content = read_json(folder / CONFIG)
     except (OSError, ValueError):
@@ -60,14 +62,17 @@ def write_model(folder: Path, settings: dict[str, Any], params: Any, card: Model
     config["parameters"] = {"number": sum(tensor.size for tensor in tensors.values()), "sha256": checksum(params)}
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; give a folder")
-    if (folder / CONFIG).exists() and not is_model_folder(folder):
-        raise UserError(f"{folder}: has a {CONFIG} of something else, such as a run; choose another folder")
+    if not _has_config(folder):
+        for name in (CONFIG, WEIGHTS, CARD):
+            if (folder / name).exists():
+                raise UserError(f"{folder}: has a {name} of something else, such as a run; choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # The config comes first: with it, a folder whose writing was interrupted is known and can be written again.
+        replace_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
         with replacing(folder / WEIGHTS) as file:
             file.write(safetensors.numpy.save(tensors, metadata={"format": FORMAT}))
         replace_text(folder / CARD, card_text(card, config))
-        replace_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
 
@@ -117,6 +122,8 @@ def _config_of(settings: dict[str, Any]) -> dict[str, Any]:
         config[SEGMENTER] = {"model": section_of(model.segmenter), NORMALIZATION: settings["normalization"]}
     if not isinstance(objective.similarity, str):
         raise OptionError("objective", objective.similarity, "a similarity that is a function cannot be saved")
+    if objective.num_classes:
+        raise OptionError("objective", objective, "has class channels; give the registration an overlap_weight instead")
     if not all(isinstance(weight, float) for _, weight in (*objective.weights, ("", objective.overlap_weight))):
         raise OptionError("objective", objective, "weights that are arrays cannot be saved; give numbers")
     config["objective"] = {"similarity": objective.similarity, "window": objective.window}

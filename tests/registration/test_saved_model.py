@@ -110,12 +110,31 @@ def test_what_cannot_be_saved_is_refused(registration, tmp_path):
     with pytest.raises(OptionError, match="Identity"):
         air_jax.without_model(2).save_pretrained(tmp_path / "model")
     similarity = make_objective(lambda fixed, warped: 0)
+    classes = registration.objective.with_overlap(1.0, 3)
+    with pytest.raises(OptionError, match="has class channels"):
+        dataclasses.replace(registration, objective=classes).save_pretrained(tmp_path / "model")
     with pytest.raises(OptionError, match="a function cannot be saved"):
         dataclasses.replace(registration, objective=similarity).save_pretrained(tmp_path / "model")
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="of something else, such as a run"):
         registration.save_pretrained(tmp_path)
     assert not list(tmp_path.glob("model*"))
+
+
+@pytest.mark.parametrize("name", [model_folder.CARD, model_folder.WEIGHTS])
+def test_files_of_others_are_not_replaced(registration, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match=f"has a {name} of something else"):
+        registration.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_folder_whose_writing_was_interrupted_can_be_written_again(registration, folder):
+    (folder / model_folder.WEIGHTS).unlink()
+    (folder / model_folder.CARD).unlink()
+    registration.save_pretrained(folder)
+    assert air_jax.load(folder).step == registration.step
 
 
 def test_names_are_those_of_the_package_or_of_hugging_face(registration, folder, monkeypatch):
