@@ -44,9 +44,30 @@ def correct_volume(
       num_steps: largest numbers of Newton steps, and of steps of conjugate gradients in each of them.
 
     Returns:
-      `[B, *S, N]`: errors of determinants below `TOLERANCE` where it converged. A step that does not lower the mean
-      squared error is not taken.
+      `[B, *S, N]`: errors of determinants below `TOLERANCE` where it converged. A step that does not lower a pair's
+      mean squared error is not taken.
     """
+
+    def of_pair(displacement, region, movable, matrix):
+        pair = jax.tree.map(lambda array: array[None], (displacement, region, movable, matrix))
+        return _corrected(*pair, sizes=sizes, free=free, num_steps=num_steps)[0]
+
+    # One pair at a time, so that steps and their ends do not depend on the other pairs of a batch.
+    batch = displacement.shape[:-1]
+    return jax.vmap(of_pair)(displacement, *(jnp.broadcast_to(array, batch) for array in (region, movable)), matrix)
+
+
+def _corrected(
+    displacement: jax.Array,
+    region: jax.Array,
+    movable: jax.Array,
+    matrix: jax.Array | None,
+    *,
+    sizes: tuple[Sizes, Sizes],
+    free: Sequence[float],
+    num_steps: tuple[int, int],
+) -> jax.Array:
+    """`correct_volume` of one pair, with a batch axis of 1."""
     voxel_size, num_axes = jnp.asarray(sizes[0]), displacement.shape[-1]
     sigma = tuple(SIGMA / 2**0.5 * min(sizes[0]) / size for size in sizes[0])
     # At the border of the image `smooth` is not symmetric; with its transpose it is, as conjugate gradients need.

@@ -98,6 +98,16 @@ def test_volumes_are_kept(num_axes):
     assert determinants(result).min() > 0
 
 
+def test_volumes_of_a_pair_do_not_depend_on_the_others():
+    """A rough field beside a smooth one, whose last steps the rough one took part in."""
+    region = jnp.asarray(np.repeat(ball(2, [size / 2 for size in SHAPES[2]], 5)[None], 2, axis=0))
+    starts = jnp.concatenate([0.3 * rough(2), rough(2)])
+    both = satisfy(Constraints(keep_volume=region), starts)
+    for pair in range(2):
+        alone = satisfy(Constraints(keep_volume=region[:1]), starts[pair : pair + 1])
+        np.testing.assert_allclose(both[pair], alone[0], atol=2e-5)
+
+
 def test_no_regions_leave_the_displacement():
     start = rough(2)
     np.testing.assert_array_equal(satisfy(Constraints(), start), start)
