@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from air_jax import metrics, visualize
 from air_jax.data import Images
 from air_jax.data.pairs import Pair, gather, unit_pair
+from air_jax.io.access import writing
 from air_jax.models import MatchingAiR
 from air_jax.models.layers.matching import attention_matrix
 from air_jax.registration import Registration, from_recipe
@@ -138,11 +139,13 @@ def register_pairs(
 
 
 def label_dice(drawn: RegisteredPairs) -> np.ndarray | None:
-    """Computes the mean Dice `[n]` of each pair's labels; None for pairs without segmentations."""
+    """Computes the mean Dice `[n]` of each pair's labels; None for pairs without labels."""
     if drawn.segmentations is None:
         return None
     fixed, moving = drawn.segmentations
-    ids = [int(label) for label in np.unique(fixed) if label]
+    ids = [int(label) for label in np.union1d(fixed, moving) if label]
+    if not ids:
+        return None
     warped = warp(jnp.asarray(moving), jnp.asarray(drawn.displacement), order=0)
     return np.asarray(metrics.label_mean(metrics.label_dice(jnp.asarray(fixed), warped, ids)))
 
@@ -191,7 +194,8 @@ def _save(figures: dict[str, Figure], workdir: Path) -> None:
     (workdir / "figures").mkdir(exist_ok=True)
     paths = [workdir / "figures" / f"{name}.png" for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):
-        figure.savefig(path, dpi=150)
+        with writing(path, ".png") as partial:
+            figure.savefig(partial, dpi=150)
     print(f"figures: {', '.join(map(str, paths))}", flush=True)
 
 

@@ -56,12 +56,6 @@ def pair_loss(
             fixed, moving = (one_hot(segmentation, terms.label_ids) for segmentation in pair.segmentations())
             parts = parts | {"soft_dice": dice_loss(fixed, warp(moving, displacement))}
             loss = loss + terms.soft_dice * parts["soft_dice"]
-        if terms.endpoint and pair.displacement is not None:
-            squared = jnp.sum(jnp.square(displacement - pair.displacement), axis=-1)
-            # Its derivative is finite at 0.
-            distance = jnp.sqrt(squared + SMALLEST_DISTANCE**2)
-            parts = parts | {"endpoint": jnp.mean(distance, axis=tuple(range(1, distance.ndim)))}
-            loss = loss + terms.endpoint * parts["endpoint"]
         return loss, parts
 
     forward, _ = apply(pair.fixed, pair.moving, deterministic=False)
@@ -73,6 +67,12 @@ def pair_loss(
         for name, weight in terms.consistencies:
             parts[name] = CONSISTENCIES[name](forward, backward)
             loss = loss + weight * parts[name]
+    if terms.endpoint and pair.displacement is not None:
+        squared = jnp.sum(jnp.square(forward - pair.displacement), axis=-1)
+        # Its derivative is finite at 0.
+        distance = jnp.sqrt(squared + SMALLEST_DISTANCE**2)
+        parts = parts | {"endpoint": jnp.mean(distance, axis=tuple(range(1, distance.ndim)))}
+        loss = loss + terms.endpoint * parts["endpoint"]
     return loss, parts
 
 

@@ -16,3 +16,13 @@ def test_the_dice_of_a_drawn_pair_is_that_of_its_labels():
     drawn = RegisteredPairs(*images, images[1], displacement, {}, (fixed, moving))
     np.testing.assert_allclose(label_dice(drawn), [0.75, 1])
     assert label_dice(drawn._replace(segmentations=None)) is None
+
+
+def test_labels_of_moving_images_only_count_and_pairs_without_labels_have_no_dice():
+    empty = np.zeros((1, 8, 8), np.int32)
+    moving = empty.copy()
+    moving[:, 2:6, 2:6] = 3
+    images = np.zeros((1, 8, 8, 1), np.float32)
+    drawn = RegisteredPairs(images, images, images, np.zeros((1, 8, 8, 2), np.float32), {}, (empty, moving))
+    np.testing.assert_array_equal(label_dice(drawn), [0])
+    assert label_dice(drawn._replace(segmentations=(empty, empty))) is None

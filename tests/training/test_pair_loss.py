@@ -69,6 +69,15 @@ def test_consistency_takes_both_directions(pair):
     np.testing.assert_allclose(loss, loss_of(pair.swapped(), **terms)[0], rtol=1e-5)
 
 
+def test_the_true_displacement_is_that_of_the_first_direction(pair):
+    truth = jnp.ones((3, 8, 9, 2))
+    known = pair._replace(displacement=truth)
+    loss, parts = loss_of(known, endpoint=0.3, consistencies=(("inverse_consistency", 0.5),))
+    both, _ = loss_of(pair, consistencies=(("inverse_consistency", 0.5),))
+    np.testing.assert_allclose(parts["endpoint"], loss_of(known, endpoint=0.3)[1]["endpoint"], rtol=1e-6)
+    np.testing.assert_allclose(loss, both + 0.3 * parts["endpoint"], rtol=1e-6)
+
+
 def test_edges_are_warped_with_the_image(pair):
     displacement = displacement_of(pair)
     fixed, moving = with_edges(pair.fixed), with_edges(pair.moving)
