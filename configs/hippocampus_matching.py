@@ -4,6 +4,8 @@
 
 Attention is the registration, on features of a U-Net: docs/matching.md. Trained with segmentations:
 configs/hippocampus_matching_labels.py.
+
+Expected, in 50 minutes of CPU time: Dice 0.770 on 100 validation pairs (0.564 before).
 """
 
 from ml_collections import ConfigDict

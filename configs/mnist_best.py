@@ -2,7 +2,7 @@
 
   python -m air_jax.main --config=configs/mnist_best.py
 
-Expected, in half an hour on two CPU cores: Dice 0.944 on random test pairs (0.343 before), MSE 0.0056, folding 0.011 %,
+Expected, in 40 minutes on two CPU cores: Dice 0.944 on random test pairs (0.343 before), MSE 0.0056, folding 0.011 %,
 0.22 % at any corner; with 2-4-5 steps at inference 0.954, 0.0040, 0.037 % and 0.44 %. More in docs/results.md.
 """
 

@@ -2,7 +2,8 @@
 
   python -m air_jax.main --config=configs/mnist_dlir.py
 
-Steps, batches and data are those of configs/mnist_unet.py. Results: docs/results.md.
+Steps, batches and data are those of configs/mnist_unet.py. docs/results.md scores a run of 2,000
+steps: Dice 0.725.
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,7 @@
 The recipe is SynthMorph's (Hoffmann et al. 2022): two deformations and two contrasts of one random label map. The loss
 is the overlap of the labels, the distance from the true displacement, and smoothness, without image similarity.
 
-Expected, in half an hour of one CPU core: Dice 0.804 on test shapes (0.666 before); MNIST, enlarged, 0.736, and 0.724
+Expected, in 30 minutes of CPU time: Dice 0.804 on test shapes (0.666 before); MNIST, enlarged, 0.736, and 0.724
 with inverted moving images; cardiac 0.837 with both. More in experiments/synthetic/README.md.
 """
 

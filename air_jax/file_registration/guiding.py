@@ -7,15 +7,14 @@ from typing import Any
 
 from air_jax.checks import is_number
 from air_jax.errors import UserError
+from air_jax.losses import REGULARIZERS
 from air_jax.transforms.filters import LARGEST_SIGMA
 
-_NUMBERS = ("smoothness", "update_sigma", "total_sigma", "folding", "diffusion", "bending", "volume", "guide_weight")
-_NUMBERS += ("guide_tolerance",)
+_NUMBERS = ("smoothness", "update_sigma", "total_sigma", "guide_weight", "guide_tolerance")
 MOST_SMOOTHNESS = 1000
 _MOST = {"smoothness": MOST_SMOOTHNESS, "update_sigma": LARGEST_SIGMA, "total_sigma": LARGEST_SIGMA}
-REGULARIZER_FLAGS = ("folding", "diffusion", "bending", "volume")
 # Options that only the optimised deformation uses.
-_OF_DEFORMATION = ("smoothness", "update_sigma", "total_sigma", *REGULARIZER_FLAGS, "rigid_region", "keep_volume")
+_OF_DEFORMATION = ("smoothness", "update_sigma", "total_sigma", *REGULARIZERS, "rigid_region", "keep_volume")
 IMAGES, LANDMARKS = "images", "landmarks"
 GREY, CHANNELS = "grey", "channels"
 
@@ -27,7 +26,7 @@ class Guiding:
     Attributes:
       smoothness: factor of both standard deviations of a dense field; 1 by default, larger is smoother.
       update_sigma, total_sigma: the standard deviations themselves, see `air_jax.optimize.DenseField`.
-      folding, diffusion, bending, volume: weights of these regularizers, see `air_jax.losses.REGULARIZERS`.
+      regularizers: `((name, weight), ...)`, names of `air_jax.losses.REGULARIZERS`.
       restrict: `"1,1,0"`: whether points may move along x, y and z of the fixed image.
       rigid_region: file of a segmentation of the fixed image; each label is a body that moves rigidly.
       keep_volume: file of a mask of the fixed image in which volumes are kept.
@@ -44,10 +43,7 @@ class Guiding:
     smoothness: float | None = None
     update_sigma: float | None = None
     total_sigma: float | None = None
-    folding: float | None = None
-    diffusion: float | None = None
-    bending: float | None = None
-    volume: float | None = None
+    regularizers: tuple[tuple[str, float], ...] = ()
     restrict: str | None = None
     rigid_region: Path | None = None
     keep_volume: Path | None = None
@@ -69,7 +65,8 @@ class Guiding:
 
     def given(self) -> dict[str, Any]:
         """The options as scores.json records them."""
-        values = dataclasses.asdict(self)
+        values = dataclasses.asdict(self) | dict.fromkeys(REGULARIZERS)
+        values |= dict(values.pop("regularizers"))
         for name in ("fixed_contrasts", "moving_contrasts"):
             values[name] = ", ".join(map(str, values[name])) or None
         return values
@@ -85,8 +82,8 @@ def check_guiding(guiding: Guiding, *, workdir: Path | None, refine_steps: int |
     Raises:
       UserError: one line that names the flag.
     """
-    for name in _NUMBERS:
-        value, most = getattr(guiding, name), _MOST.get(name)
+    for name in (*_NUMBERS, *REGULARIZERS):
+        value, most = _option(guiding, name), _MOST.get(name)
         if value is not None and (not is_number(value) or value < 0):
             raise UserError(f"--{name}={value}: must be a finite number, 0 or more")
         if value is not None and most is not None and value > most:
@@ -99,7 +96,7 @@ def check_guiding(guiding: Guiding, *, workdir: Path | None, refine_steps: int |
         if guiding.smoothness is not None and getattr(guiding, name) is not None:
             raise UserError(f"--smoothness sets --{name} also; leave one of the two out")
     for name in _OF_DEFORMATION:
-        if getattr(guiding, name) is None:
+        if _option(guiding, name) is None:
             continue
         if stop_after is not None:
             raise UserError(f"--{name} is of the deformation, before which --stop_after=affine stops; leave it out")
@@ -113,6 +110,11 @@ def check_guiding(guiding: Guiding, *, workdir: Path | None, refine_steps: int |
         raise UserError(f"--colour={CHANNELS}: the model of --workdir compares grey images; leave one of the two out")
     if workdir is not None and guiding.fixed_contrasts:
         raise UserError("--workdir: its model takes one contrast; give --fixed and --moving once")
+
+
+def _option(guiding: Guiding, name: str) -> Any:
+    """The value of an option or of a regularizer's weight, None where it is not given."""
+    return dict(guiding.regularizers).get(name) if name in REGULARIZERS else getattr(guiding, name)
 
 
 def restricted(text: str) -> tuple[float, ...]:

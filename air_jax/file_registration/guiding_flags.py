@@ -5,6 +5,7 @@ from typing import Any
 from absl import flags
 
 from air_jax.file_registration.guiding import Guiding
+from air_jax.losses import REGULARIZERS
 from air_jax.runtime.command_line import path_of
 
 REGIONS = {
@@ -34,10 +35,6 @@ _NUMBERS = {
     "update_sigma": "Gaussian that smooths each update, in voxels of a level. Default: 3. Example: --update_sigma=2",
     "total_sigma": "Gaussian that smooths the displacement, in voxels of a level. Default: 0.5. "
     "Example: --total_sigma=1",
-    "folding": "Weight of the penalty on folds. Default: 0. Example: --folding=5",
-    "diffusion": "Weight of the squared first derivatives of the displacement. Default: 0. Example: --diffusion=0.1",
-    "bending": "Weight of the squared second derivatives of the displacement. Default: 0. Example: --bending=0.1",
-    "volume": "Weight of the penalty on lost and gained volume. Default: 0. Example: --volume=0.1",
     "guide_weight": "How strongly guide landmarks pull, compared with the images. Default: 0.1. "
     "Example: --guide_weight=1",
     "guide_tolerance": "Distance of guide landmarks in mm (pictures: pixels) that costs nothing. Default: 0. "
@@ -55,6 +52,9 @@ def define_flags(*, of_one_pair: bool = True) -> None:
         flags.DEFINE_string(name, None, text)
     for name, text in _NUMBERS.items():
         flags.DEFINE_float(name, None, text)
+    for name, regularizer in REGULARIZERS.items():
+        meaning = (regularizer.__doc__ or "").splitlines()[0].rstrip(".")
+        flags.DEFINE_float(name, None, f"Weight of a regularizer: {meaning}. Default: 0. Example: --{name}=0.1")
 
 
 def guiding_options(given: dict[str, Any], contrasts: dict[str, list[str]]) -> Guiding:
@@ -69,4 +69,5 @@ def guiding_options(given: dict[str, Any], contrasts: dict[str, list[str]]) -> G
     further = {
         f"{name}_contrasts": tuple(path_of(name, path) for path in paths[1:]) for name, paths in contrasts.items()
     }
-    return Guiding(**files, **further, **{name: given[name] for name in (*_WORDS, *_NUMBERS)})
+    weights = tuple((name, given[name]) for name in REGULARIZERS if given[name] is not None)
+    return Guiding(**files, **further, regularizers=weights, **{name: given[name] for name in (*_WORDS, *_NUMBERS)})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from air_jax.checks import check_integer, check_number
 from air_jax.errors import OptionError, UserError, naming_flag
-from air_jax.file_registration.guiding import REGULARIZER_FLAGS, Guiding, check_guiding
+from air_jax.file_registration.guiding import Guiding, check_guiding
 from air_jax.io.access import library
 from air_jax.losses import SIMILARITIES, Similarity, make_objective
 from air_jax.optimize import AFFINES, FIELDS, DenseField, shares
@@ -242,7 +242,6 @@ def _smoothed(registration: Registration, guiding: Guiding) -> Registration:
     if isinstance(field, DenseField) and given:
         smoothness = given.pop("smoothness", None)
         field = field.scaled(smoothness) if smoothness is not None else replace(field, **given)
-    weights = {name: getattr(guiding, name) for name in REGULARIZER_FLAGS if getattr(guiding, name) is not None}
-    if weights:
-        objective = replace(objective, weights=tuple((dict(objective.weights) | weights).items()))
+    if guiding.regularizers:
+        objective = replace(objective, weights=tuple((dict(objective.weights) | dict(guiding.regularizers)).items()))
     return replace(registration, field=field, objective=objective)

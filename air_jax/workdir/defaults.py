@@ -9,6 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+from air_jax.losses import REGULARIZERS
 from air_jax.models import MODELS, SEGMENTERS
 from air_jax.workdir.model_section import SEGMENTER
 
@@ -93,10 +94,8 @@ def default_config(model: str = "air") -> Config:
     config.loss.window = 0  # side of the windows of "lncc" and "squared_lncc" in voxels, odd; 0: their own, 9
     config.loss.edges = False  # compares the images' edges as a further channel
     config.loss.mse = 0.0  # weight of the mean squared difference beside another similarity
-    config.loss.diffusion = 0.0  # weights of the regularizers
-    config.loss.folding = 0.0
-    config.loss.bending = 0.0
-    config.loss.volume = 0.0
+    for name in REGULARIZERS:
+        config.loss[name] = 0.0  # weights of the regularizers
     config.loss.soft_dice = 0.0  # weight of the overlap of segmentations, in training only
     config.loss.endpoint = 0.0  # weight of the distance from the true displacement, in training on synthesised pairs
     config.loss.inverse_consistency = 0.0  # weight, in training only; predicts both directions

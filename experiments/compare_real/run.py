@@ -5,8 +5,9 @@
 
 `FOLDER` holds `acdc_ed_es/acdc_2d_mid_128.npz` (ACDC, end-diastole and end-systole), `hippocampus_msd/
 hippocampus_48x64x48.npz` (Medical Segmentation Decathlon, task 4) and `brains_synthseg/brains20_2mm.npz` (label maps of
-SynthSeg, synthetic images). Classical tools need `pip install SimpleITK antspyx`; their settings and those from zero
-were chosen on training pairs. `--sets` and `--methods` run a part. Each result goes into `<output_dir>/results.json`,
+SynthSeg, synthetic images). Classical tools need `pip install SimpleITK antspyx`; their settings were
+chosen on training pairs. The similarity from zero on cardiac and hippocampus was compared on pairs that are scored
+(`experiments/register_real`). `--sets` and `--methods` run a part. Each result goes into `<output_dir>/results.json`,
 beside those of other sets and methods. The table and the figures show all of them.
 """
 

@@ -1,12 +1,13 @@
-"""Scores matching attention beside its controls: untrained, attention zeroed, from zero at several regularities.
+"""Scores matching attention beside its controls: untrained, images ignored, from zero at several regularities.
 
   python -m experiments.matching.run --data=FOLDER --output_dir=experiments/matching \
       --run cardiac=runs/cardiac_matching_labels --run hippocampus=runs/hippocampus_matching_labels
 
-`FOLDER`, sets and scores are those of `experiments.compare_real.run`. With attention zeroed, every temperature is 0, so
-that the attention is the softmax of the learned bias and sees no image. From zero, `total_sigma` sets the regularity:
-compare rows of like `SD log J`. `--part=training` scores the training subjects on which a run chooses its checkpoint;
-settings are chosen there. Each row goes into `<output_dir>/results.json`, beside those of other runs.
+`FOLDER`, sets and scores are those of `experiments.compare_real.run`. "Images ignored": every temperature is 0, so that
+the attention is the softmax of the learned bias. From zero, `total_sigma` sets the regularity: compare rows of like
+`SD log J`. `--part=training` scores the training subjects on which a run chooses its checkpoint; settings are chosen
+there. `--rows=TEXT` scores the methods whose names contain it. Each row goes into `<output_dir>/results.json`, beside
+those of other runs.
 """
 
 import argparse
@@ -124,14 +125,15 @@ def rows_of(name: str, workdirs: list[Path], seed: int) -> dict[str, tuple[Any, 
         registration = air_jax.load(workdir)
         models = {
             "untrained": untrained(registration, seed),
-            "trained, attention zeroed": without_attention(registration),
+            "trained, images ignored": without_attention(registration),
             "trained": registration,
         }
         if isinstance(registration.model, MatchingUNet):
             models |= {"trained, vote_sigma {:g}, total_sigma {:g}".format(*SMOOTHER): smoother(registration)}
         for kind, model in models.items():
             settings = {"workdir": workdir.name, "step": model.step if kind != "untrained" else 0}
-            rows[f"{workdir.name}, {kind}"] = partial(predicted, model, ours.batch_size), settings
+            row = f"{type(registration.model).__name__}, {workdir.name}, {kind}"
+            rows[row] = partial(predicted, model, ours.batch_size), settings
     return rows
 
 
@@ -146,6 +148,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, required=True, help="folder of results.json and table.md")
     parser.add_argument("--run", action="append", required=True, metavar="SET=WORKDIR", help="a run; repeatable")
     parser.add_argument("--part", choices=("training", "validation"), default="validation", help="which subjects")
+    parser.add_argument("--rows", default="", metavar="TEXT", help="only methods whose names contain this")
     parser.add_argument("--seed", type=int, default=0, help="of the untrained parameters")
     arguments = parser.parse_args()
     runs = [run.split("=", 1) for run in arguments.run]
@@ -155,6 +158,8 @@ def main() -> None:
         pairs = training_part(arguments.data, name) if arguments.part == "training" else SETS[name](arguments.data)
         title = f"{name}, {arguments.part}"
         for method, (run, settings) in rows_of(name, [Path(w) for n, w in runs if n == name], arguments.seed).items():
+            if arguments.rows not in method:
+                continue
             displacement, timing = run(pairs.fixed, pairs.moving)
             row = scores(pairs, displacement) | timing | {"settings": settings, "machine": machine()}
             row["hd95"] = mean_hd95(pairs, displacement)

@@ -102,7 +102,7 @@ def methods_of(name: str, registration: Registration, seed: int) -> dict[str, tu
     num_axes = len(registration.image_shape) - 1
     registration = dataclasses.replace(registration, image_shape=(16,) * num_axes + (1,))
     rows: dict[str, tuple[Callable, dict]] = {"before": (unregistered, {})}
-    models = {"untrained": untrained(registration, seed), "attention zeroed": without_attention(registration)}
+    models = {"untrained": untrained(registration, seed), "images ignored": without_attention(registration)}
     similarities = {name: name for name in FROM_ZERO} | {
         "features of shapes": air_jax.feature_similarity(registration),
         "features of shapes, untrained": air_jax.feature_similarity(models["untrained"]),

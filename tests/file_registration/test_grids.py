@@ -59,7 +59,7 @@ def test_what_depends_on_the_grid_is_not_padded(tmp_path):
     for name in ("fixed", "moving"):
         (tmp_path / f"{name}.csv").write_text("x,y\n5,6\n7,9\n")
     landmarks = {"guide_landmarks": tmp_path / "moving.csv", "fixed_guide_landmarks": tmp_path / "fixed.csv"}
-    for given in ({"bending": 0.1}, {"keep_volume": tmp_path / "mask.nii.gz"}, landmarks):
+    for given in ({"regularizers": (("bending", 0.1),)}, {"keep_volume": tmp_path / "mask.nii.gz"}, landmarks):
         read = pair.read_pair(dataclasses.replace(options, guiding=Guiding(**given)))
         assert (read.inputs.shape, read.inputs.moving_shape) == ((22, 23), (21, 19))
 

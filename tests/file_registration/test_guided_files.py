@@ -57,7 +57,7 @@ def test_a_volume_with_all_guides(tmp_path, without_report):
     io.write_landmarks(tmp_path / "moving.csv", fixed_points + np.array([1.0, 0.0, 4.0]))
     guiding = Guiding(
         smoothness=0.7,
-        bending=0.01,
+        regularizers=(("bending", 0.01),),
         restrict="1,1,0",
         rigid_region=tmp_path / "labels.nii.gz",
         guide_landmarks=tmp_path / "moving.csv",
@@ -155,8 +155,8 @@ def test_further_contrasts_lie_on_the_grid_of_the_first(tmp_path):
 
 
 def test_smoothness_and_regularizers_change_the_registration():
-    files = ("a", "b", "c")
-    registration, _ = choose_registration(Options(*files, guiding=Guiding(smoothness=2.0, bending=0.5, volume=0.2)), 2)
+    files, weights = ("a", "b", "c"), (("bending", 0.5), ("volume", 0.2))
+    registration, _ = choose_registration(Options(*files, guiding=Guiding(smoothness=2.0, regularizers=weights)), 2)
     assert registration.field == DenseField(update_sigma=6.0, total_sigma=1.0)
     assert registration.objective == make_objective("lncc", bending=0.5, volume=0.2)
     registration, _ = choose_registration(Options(*files, guiding=Guiding(total_sigma=0.0)), 2)

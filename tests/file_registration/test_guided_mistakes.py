@@ -48,7 +48,7 @@ GUIDES = {"guide_landmarks": "four.csv", "fixed_guide_landmarks": "four.csv"}
     [
         ({"smoothness": -1.0}, "--smoothness=-1.0: must be a finite number, 0 or more"),
         ({"total_sigma": float("nan")}, "--total_sigma=nan: must be a finite number"),
-        ({"bending": float("inf")}, "--bending=inf: must be a finite number"),
+        ({"regularizers": (("bending", float("inf")),)}, "--bending=inf: must be a finite number"),
         ({"smoothness": 2.0, "update_sigma": 1.0}, "--smoothness sets --update_sigma also; leave one of the two out"),
         ({"restrict": "1,1"}, "--restrict=1,1: has 2 numbers, the images have 3 axes"),
         ({"restrict": "1"}, "--restrict=1: must be 1 (may move) or 0 for each of x, y[, z]"),
