@@ -14,7 +14,7 @@ from air_jax.errors import OptionError
 from air_jax.losses.overlap import pooled_dice_loss
 from air_jax.losses.regularization import REGULARIZERS
 from air_jax.losses.similarity import SIMILARITIES, Similarity, check_similarity, from_tree, to_tree, weights_option
-from air_jax.losses.windows import check_voxel_weights, check_window
+from air_jax.losses.windows import check_weights, check_window
 from air_jax.transforms.shapes import check_images
 
 Weight = float | jax.Array
@@ -104,7 +104,7 @@ class Objective:
         """
         check_images("Objective", fixed, warped)
         check_arrays("Objective", "fiu", displacement=displacement)
-        check_voxel_weights("Objective", fixed, weights)
+        check_weights("Objective", fixed, weights)
         num_channels = fixed.shape[-1] - self.num_classes
         terms: dict[str, jax.Array] = {}
         for name, similarity in self._similarities().items():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from air_jax.checks import check_arrays, is_integer
+from air_jax.checks import NOT_VALUES, check_arrays, is_integer
 from air_jax.errors import OptionError
 
 
@@ -20,15 +20,26 @@ def at_least_float32(image: jax.Array) -> jax.Array:
 SMALLEST_WEIGHT = 1e-6
 
 
-def check_voxel_weights(function: str, image: jax.Array, weights: jax.Array | None) -> None:
-    """Checks weights of voxels against an image; arguments and errors are those of `voxel_weights`."""
+def check_weights(function: str, image: jax.Array, weights: jax.Array | None, *, name: str = "weights") -> None:
+    """Checks the shape of the weights of an image, and that none is negative; inside of `jax.jit` only the shape.
+
+    Args:
+      function: name of the calling function, for the message.
+      image: `[B, *S, C]`.
+      weights: `[B, *S]`, or None.
+      name: of the argument.
+
+    Raises:
+      ValueError: the shapes do not fit, or a weight is negative.
+    """
     if weights is None:
         return
-    check_arrays(function, "fiub", weights=weights)
+    check_arrays(function, "fiub", **{name: weights})
     if weights.shape != image.shape[:-1]:
-        raise ValueError(
-            f"{function}: weights has shape {weights.shape}; for these images it must be {image.shape[:-1]}"
-        )
+        raise ValueError(f"{function}: {name} has shape {weights.shape}; for its image it must be {image.shape[:-1]}")
+    known = not isinstance(weights, NOT_VALUES) and getattr(weights, "is_fully_addressable", True)
+    if known and np.min(np.asarray(weights), initial=0) < 0:
+        raise ValueError(f"{function}: {name} has negative values; weights are in [0, 1]")
 
 
 def voxel_weights(function: str, image: jax.Array, weights: jax.Array | None) -> jax.Array | None:
@@ -43,11 +54,11 @@ def voxel_weights(function: str, image: jax.Array, weights: jax.Array | None) ->
       `[B, *S, 1]`, at least float32, or None.
 
     Raises:
-      ValueError: the shapes do not fit.
+      ValueError: the shapes do not fit, or a weight is negative.
     """
     if weights is None:
         return None
-    check_voxel_weights(function, image, weights)
+    check_weights(function, image, weights)
     return at_least_float32(weights)[..., None]
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from jax.scipy.linalg import expm
 
 from air_jax.checks import check_arrays, check_choice, check_finite, check_flag
+from air_jax.losses.windows import check_weights
 from air_jax.optimize.affine import AFFINES
 from air_jax.optimize.geometry import Geometry, Sizes, check_geometry
-from air_jax.optimize.visibility import check_weights
 from air_jax.runtime.any_mesh import on_any_mesh
 from air_jax.transforms import apply_affine, compose_affine, identity_grid, invert_affine, sample, smooth
 
@@ -83,7 +83,7 @@ def align_frames(
             "[B, *S], 2-D or 3-D, with at least 2 voxels along each axis"
         )
     if weights is not None:
-        check_weights("align_frames", "weights", reference[None, ..., None], weights[None])
+        check_weights("align_frames", reference[None, ..., None], weights[None])
     matrix = geometry.matrix
     if matrix is None:
         matrix = jnp.broadcast_to(jnp.eye(num_axes, num_axes + 1), expected)

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from air_jax.checks import NOT_VALUES, check_arrays, check_finite, require
+from air_jax.checks import NOT_VALUES, check_finite, require
 from air_jax.losses import Objective
-from air_jax.losses.windows import check_voxel_weights
+from air_jax.losses.windows import check_weights
 from air_jax.optimize.geometry import Geometry, check_geometry
 from air_jax.optimize.levels import warp_between
 from air_jax.runtime.any_mesh import on_any_mesh
@@ -34,28 +34,6 @@ class Images(NamedTuple):
     moving: jax.Array
     weights: jax.Array | None = None
     moving_weights: jax.Array | None = None
-
-
-def check_weights(function: str, name: str, image: jax.Array, weights: jax.Array | None) -> None:
-    """Checks the shape of the weights of an image, and that none is negative; inside of `jax.jit` only the shape.
-
-    Args:
-      function: name of the calling function, for the message.
-      name: of the argument.
-      image: `[B, *S, C]`.
-      weights: `[B, *S]`, or None.
-
-    Raises:
-      ValueError: the shapes do not fit, or a weight is negative.
-    """
-    if weights is None:
-        return
-    check_arrays(function, "fiub", **{name: weights})
-    if weights.shape != image.shape[:-1]:
-        raise ValueError(f"{function}: {name} has shape {weights.shape}; for its image it must be {image.shape[:-1]}")
-    known = not isinstance(weights, NOT_VALUES) and getattr(weights, "is_fully_addressable", True)
-    if known and np.min(np.asarray(weights), initial=0) < 0:
-        raise ValueError(f"{function}: {name} has negative values; weights are in [0, 1]")
 
 
 def check_objective(objective: Any) -> None:
@@ -85,8 +63,8 @@ def check_images(function: str, images: Images, matrix: jax.Array | None = None)
     shape = (fixed.shape[0], fixed.ndim - 2, fixed.ndim - 1)
     if matrix is not None and matrix.shape != shape:
         raise ValueError(f"{function}: geometry.matrix has shape {matrix.shape}; for these images it must be {shape}")
-    check_weights(function, "weights", fixed, weights)
-    check_weights(function, "moving_weights", moving, moving_weights)
+    check_weights(function, fixed, weights)
+    check_weights(function, moving, moving_weights, name="moving_weights")
     check_finite(function, weights=weights, moving_weights=moving_weights, **{"geometry.matrix": matrix})
     for name, image, own in (("fixed", fixed, weights), ("moving", moving, moving_weights)):
         # Voxels of weight 0 may have any value.
@@ -120,7 +98,7 @@ def fill(image: jax.Array, weights: jax.Array | None) -> jax.Array:
       0.5
     """
     check_field("fill", image, "image")
-    check_weights("fill", "weights", image, weights)
+    check_weights("fill", image, weights)
     if weights is None:
         return image
     return _fill(image, weights)
@@ -231,7 +209,7 @@ def objective_value(
     check_fields("objective_value", fixed=fixed, moving=moving)
     check_displacement("objective_value", displacement)
     check_geometry("objective_value", geometry)
-    check_voxel_weights("objective_value", fixed, weights)
+    check_weights("objective_value", fixed, weights)
     return _value(objective, fixed, moving, displacement, geometry.matrix, weights)
 
 
