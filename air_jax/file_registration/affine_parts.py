@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from air_jax.file_registration.inputs import Inputs
 from air_jax.io.space import to_physical
+from air_jax.transforms.spaces import homogeneous
 
 
 def physical_affine(inputs: Inputs, matrix: np.ndarray) -> np.ndarray:
@@ -20,14 +21,12 @@ def physical_affine(inputs: Inputs, matrix: np.ndarray) -> np.ndarray:
     Returns:
       `[N, N+1]` float64, from physical points of the fixed image to those of the moving image, x first.
     """
-    square = np.concatenate([matrix, np.eye(matrix.shape[1])[-1:]])
-    return (inputs.moving.volume.affine @ square @ np.linalg.inv(inputs.fixed.volume.affine))[:-1]
+    return (inputs.moving.volume.affine @ homogeneous(matrix) @ np.linalg.inv(inputs.fixed.volume.affine))[:-1]
 
 
 def voxel_affine(inputs: Inputs, affine: np.ndarray) -> np.ndarray:
     """Returns the inverse of `physical_affine`: `[N, N+1]`, fixed to moving voxels."""
-    square = np.concatenate([affine, np.eye(affine.shape[1])[-1:]])
-    return np.linalg.solve(inputs.moving.volume.affine, square @ inputs.fixed.volume.affine)[:-1]
+    return np.linalg.solve(inputs.moving.volume.affine, homogeneous(affine) @ inputs.fixed.volume.affine)[:-1]
 
 
 def decompose(affine: np.ndarray, centre: np.ndarray) -> dict[str, Any]:

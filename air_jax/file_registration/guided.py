@@ -17,7 +17,7 @@ from air_jax.optimize import Geometry, fit_landmarks, satisfy
 from air_jax.registration import Registration
 from air_jax.registration.from_zero import AFFINE_SIMILARITY
 from air_jax.transforms import jacobian_determinant, transform_points
-from air_jax.transforms.spaces import sample_moving
+from air_jax.transforms.spaces import homogeneous, sample_moving
 
 
 def check_affine(options: Options, affine: str) -> None:
@@ -60,7 +60,7 @@ def align_by_landmarks(inputs: Inputs, start: Start, affine: str) -> np.ndarray:
     """
     assert inputs.guides.landmarks is not None
     fixed, moving = inputs.guides.landmarks
-    spacing, matrix = inputs.fixed.volume.spacing, _square(start.matrix)
+    spacing, matrix = inputs.fixed.volume.spacing, homogeneous(start.matrix)
     # In lengths along the array axes of the fixed image, where the headers are a rigid motion.
     back = np.linalg.inv(matrix)[:-1]
     there = (moving @ back[:, :-1].T + back[:, -1]) * spacing
@@ -69,7 +69,7 @@ def align_by_landmarks(inputs: Inputs, start: Start, affine: str) -> np.ndarray:
     except ValueError as error:
         raise UserError(f"--affine_from=landmarks: {error}") from error
     lengths = np.diag([*spacing, 1.0])
-    return (matrix @ np.linalg.solve(lengths, _square(fitted) @ lengths))[:-1]
+    return (matrix @ np.linalg.solve(lengths, homogeneous(fitted) @ lengths))[:-1]
 
 
 def hold_affine(inputs: Inputs, start: Start, matrix: np.ndarray) -> np.ndarray:
@@ -77,10 +77,10 @@ def hold_affine(inputs: Inputs, start: Start, matrix: np.ndarray) -> np.ndarray:
     restrict = inputs.guides.constraints.restrict
     if restrict is None:
         return matrix
-    added = np.linalg.solve(_square(start.matrix), _square(matrix))
+    added = np.linalg.solve(homogeneous(start.matrix), homogeneous(matrix))
     held = np.append(np.array(restrict) == 0, False)
     added[held] = np.eye(len(added))[held]
-    return (_square(start.matrix) @ added)[:-1]
+    return (homogeneous(start.matrix) @ added)[:-1]
 
 
 def constrained(inputs: Inputs, displacement: jax.Array, geometry: Geometry, *, predicted: bool) -> jax.Array:
@@ -124,9 +124,7 @@ def guides_report(inputs: Inputs, whole: jax.Array) -> dict[str, Any]:
         report["rigid_region_error"] = errors
     if constraints.keep_volume is not None:
         inner = np.asarray(constraints.keep_volume)[0][(slice(1, -1),) * volume.num_axes] > 0
-        scale = abs(np.linalg.det(inputs.moving.volume.affine[:-1, :-1] @ inputs.voxel_to_voxel[:, :-1]))
-        scale /= abs(np.linalg.det(volume.affine[:-1, :-1]))
-        determinants = scale * np.asarray(jacobian_determinant(whole[None])[0])
+        determinants = np.asarray(jacobian_determinant(whole[None])[0])
         report["keep_volume_error"] = float(np.abs(determinants[inner] - 1).max())
     if constraints.restrict is not None:
         held = np.array(constraints.restrict) == 0
@@ -179,7 +177,3 @@ def _over_channels(similarity: str | Similarity, inputs: Inputs) -> Similarity:
     if len(inputs.channel_weights) == 1:
         return SIMILARITIES[similarity] if isinstance(similarity, str) else similarity
     return ChannelMean(similarity, inputs.channel_weights)
-
-
-def _square(matrix: np.ndarray) -> np.ndarray:
-    return np.concatenate([matrix, np.eye(matrix.shape[1])[-1:]])

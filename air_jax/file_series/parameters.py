@@ -8,6 +8,7 @@ from air_jax.file_registration.affine_parts import decompose
 from air_jax.io import to_physical
 from air_jax.io.series import Series
 from air_jax.io.space import spacing_of
+from air_jax.transforms.spaces import homogeneous
 
 HEAD_RADIUS = 50.0  # mm; Power et al. 2012 turn angles into lengths on a sphere of this size
 
@@ -20,8 +21,7 @@ def physical_maps(matrices: np.ndarray, series: Series) -> np.ndarray:
       series: the series; all frames have its affine.
     """
     affine = series.affine
-    squares = np.concatenate([matrices, np.broadcast_to(np.eye(len(affine))[-1:], (len(matrices), 1, len(affine)))], 1)
-    return (affine @ squares @ np.linalg.inv(affine))[:, :-1]
+    return (affine @ homogeneous(matrices) @ np.linalg.inv(affine))[:, :-1]
 
 
 def motion_parameters(maps: np.ndarray, series: Series) -> tuple[list[str], np.ndarray]:

@@ -14,6 +14,7 @@ from air_jax.io.image import is_image_file, read_image, suffix_of
 from air_jax.io.space import is_picture_space, misalignment, reversed_affine, to_physical
 from air_jax.io.subject import Subject, read_subject
 from air_jax.registration import without_model
+from air_jax.transforms.spaces import homogeneous
 
 _SAME_GRID = 1e-3  # voxels
 
@@ -65,12 +66,12 @@ class Group:
 
     def voxel_matrices(self, affines: np.ndarray) -> np.ndarray:
         """Converts maps `[n, N, N+1]` of physical points to maps from voxels of the grid to those of the subjects."""
-        found = zip(self.subjects, _squares(affines), strict=True)
+        found = zip(self.subjects, homogeneous(affines), strict=True)
         return np.stack([np.linalg.solve(each.volume.affine, map_ @ self.grid.affine)[:-1] for each, map_ in found])
 
     def physical_maps(self, matrices: np.ndarray) -> np.ndarray:
         """Returns the inverse of `voxel_matrices`: maps `[n, N, N+1]` float64 of physical points."""
-        back, found = np.linalg.inv(self.grid.affine), zip(self.subjects, _squares(matrices), strict=True)
+        back, found = np.linalg.inv(self.grid.affine), zip(self.subjects, homogeneous(matrices), strict=True)
         return np.stack([(each.volume.affine @ map_ @ back)[:-1] for each, map_ in found])
 
 
@@ -198,8 +199,3 @@ def _centre_of_mass(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
     axes = range(image.ndim)
     sums = [mass.sum(axis=tuple(other for other in axes if other != axis), dtype=np.float64) for axis in axes]
     return np.array([each @ np.arange(len(each)) / each.sum() for each in sums])
-
-
-def _squares(affines: np.ndarray) -> np.ndarray:
-    last = np.broadcast_to(np.eye(affines.shape[-1])[-1:], (len(affines), 1, affines.shape[-1]))
-    return np.concatenate([np.asarray(affines, np.float64), last], axis=1)

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.linalg import expm, logm
 
 from air_jax.transforms import compose, inverse
+from air_jax.transforms.spaces import homogeneous
 
 TOLERANCE = 1e-10  # of the entries of the mean logarithm
 MOST_ITERATIONS = 50
@@ -25,7 +26,7 @@ def mean_logarithm(affines: np.ndarray) -> np.ndarray:
         index of the first one.
     """
     logarithms = []
-    for index, square in enumerate(_squares(affines)):
+    for index, square in enumerate(homogeneous(affines)):
         found = logm(square) if np.linalg.det(square) > 0 else np.full_like(square, np.nan)
         # SciPy returns complex numbers where a real logarithm is missing, or rounding made them so.
         if not np.isfinite(found).all() or np.abs(np.imag(found)).max() > 1e-6:
@@ -51,7 +52,7 @@ def centred_affines(affines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       ValueError: as `mean_logarithm`.
     """
-    squares, change = _squares(affines), np.eye(affines.shape[-1])
+    squares, change = homogeneous(affines), np.eye(affines.shape[-1])
     for _ in range(MOST_ITERATIONS):
         mean = mean_logarithm(squares[:, :-1])
         if np.abs(mean).max() < TOLERANCE * max(1.0, np.abs(squares).max()):
@@ -82,9 +83,3 @@ def _inverse(field):
 
 
 _compose = jax.jit(compose)
-
-
-def _squares(affines: np.ndarray) -> np.ndarray:
-    last = np.zeros((len(affines), 1, affines.shape[-1]))
-    last[..., -1] = 1
-    return np.concatenate([np.asarray(affines, np.float64), last], axis=1)

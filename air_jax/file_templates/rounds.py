@@ -15,16 +15,16 @@ import numpy as np
 import scipy.ndimage
 
 from air_jax.errors import UserError
+from air_jax.file_registration.solve import TOLERANCE
 from air_jax.file_templates.group import Group
 from air_jax.file_templates.maps import centred_affines, centred_fields
 from air_jax.file_templates.options import Options
 from air_jax.io.memory import available_memory
 from air_jax.losses import SIMILARITIES, make_objective
 from air_jax.optimize import DenseField, Geometry, refine, register_affine
+from air_jax.registration.from_zero import AFFINE_SIMILARITY
 from air_jax.transforms import apply_affine, identity_grid, sample
 
-AFFINE_SIMILARITY = "nmi"
-TOLERANCE = 1e-4  # relative decrease of the loss in 10 steps below which a deformation has converged
 # The mean is sharpened by adding this share of its difference from itself smoothed by a Gaussian of so many voxels.
 SHARPENING, SHARPENING_SIGMA = 0.5, 1.0
 LEAST_SEEN = 1e-3  # of an image's weight; less is outside of all images

@@ -9,6 +9,7 @@ from air_jax.file_transforms.sampling import sample_points
 from air_jax.io.space import to_physical, to_voxels
 from air_jax.io.transform import AffineMap, FieldMap, Part
 from air_jax.transforms import inverse
+from air_jax.transforms.spaces import homogeneous
 
 _SMALLEST_DETERMINANT = 0.01  # of an affine; points in one slice, or a map that collapses, have none
 _FITTED_POINTS = 100_000  # of a grid; an affine needs no more
@@ -110,8 +111,7 @@ def _inverted(part: Part) -> list[Part]:
     voxels = np.moveaxis(np.indices(shape), 0, -1).reshape(-1, part.num_axes).astype(np.float64)
     matrix, left = affine_and_deformation(voxels, voxels + part.displacement.reshape(voxels.shape))
     inverted = inverse(jnp.asarray(left, jnp.float32).reshape(1, *shape, -1))[0][0]
-    back = np.concatenate([_inverse_matrix(matrix), np.eye(part.num_axes + 1)[-1:]])
-    physical = part.affine @ back @ np.linalg.inv(part.affine)
+    physical = part.affine @ homogeneous(_inverse_matrix(matrix)) @ np.linalg.inv(part.affine)
     return [AffineMap(physical[:-1]), FieldMap(np.asarray(inverted), part.affine, extend=True)]
 
 

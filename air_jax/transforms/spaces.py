@@ -51,7 +51,7 @@ def whole_displacement(displacement: jax.Array, matrix: np.ndarray, voxel_to_vox
       `d`, `[*S, N]` float32, voxels of the fixed grid. It is `u` to the last bit where the two matrices are equal.
     """
     # The difference from the identity is small; computed in float64, it stays exact.
-    difference = np.linalg.solve(_square(voxel_to_voxel), _square(matrix)) - np.eye(len(matrix) + 1)
+    difference = np.linalg.solve(homogeneous(voxel_to_voxel), homogeneous(matrix)) - np.eye(len(matrix) + 1)
     points = identity_grid(displacement.shape[:-1]) + displacement
     return displacement + _apply(difference[:-1], points)
 
@@ -71,9 +71,9 @@ def whole_inverse(
     Returns:
       `[*V, N]` float32, voxels of the moving grid.
     """
-    back = np.linalg.inv(_square(matrix))
+    back = np.linalg.inv(homogeneous(matrix))
     # The result is voxel_to_voxel(back(y) + shift) - y. The small difference of the affine part is computed in float64.
-    difference = _square(voxel_to_voxel) @ back - np.eye(len(matrix) + 1)
+    difference = homogeneous(voxel_to_voxel) @ back - np.eye(len(matrix) + 1)
     linear = np.concatenate([voxel_to_voxel[:, :-1], np.zeros((len(voxel_to_voxel), 1))], axis=1)
     back, linear, difference = (jnp.asarray(m, jnp.float32) for m in (back[:-1], linear, difference[:-1]))
     return _whole_inverse(displacement, back, linear, difference, tuple(moving_shape))
@@ -187,6 +187,13 @@ def jacobian_map(displacement: jax.Array) -> jax.Array:
     return _jacobian_map(displacement)
 
 
+def homogeneous(matrices: np.ndarray) -> np.ndarray:
+    """Returns affines `[..., N, N+1]` with their last row: `[..., N+1, N+1]` float64."""
+    size = matrices.shape[-1]
+    last = np.broadcast_to(np.eye(size)[-1:], (*matrices.shape[:-2], 1, size))
+    return np.concatenate([np.asarray(matrices, np.float64), last], axis=-2)
+
+
 @jax.jit
 def _jacobian_map(displacement):
     interior = jacobian_determinant(displacement[None])[0]
@@ -195,7 +202,3 @@ def _jacobian_map(displacement):
 
 def _apply(matrix: np.ndarray | jax.Array, points: jax.Array) -> jax.Array:
     return apply_affine(jnp.asarray(matrix, jnp.float32)[None], points[None])[0]
-
-
-def _square(matrix: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.asarray(matrix, np.float64), np.eye(len(matrix) + 1)[-1:]])
