@@ -4,6 +4,9 @@
 
 The overlap of the training subjects' segmentations after warping trains the matching network itself. There is no
 segmenter, and registering needs no segmentations.
+
+Expected, in 70 minutes of CPU time: Dice 0.849 on 100 validation pairs (0.564 before). It compresses; with
+`--config.loss.volume=1.0 --config.loss.diffusion=0.1 --config.num_train_steps=3500` 0.832, and much less compression.
 """
 
 from ml_collections import ConfigDict
