@@ -65,8 +65,9 @@ class Guiding:
 
     def given(self) -> dict[str, Any]:
         """The options as scores.json records them."""
-        values = dataclasses.asdict(self) | dict.fromkeys(REGULARIZERS)
-        values |= dict(values.pop("regularizers"))
+        values: dict[str, Any] = dataclasses.asdict(self) | dict.fromkeys(REGULARIZERS)
+        del values["regularizers"]
+        values |= dict(self.regularizers)
         for name in ("fixed_contrasts", "moving_contrasts"):
             values[name] = ", ".join(map(str, values[name])) or None
         return values

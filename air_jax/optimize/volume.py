@@ -54,7 +54,8 @@ def correct_volume(
 
     # One pair at a time, so that steps and their ends do not depend on the other pairs of a batch.
     batch = displacement.shape[:-1]
-    return jax.vmap(of_pair)(displacement, *(jnp.broadcast_to(array, batch) for array in (region, movable)), matrix)
+    region, movable = jnp.broadcast_to(region, batch), jnp.broadcast_to(movable, batch)
+    return jax.vmap(of_pair)(displacement, region, movable, matrix)
 
 
 def _corrected(
