@@ -202,11 +202,11 @@ def register_images(
     takes = isinstance(similarity, str) or takes_weights(similarity)
     affine_similarity = SIMILARITIES[AFFINE_SIMILARITY]
     if channel_weights is not None:
-        if np.ndim(fixed) != num_axes + 2:
-            raise OptionError("channel_weights", channel_weights, "needs images with channels, [*S, C] or [B, *S, C]")
         require(is_sequence(channel_weights), "channel_weights", channel_weights, "must be numbers, one a channel")
         if len(channel_weights) != channels:
             raise OptionError("channel_weights", channel_weights, f"must have {channels} weight(s), one a channel")
+        if np.ndim(fixed) != num_axes + 2:
+            raise OptionError("channel_weights", channel_weights, "needs images with channels, [B, *S, C]")
         similarity, affine_similarity = (
             ChannelMean(each, tuple(channel_weights)) for each in (similarity, AFFINE_SIMILARITY)
         )

@@ -139,6 +139,7 @@ def test_wrong_landmarks_are_refused(make, message):
         ({"affine_from": "landmarks"}, "needs guidance"),
         ({"smoothness": -1}, "smoothness=-1: must not be negative"),
         ({"channel_weights": (1, 2)}, r"channel_weights=\(1, 2\): must have 1 weight\(s\)"),
+        ({"channel_weights": (1,)}, "needs images with channels"),
         ({"regularizers": {"nope": 1}}, "nope=1: no loss has this name"),
     ],
 )
